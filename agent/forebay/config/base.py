@@ -1,0 +1,140 @@
+"""Base of every options class and the types whose unit is written in the value."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+
+class Options(BaseModel):
+    """Base of configuration sections: unknown keys refused, frozen, inputs never shown in errors."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+        str_strip_whitespace=False,
+        arbitrary_types_allowed=False,
+        use_attribute_docstrings=True,
+    )
+
+
+_DURATION_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "min": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+}
+_SIZE_BYTES = {"B": 1}
+for _power, _letter in enumerate("KMGT", start=1):
+    _SIZE_BYTES[f"{_letter}iB"] = 1024**_power
+    _SIZE_BYTES[f"{_letter}B" if _letter != "K" else "kB"] = 1000**_power
+
+
+def _quantity(text: Any, units: dict[str, int], what: str, example: str) -> int:
+    if not isinstance(text, str):
+        if text == 0 and not isinstance(text, bool):
+            return 0
+        raise ValueError(f"expected {what} with its unit such as `{example}`, found {type(text).__name__}")
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ]+)\s*", text)
+    if match is None and text.strip() == "0":
+        return 0
+    if match is None or match[2] not in units:
+        raise ValueError(f"expected {what} with its unit such as `{example}`; units are {', '.join(units)}")
+    try:
+        value = Decimal(match[1]) * units[match[2]]
+    except InvalidOperation as error:  # pragma: no cover - the pattern admits only numbers
+        raise ValueError(f"expected {what} such as `{example}`") from error
+    if value != value.to_integral_value():
+        raise ValueError(f"{what} is finer than its smallest unit, {next(iter(units))}")
+    if value >= 2**63:
+        raise ValueError(f"{what} is too large")
+    return int(value)
+
+
+def parse_duration(text: Any) -> int:
+    """Return nanoseconds of e.g. `10s`, `1.5h`, `250ms`. Raises ValueError."""
+    return _quantity(text, _DURATION_NS, "a duration", "10s")
+
+
+def parse_size(text: Any) -> int:
+    """Return bytes of e.g. `64KiB`, `2GiB`, `1MB`. Raises ValueError."""
+    return _quantity(text, _SIZE_BYTES, "a size", "64KiB")
+
+
+def parse_rate(text: Any) -> float:
+    """Return units per second of e.g. `5/s`, `300/min`, `0.5/h`. Raises ValueError."""
+    match = (
+        re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*/\s*([a-zµ]+)\s*", text) if isinstance(text, str) else None
+    )
+    if match is None or match[2] not in _DURATION_NS:
+        raise ValueError("expected a rate such as `5/s`")
+    return float(match[1]) * 1e9 / _DURATION_NS[match[2]]
+
+
+def format_duration(ns: int) -> str:
+    """Return the shortest exact text of a duration, e.g. `10s`."""
+    for unit in ("d", "h", "m", "s", "ms", "us"):
+        if ns and ns % _DURATION_NS[unit] == 0:
+            return f"{ns // _DURATION_NS[unit]}{unit}"
+    return f"{ns}ns" if ns else "0s"
+
+
+def format_size(size: int) -> str:
+    """Return the shortest exact text of a size, e.g. `64KiB`."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _SIZE_BYTES[unit] == 0:
+            return f"{size // _SIZE_BYTES[unit]}{unit}"
+    return f"{size}B"
+
+
+def _keep_parsed(parse: Any) -> Any:
+    # Defaults are written in code as integers and are not validated; a model that is validated again from
+    # its own dump sees text once more, so only text passes here.
+    return BeforeValidator(parse)
+
+
+def _schema(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": ["string", "integer"], "pattern": pattern, "examples": [example]})
+
+
+Duration = Annotated[
+    int,
+    _keep_parsed(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    _schema(r"^\s*(0|[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|m|min|h|d))\s*$", "10s"),
+]
+"""Nanoseconds; written `10s` in YAML."""
+
+Size = Annotated[
+    int,
+    _keep_parsed(parse_size),
+    PlainSerializer(format_size, return_type=str),
+    _schema(r"^\s*(0|[0-9]+(\.[0-9]+)?\s*(B|[KMGT]iB|kB|[MGT]B))\s*$", "64KiB"),
+]
+"""Bytes; written `64KiB` in YAML."""
+
+Rate = Annotated[
+    float,
+    _keep_parsed(parse_rate),
+    PlainSerializer(lambda per_second: f"{per_second:g}/s", return_type=str),
+    _schema(r"^\s*[0-9]+(\.[0-9]+)?\s*/\s*(ns|us|µs|ms|s|m|min|h|d)\s*$", "5/s"),
+]
+"""Units per second; written `5/s` in YAML."""
+
+ConfigPath = Annotated[
+    Path,
+    BeforeValidator(lambda v: Path(v) if isinstance(v, str) and v else v),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
+"""A path, relative to the configuration file; resolved by the loader's `base` at use."""

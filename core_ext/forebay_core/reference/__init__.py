@@ -1,0 +1,1 @@
+"""Reference twins of the compiled kernels in NumPy or plain Python: same names, same results, no speed."""

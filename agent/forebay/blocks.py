@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ class Column:
                 out = [bool(v) for v in out]
         else:
             data, ends = self.values.tobytes(), self.offsets.tolist()
-            out = [data[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+            out = [data[a:b] for a, b in pairwise(ends)]
             if type_ is Type.STR:
                 out = [v.decode("utf-8", "replace") for v in out]
         if self.quality is not None:

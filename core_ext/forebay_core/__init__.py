@@ -6,11 +6,6 @@ says which one runs. Import a kernel module as `from forebay_core import codec`.
 
 import os
 
-IMPLEMENTATION: str
-
-if os.environ.get("FOREBAY_PURE", "") not in ("", "0"):
-    IMPLEMENTATION = "pure"
-else:
-    IMPLEMENTATION = "compiled"
+IMPLEMENTATION: str = "pure" if os.environ.get("FOREBAY_PURE", "") not in ("", "0") else "compiled"
 
 __all__ = ["IMPLEMENTATION"]

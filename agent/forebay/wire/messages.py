@@ -1,0 +1,325 @@
+"""Messages between agent and receiver: frame 0 is a msgpack array that begins with its kind.
+
+    agent -> receiver   HELLO, BATCH (frame 1: sealed bytes), BODIES, GAPS
+    receiver -> agent   WELCOME, ACK, RETRY_LATER, PERMANENT, NEED_SCHEMA, CONFLICT, GAPS_ACK, REFUSED,
+                        UPGRADE_NEEDED
+
+docs/wire-format.md gives every field. A kind that this version does not know is a WireError: the receiver
+answers UPGRADE_NEEDED, the agent closes the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from enum import IntEnum
+from typing import Any, ClassVar, TypeVar
+
+from forebay.blocks import Lane
+from forebay.errors import WireError
+from forebay.wire.envelope import ID_BYTES, TAG_BYTES
+from forebay.wire.packing import pack, unpack
+
+PROTOCOL = 1
+MAX_CONTROL_BYTES = 1024 * 1024
+MAX_NUMBERS = 1024  # most batches named in one reply
+LANES = tuple(Lane)
+
+
+class Kind(IntEnum):
+    """First item of frame 0."""
+
+    HELLO = 1
+    BATCH = 2
+    BODIES = 3
+    GAPS = 4
+    WELCOME = 16
+    ACK = 17
+    RETRY_LATER = 18
+    PERMANENT = 19
+    NEED_SCHEMA = 20
+    CONFLICT = 21
+    UPGRADE_NEEDED = 22
+    GAPS_ACK = 23
+    REFUSED = 24
+
+
+Number = tuple[int, int]  # (epoch, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Opens a session. `epochs` maps each epoch in use to its lane and the number given next."""
+
+    KIND: ClassVar = Kind.HELLO
+    protocol: int
+    gateway: str
+    boot: str
+    agent: str
+    epochs: dict[int, tuple[str, int]]
+    store: str  # the store id this agent is bound to, empty at first
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Announces a batch; frame 1 holds its sealed bytes."""
+
+    KIND: ClassVar = Kind.BATCH
+    lane: str
+    epoch: int
+    seq: int
+    tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Schema and context bodies."""
+
+    KIND: ClassVar = Kind.BODIES
+    bodies: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers that will never arrive, and why. Both ends are inside."""
+
+    epoch: int
+    seq_from: int
+    seq_to: int
+    stream: str
+    rows: int
+    readings: int
+    first_time: int
+    last_time: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Closes numbers."""
+
+    KIND: ClassVar = Kind.GAPS
+    gaps: list[Gap]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Answers HELLO. `marks` gives for each epoch asked for the number up to which all is stored."""
+
+    KIND: ClassVar = Kind.WELCOME
+    protocol: int
+    center: str
+    store: str
+    window: int
+    max_bytes: int
+    marks: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Stored by every required sink, now or before."""
+
+    KIND: ClassVar = Kind.ACK
+    numbers: list[Number]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Not stored; send again after `delay_ms`."""
+
+    KIND: ClassVar = Kind.RETRY_LATER
+    numbers: list[Number]
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permanent:
+    """Will never be stored."""
+
+    KIND: ClassVar = Kind.PERMANENT
+    numbers: list[Number]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSchema:
+    """The bodies of these ids are missing for these batches; send them and the batches again."""
+
+    KIND: ClassVar = Kind.NEED_SCHEMA
+    ids: list[bytes]
+    numbers: list[Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Another batch with the same number is stored."""
+
+    KIND: ClassVar = Kind.CONFLICT
+    numbers: list[Number]
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeNeeded:
+    """The receiver does not speak this version."""
+
+    KIND: ClassVar = Kind.UPGRADE_NEEDED
+    protocols: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class GapsAck:
+    """The gaps that begin with these numbers are recorded."""
+
+    KIND: ClassVar = Kind.GAPS_ACK
+    numbers: list[Number]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The session is not accepted."""
+
+    KIND: ClassVar = Kind.REFUSED
+    reason: str
+
+
+Message = (
+    Hello
+    | Batch
+    | Bodies
+    | Gaps
+    | Welcome
+    | Ack
+    | RetryLater
+    | Permanent
+    | NeedSchema
+    | Conflict
+    | UpgradeNeeded
+    | GapsAck
+    | Refused
+)
+
+
+def encode(message: Message) -> bytes:
+    """Return frame 0 of a message."""
+    if isinstance(message, Gaps):
+        return pack([message.KIND, [astuple(gap) for gap in message.gaps]])
+    return pack([message.KIND, *(getattr(message, name) for name in message.__slots__)])
+
+
+def decode(frame: bytes | memoryview) -> Message:
+    """Read frame 0. Raises WireError."""
+    raw = unpack(frame, max_items=4 * MAX_NUMBERS, max_bytes=MAX_CONTROL_BYTES)
+    if not isinstance(raw, list) or not raw or type(raw[0]) is not int:
+        raise WireError("expected a message that begins with its kind")
+    reader = _READERS.get(raw[0])
+    if reader is None:
+        raise WireError(f"unknown message kind {raw[0]}")
+    return reader(_Items(raw))
+
+
+T = TypeVar("T")
+
+
+class _Items:
+    """Takes the items of a message one by one, checking each."""
+
+    def __init__(self, raw: list[Any]) -> None:
+        self._raw = iter(raw[1:])
+
+    def _next(self) -> Any:
+        try:
+            return next(self._raw)
+        except StopIteration:
+            raise WireError("the message has too few items") from None
+
+    def integer(self, low: int = -(2**63), high: int = 2**63 - 1) -> int:
+        return _as_int(self._next(), low, high)
+
+    def text(self, most: int = 4096) -> str:
+        return _as_text(self._next(), most)
+
+    def binary(self, most: int) -> bytes:
+        return _as_binary(self._next(), most)
+
+    def items(self, read: Callable[[Any], T], most: int = MAX_NUMBERS) -> list[T]:
+        raw = self._next()
+        if not isinstance(raw, list) or len(raw) > most:
+            raise WireError(f"expected a list of at most {most}")
+        return [read(item) for item in raw]
+
+    def mapping(self, read: Callable[[Any], T], most: int = MAX_NUMBERS) -> dict[int, T]:
+        raw = self._next()
+        if not isinstance(raw, dict) or len(raw) > most:
+            raise WireError(f"expected a map of at most {most}")
+        return {_as_int(key): read(value) for key, value in raw.items()}
+
+
+def _as_int(value: Any, low: int = -(2**63), high: int = 2**63 - 1) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise WireError("expected a 64-bit integer")
+    return value
+
+
+def _as_text(value: Any, most: int = 4096) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise WireError(f"expected a text of at most {most} characters")
+    return value
+
+
+def _as_binary(value: Any, most: int) -> bytes:
+    if not isinstance(value, bytes) or len(value) > most:
+        raise WireError(f"expected at most {most} bytes")
+    return value
+
+
+def _number(raw: Any) -> Number:
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise WireError("expected (epoch, seq)")
+    return _as_int(raw[0], 0), _as_int(raw[1], 0)
+
+
+def _epoch_entry(raw: Any) -> tuple[str, int]:
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise WireError("expected (lane, next number)")
+    return _as_lane(raw[0]), _as_int(raw[1], 0)
+
+
+def _as_lane(value: Any) -> str:
+    if value not in LANES:
+        raise WireError("expected a lane")
+    return str(value)
+
+
+def _gap(raw: Any) -> Gap:
+    if not isinstance(raw, list) or len(raw) != 9:
+        raise WireError("expected a gap of nine items")
+    numbers = [_as_int(raw[i]) for i in (0, 1, 2, 4, 5, 6, 7)]
+    epoch, low, high, rows, readings, first, last = numbers
+    if min(epoch, low, rows, readings) < 0 or high < low:
+        raise WireError("expected a gap that begins before it ends")
+    return Gap(epoch, low, high, _as_text(raw[3], 256), rows, readings, first, last, _as_text(raw[8], 64))
+
+
+def _hello(i: _Items) -> Message:
+    return Hello(i.integer(0), i.text(128), i.text(128), i.text(64), i.mapping(_epoch_entry, 64), i.text(128))
+
+
+def _welcome(i: _Items) -> Message:
+    return Welcome(i.integer(0), i.text(128), i.text(128), i.integer(1), i.integer(1), i.mapping(_as_int, 64))
+
+
+_READERS: dict[int, Callable[[_Items], Message]] = {
+    Kind.HELLO: _hello,
+    Kind.BATCH: lambda i: Batch(i.text(16), i.integer(0), i.integer(0), i.binary(TAG_BYTES)),
+    Kind.BODIES: lambda i: Bodies(i.items(lambda b: _as_binary(b, MAX_CONTROL_BYTES), 256)),
+    Kind.GAPS: lambda i: Gaps(i.items(_gap, 256)),
+    Kind.WELCOME: _welcome,
+    Kind.ACK: lambda i: Ack(i.items(_number)),
+    Kind.RETRY_LATER: lambda i: RetryLater(i.items(_number), i.integer(0, 3_600_000)),
+    Kind.PERMANENT: lambda i: Permanent(i.items(_number), i.text(256)),
+    Kind.NEED_SCHEMA: lambda i: NeedSchema(i.items(lambda b: _as_binary(b, ID_BYTES), 256), i.items(_number)),
+    Kind.CONFLICT: lambda i: Conflict(i.items(_number)),
+    Kind.UPGRADE_NEEDED: lambda i: UpgradeNeeded(i.items(_as_int, 16)),
+    Kind.GAPS_ACK: lambda i: GapsAck(i.items(_number)),
+    Kind.REFUSED: lambda i: Refused(i.text(256)),
+}

@@ -1,0 +1,124 @@
+"""What a session needs of the rest of the agent: its settings and the door to the spool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """Settings of the forwarder. Times in ns."""
+
+    window: int = 64
+    window_bytes: int = 16 * 1024 * 1024
+    connect_timeout_ns: int = 5 * NS
+    ack_timeout_ns: int = 15 * NS
+    backoff_min_ns: int = NS // 5
+    backoff_max_ns: int = 30 * NS
+
+
+class BatchRow(Protocol):
+    """A batch as the spool's reader returns it."""
+
+    @property
+    def id(self) -> int:
+        """Row id."""
+
+    @property
+    def lane(self) -> str:
+        """Lane."""
+
+    @property
+    def epoch(self) -> int:
+        """Epoch."""
+
+    @property
+    def seq(self) -> int:
+        """Number within the epoch."""
+
+    @property
+    def stream(self) -> str:
+        """Stream."""
+
+    @property
+    def schema_id(self) -> bytes:
+        """Id of its schema body."""
+
+    @property
+    def context_id(self) -> bytes:
+        """Id of its context body."""
+
+    @property
+    def tag(self) -> bytes:
+        """Content tag."""
+
+    @property
+    def data(self) -> bytes:
+        """Sealed bytes."""
+
+
+class SpoolReader(Protocol):
+    """What is read of the spool."""
+
+    def pending(self, lane: str, after: int, limit: int) -> Sequence[BatchRow]:
+        """Return waiting batches of a lane after an id."""
+
+    def batch(self, batch_id: int) -> BatchRow | None:
+        """Return one batch."""
+
+    def exists(self, batch_id: int) -> bool:
+        """Return whether a batch still waits."""
+
+    def bodies(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return bodies by id."""
+
+    def gaps(self, limit: int) -> Sequence[Any]:
+        """Return unconfirmed gaps: tuples of id and the fields of messages.Gap."""
+
+    def close(self) -> None:
+        """Close."""
+
+
+class SpoolClaims(Protocol):
+    """Which batches are on the wire."""
+
+    lock: Any
+
+    def claim(self, ids: Sequence[int]) -> None:
+        """Mark as sent, with `lock` held."""
+
+    def release(self, ids: Any) -> None:
+        """Mark as answered."""
+
+    def release_all(self) -> None:
+        """Forget all."""
+
+
+class SpoolDoor:
+    """The forwarder's side of the spool. `wake` is called by the writer after each commit."""
+
+    def __init__(self, reader: SpoolReader, claims: SpoolClaims, answer: Callable[..., None]) -> None:
+        self.reader, self.claims, self.answer = reader, claims, answer
+        self.delivered = 0  # batches acknowledged since start
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def wake(self) -> None:
+        """Tell the session that there is more. From any thread."""
+        os.eventfd_write(self.wake_fd, 1)
+
+    def take_wake(self) -> None:
+        """Take the wake-up back."""
+        try:
+            os.eventfd_read(self.wake_fd)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Close reader and wake-up."""
+        self.reader.close()
+        os.close(self.wake_fd)

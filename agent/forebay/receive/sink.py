@@ -1,0 +1,83 @@
+"""What a receiver asks of a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from forebay.blocks import Block, Schema
+from forebay.wire.envelope import Context, Envelope
+from forebay.wire.messages import Gap
+
+
+class Verdict(StrEnum):
+    """What became of a batch."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"  # stored before, with the same tag: acknowledged
+    CONFLICT = "conflict"  # another batch has this number
+    TOO_FAR = "too_far"  # more than the 256 numbers above the mark that are remembered
+    REFUSED = "refused"  # will never be stored; see `reason`
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A batch that was read and checked, ready to be stored.
+
+    `gateway` is whose data it is; `block` is None when the payload could not be placed and is kept whole.
+    """
+
+    gateway: str
+    lane: str
+    epoch: int
+    seq: int
+    tag: bytes
+    data: bytes
+    wire_bytes: int
+    envelope: Envelope
+    schema: Schema
+    schema_body: bytes
+    context: Context
+    context_body: bytes
+    block: Block | None
+    verdict: Verdict | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Work:
+    """One transaction's worth."""
+
+    batches: list[Incoming] = field(default_factory=list)
+    gaps: list[tuple[str, Gap]] = field(default_factory=list)  # (gateway, gap)
+    received_at: int = 0
+
+
+class Sink(Protocol):
+    """A place where readings are kept. Used from the receiver's thread only."""
+
+    store_id: str
+    transactional: bool  # False: a crash between store and acknowledgement may store a batch twice
+
+    def store(self, work: Work) -> None:
+        """Store all of it in one transaction and set each batch's verdict; durable on return.
+
+        Raises
+        ------
+        ForebayError
+            Nothing was stored; the same work may be tried again.
+        """
+
+    def marks(self, gateway: str, epochs: Sequence[int]) -> dict[int, int]:
+        """Return for each epoch the number up to which everything is stored or closed by a gap."""
+
+    def closed(self, gateway: str, gap: Gap) -> bool:
+        """Return whether all numbers of a gap are marked, so that it may be confirmed."""
+
+    def body(self, body_id: bytes) -> bytes | None:
+        """Return a schema or context body stored before."""
+
+    def close(self) -> None:
+        """Close."""

@@ -151,7 +151,7 @@ class Session:
             self._door.take_wake()
         if self._monitor in ready:
             self._look_at_monitor()
-        while self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._take(self._socket.recv_multipart(zmq.NOBLOCK))
 
     def _look_at_monitor(self) -> None:

@@ -1,0 +1,352 @@
+"""One pipeline: steps, mask, guard, seal, commit. The order of mask, guard and seal is fixed here.
+
+Two laws that no configuration can break:
+1. Mask before disk: only blocks that went through `_protect` are sealed, and only sealed bytes leave.
+2. The guard fails closed: whatever goes wrong in masking or in the guard, cells become null and rows go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from forebay import quality as q
+from forebay.blocks import MAX_ROWS, Block, Lane, Schema, Type, concat, null_out
+from forebay.clock import Clock
+from forebay.queues import ByteQueue, Closed
+from forebay.stages import Chunk, Commit, Sealed, Step
+
+log = logging.getLogger("forebay.pipeline")
+
+BATCH_BYTES = 4 * 1024 * 1024  # a block is sealed when it reaches this, whatever its rows
+COMMIT_BYTES = 1024 * 1024  # a commit that waits for the writer grows up to this
+MOST_COMMITS_AHEAD = 2
+REJECTED_LOGGED = 3  # broken records named in the log per chunk
+
+
+class Masker(Protocol):
+    """Applies the policy to a block."""
+
+    def apply(self, block: Block) -> Block:
+        """Return the block with personal data masked."""
+
+
+class Guard(Protocol):
+    """Stands at the spool's door."""
+
+    def check(self, block: Block) -> Block:
+        """Return the block with every value null that has no business in the spool."""
+
+
+class Seal(Protocol):
+    """Makes batches."""
+
+    bodies: dict[bytes, bytes]
+
+    def seal(self, block: Block, position: bytes | None) -> Sealed:
+        """Return the block as a batch."""
+
+
+class CommitSink(Protocol):
+    """The spool's writer as a pipeline sees it."""
+
+    def submit(self, commit: Commit) -> None:
+        """Queue a commit."""
+
+    def outstanding(self, owner: str) -> int:
+        """Return how many commits are not durable yet."""
+
+    def wait_below(self, owner: str, limit: int, timeout: float) -> bool:
+        """Wait until fewer than `limit` are."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """Settings of one pipeline. `stream` is the stream of its data blocks."""
+
+    owner: str
+    stream: str
+    lane: Lane = Lane.NORMAL
+    linger_ns: int = 1_000_000_000
+    queue_bytes: int = 32 * 1024 * 1024
+
+
+class Pipeline:
+    """The work of one worker thread; `run` returns when the queue is closed and empty."""
+
+    def __init__(
+        self,
+        options: PipelineOptions,
+        steps: Sequence[Step],
+        masker: Masker,
+        guard: Guard,
+        sealer: Seal,
+        writer: CommitSink,
+        clock: Clock,
+    ) -> None:
+        self.options = options
+        self.queue: ByteQueue[Chunk] = ByteQueue(options.queue_bytes)
+        self._steps, self._masker, self._guard = list(steps), masker, guard
+        self._sealer, self._writer, self._clock = sealer, writer, clock
+        self._open: dict[tuple[Schema, Lane], list[Block]] = {}
+        self._open_bytes = 0
+        self._deadline_ns: int | None = None
+        self._urgent = False
+        self._commit = Commit(options.owner)
+        self._dirty = False  # chunks went in since the last seal
+        self.finish_steps = False  # a finite source ended: unfinished windows are due
+        self.last_progress_ns = clock.monotonic_ns()
+
+    def restore(self, progress: dict[str, bytes]) -> None:
+        """Give each step the state saved under its place; one that no longer fits starts afresh."""
+        for name, step in self._named_steps():
+            state = progress.get(name)
+            if state is None:
+                continue
+            try:
+                step.restore(state)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the step can start afresh
+                log.warning(
+                    "a step starts afresh, its saved state is of another configuration"
+                    " owner=%s step=%s error=%s",
+                    self.options.owner,
+                    name,
+                    type(error).__name__,
+                )
+
+    def _named_steps(self) -> Iterable[tuple[str, Step]]:
+        return ((f"{place}.{step.name}", step) for place, step in enumerate(self._steps))
+
+    # -- the loop -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until the queue is closed and empty; then seal and submit what is left."""
+        while True:
+            try:
+                chunk = self.queue.get(self._wait_s())
+            except Closed:
+                break
+            if chunk is not None:
+                self._take(chunk)
+            if self._must_seal(chunk):
+                self._seal_open()
+            self._submit_if_possible()
+            self.last_progress_ns = self._clock.monotonic_ns()
+        if self.finish_steps:
+            self._finish()
+        self._seal_open()
+        self._submit()
+
+    def _wait_s(self) -> float | None:
+        if self._deadline_ns is None:
+            return 0.5
+        return max(0.0, (self._deadline_ns - self._clock.monotonic_ns()) / 1e9)
+
+    def _must_seal(self, chunk: Chunk | None) -> bool:
+        if not self._dirty:
+            return False
+        if self._urgent or self._open_bytes >= BATCH_BYTES:
+            return True
+        if chunk is not None and chunk.wants_reply and not len(self.queue):
+            return True
+        if any(sum(b.rows for b in blocks) >= MAX_ROWS for blocks in self._open.values()):
+            return True
+        return self._deadline_ns is not None and self._clock.monotonic_ns() >= self._deadline_ns
+
+    def _take(self, chunk: Chunk) -> None:
+        ledger, stream = self._commit.ledger, self.options.stream
+        for reason, readings in chunk.rejected_counts.items():
+            ledger[stream, "rejected", reason] += readings
+            ledger[stream, "read", ""] += readings
+        for record in chunk.rejected[:REJECTED_LOGGED]:
+            log.warning(
+                "input rejected place=%s reason=%s length=%d: %s",
+                record.place,
+                record.reason,
+                record.length,
+                record.detail,
+            )
+        for block in chunk.blocks:
+            block = replace(block, lane=self.options.lane)
+            ledger[block.stream, "read", ""] += block.readings()
+            for out in self._through_steps([block], self._steps):
+                self._keep(self._protect(out))
+        if chunk.position is not None:
+            self._commit.position = chunk.position
+        if chunk.done is not None:
+            self._commit.done.append(chunk.done)
+        self._dirty = True
+        if self._deadline_ns is None:
+            self._deadline_ns = self._clock.monotonic_ns() + self.options.linger_ns
+
+    def _finish(self) -> None:
+        """Ask each step for what it still holds and send that through the steps behind it."""
+        for place, step in enumerate(self._steps):
+            held = self._guarded_call(step, step.flush, [])
+            for block in held:
+                self._commit.ledger[block.stream, "read", ""] += block.readings()
+            for out in self._through_steps(held, self._steps[place + 1 :]):
+                self._keep(self._protect(out))
+            self._dirty = self._dirty or bool(held)
+        self._dirty = True  # the states changed
+
+    # -- steps ----------------------------------------------------------------------------------------------
+
+    def _through_steps(self, blocks: list[Block], steps: Sequence[Step]) -> list[Block]:
+        """Send data blocks through the steps; blocks of other streams (alarms) pass those behind their maker."""
+        for step in steps:
+            out: list[Block] = []
+            for block in blocks:
+                if block.stream != self.options.stream:
+                    out.append(block)
+                    continue
+                made = self._guarded_call(step, lambda s=step, b=block: s.process(b), [block])  # type: ignore[misc]
+                self._count(step.name, block, made)
+                out += made
+            blocks = out
+        return blocks
+
+    def _guarded_call(
+        self, step: Step, call: Callable[[], list[Block]], otherwise: list[Block]
+    ) -> list[Block]:
+        """Call a step; if it fails the block goes on as it was: a broken model must not cost the data."""
+        try:
+            return call()
+        except Exception as error:
+            # Only the kind and our own words: an exception's text may quote data.
+            log.error(
+                "a step failed, its input goes on unchanged owner=%s step=%s error=%s",
+                self.options.owner,
+                step.name,
+                type(error).__name__,
+            )
+            log.debug("where the step failed", exc_info=True)
+            return otherwise
+
+    def _count(self, step: str, before: Block, after: list[Block]) -> None:
+        """Keep the ledger's first equation: what a step takes is filtered, what it makes is read."""
+        ledger = self._commit.ledger
+        left = sum(b.readings() for b in after if b.stream == before.stream)
+        change = left - before.readings()
+        if change < 0:
+            ledger[before.stream, "filtered", step] -= change
+        else:
+            ledger[before.stream, "read", ""] += change
+        for block in after:
+            if block.stream != before.stream:
+                ledger[block.stream, "read", ""] += block.readings()
+
+    # -- mask and guard -------------------------------------------------------------------------------------
+
+    def _protect(self, block: Block) -> Block:
+        before = block.readings()
+        try:
+            masked = self._masker.apply(block)
+        except Exception as error:  # noqa: BLE001 - fails closed
+            log.error(
+                "masking failed, the values are kept back stream=%s error=%s",
+                block.stream,
+                type(error).__name__,
+            )
+            masked = _all_null(block)
+        after_mask = masked.readings()
+        try:
+            guarded = self._guard.check(masked)
+        except Exception as error:  # noqa: BLE001 - fails closed
+            log.error(
+                "the guard failed, the values are kept back stream=%s error=%s",
+                block.stream,
+                type(error).__name__,
+            )
+            guarded = _all_null(masked)
+        ledger = self._commit.ledger
+        ledger[block.stream, "filtered", "mask"] += before - after_mask
+        ledger[block.stream, "guarded", ""] += after_mask - guarded.readings()
+        return guarded
+
+    # -- sealing --------------------------------------------------------------------------------------------
+
+    def _keep(self, block: Block) -> None:
+        if not block.rows:
+            return
+        self._open.setdefault((block.schema, block.lane), []).append(block)
+        self._open_bytes += block.nbytes
+        self._urgent = self._urgent or block.lane is Lane.URGENT
+
+    def _seal_open(self) -> None:
+        """Seal everything that is open: position and ledger then stand for exactly what the commit holds."""
+        commit = self._commit
+        for blocks in self._open.values():
+            for block in _pieces(blocks):
+                sealed = self._sealer.seal(block, commit.position)
+                commit.batches.append(sealed)
+                for key in sealed.bodies:
+                    commit.bodies[key] = self._sealer.bodies[key]
+                commit.ledger[block.stream, "accepted", ""] += sealed.readings
+        self._open, self._open_bytes, self._urgent = {}, 0, False
+        self._deadline_ns = None
+
+    def _submit_if_possible(self) -> None:
+        """Hand over when the writer is free; while it is busy the commit grows, so one fsync serves more."""
+        if not self._dirty or self._deadline_ns is not None:
+            return  # nothing new, or still lingering
+        ahead = self._writer.outstanding(self.options.owner)
+        if ahead == 0 or (ahead < MOST_COMMITS_AHEAD and self._commit.nbytes >= COMMIT_BYTES):
+            self._submit()
+            return
+        while self._commit.nbytes >= COMMIT_BYTES:
+            if self._writer.outstanding(self.options.owner) < MOST_COMMITS_AHEAD:
+                self._submit()
+                return
+            self._writer.wait_below(self.options.owner, MOST_COMMITS_AHEAD, 0.5)
+
+    def _submit(self) -> None:
+        if not self._dirty:
+            return
+        commit, self._commit = self._commit, Commit(self.options.owner)
+        self._dirty = False
+        for name, step in self._named_steps():
+            state = step.state()
+            if state is not None:
+                commit.state[name] = state
+        commit.ledger = Counter({key: n for key, n in commit.ledger.items() if n})
+        commit.done.append(lambda _durable: self.queue.poke())
+        self._writer.submit(commit)
+
+
+def _all_null(block: Block) -> Block:
+    """Return the block with every cell null: what is left when nothing can be vouched for."""
+    mask = np.ones(block.rows, dtype=np.bool_)
+    columns = tuple(
+        null_out(replace(c, spans=None, frames=None), mask, q.DETECTOR_FAILED) for c in block.columns
+    )
+    return replace(block, columns=columns)
+
+
+def _pieces(blocks: list[Block]) -> Iterable[Block]:
+    """Join blocks of one schema and cut them to the row limit; waveforms stay as they came."""
+    small = [b for b in blocks if b.rows <= MAX_ROWS]
+    if small:
+        whole = concat(small)
+        if whole.rows <= MAX_ROWS and whole.nbytes <= 2 * BATCH_BYTES:
+            yield whole
+        else:
+            yield from _cut(whole)
+    yield from (b for b in blocks if b.rows > MAX_ROWS)
+
+
+def _cut(block: Block) -> Iterable[Block]:
+    heavy = any(f.type is Type.BYTES for f in block.schema.fields)
+    rows = MAX_ROWS
+    if heavy:
+        rows = max(1, min(MAX_ROWS, block.rows * BATCH_BYTES // max(block.nbytes, 1)))
+    hits = block.hits
+    for start in range(0, block.rows, rows):
+        piece = block.take(slice(start, start + rows))
+        yield replace(piece, hits=hits)
+        hits = Counter()  # the counts of the whole go with its first piece, once

@@ -1,0 +1,69 @@
+"""Blocks to sealed batches: columns, codec, compression, envelope, tag. Runs in the pipeline worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from forebay.blocks import Block, Schema
+from forebay.stages import Sealed
+from forebay.wire.columns import encode_columns
+from forebay.wire.envelope import (
+    MAX_HITS,
+    MAX_POSITION_BYTES,
+    Context,
+    Envelope,
+    Stamp,
+    body_id,
+    content_tag,
+)
+from forebay.wire.schema import schema_body
+
+
+class Sealer:
+    """Seals blocks of one pipeline. One thread only.
+
+    Parameters
+    ----------
+    context : what all of its batches share
+    stamp : returns the clock evidence of now
+    compress : False stores the columns as packed, for processors too slow for zstd
+    level : zstd level
+    """
+
+    def __init__(
+        self, context: Context, stamp: Callable[[], Stamp], *, compress: bool = True, level: int = 1
+    ) -> None:
+        body = context.body()
+        self._context_id = body_id(body)
+        self._stamp, self._compress, self._level = stamp, compress, level
+        self._schemas: dict[Schema, bytes] = {}
+        self.bodies: dict[bytes, bytes] = {self._context_id: body}
+
+    def seal(self, block: Block, position: bytes | None) -> Sealed:
+        """Return the block as a batch; `position` is where its source stands after it."""
+        schema_id = self._schemas.get(block.schema)
+        if schema_id is None:
+            body = schema_body(block.schema)
+            schema_id = self._schemas[block.schema] = body_id(body)
+            self.bodies[schema_id] = body
+        readings = block.readings()
+        first, last = int(block.time.min()), int(block.time.max())
+        if position is not None and len(position) > MAX_POSITION_BYTES:
+            position = None  # the spool keeps it; only a lost spool would have wanted it from here
+        envelope = Envelope(
+            schema_id,
+            self._context_id,
+            block.rows,
+            readings,
+            first,
+            last,
+            self._stamp(),
+            position,
+            dict(block.hits.most_common(MAX_HITS)),
+            encode_columns(block, level=self._level, compress=self._compress),
+        )
+        data = envelope.pack()
+        ids = (schema_id, self._context_id)
+        return Sealed(
+            block.stream, block.lane, data, content_tag(data), block.rows, readings, first, last, ids
+        )

@@ -19,6 +19,7 @@ _SECOND = 1_000_000_000
 LINGER_NS = {Lane.URGENT: 0, Lane.NORMAL: _SECOND, Lane.BULK: 5 * _SECOND}
 DEFAULT_SPOOL = "/var/lib/forebay/spool"
 
+_HOST_PORT = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NAME = re.compile(r"[^\s\x00-\x1f\x7f/\\\"'`]([^\x00-\x1f\x7f/\\\"'`]{0,62}[^\s\x00-\x1f\x7f/\\\"'`])?")
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9*](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):([0-9]{1,5})")
@@ -174,9 +175,7 @@ class ForwardOptions(Options):
 class WebOptions(Options):
     """The local page and interface. Without this section there is none."""
 
-    listen: Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")] = (
-        "127.0.0.1:5580"
-    )
+    listen: Annotated[str, Field(pattern=_HOST_PORT)] = "127.0.0.1:5580"
     """Address and port."""
 
 

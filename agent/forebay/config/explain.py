@@ -116,7 +116,7 @@ def _value(document: Document, path: KeyPath) -> Any:
 def _locate(error: ErrorDetails, document: Document) -> _Located:
     """Keep of `loc` what are keys and indices of the file."""
     path: list[str | int] = []
-    value = document.value
+    value: Any = document.value
     union_at, branch = -1, ""
     arrived = True  # nothing of this value's own loc was read yet: a union's tag can only stand here
     loc = error["loc"]
@@ -125,9 +125,7 @@ def _locate(error: ErrorDetails, document: Document) -> _Located:
         if isinstance(part, str) and part.startswith(TAG):
             continue
         is_tag = arrived and isinstance(value, dict) and value.get("type") == part and not last
-        if (isinstance(value, dict) and part in value and not is_tag) or (
-            isinstance(value, list) and isinstance(part, int) and part < len(value)
-        ):
+        if _has(value, part) and not is_tag:
             path.append(part)
             value, arrived = value[part], True
         elif last and error["type"] == "missing":
@@ -137,6 +135,12 @@ def _locate(error: ErrorDetails, document: Document) -> _Located:
             if union_at < 0:
                 union_at, branch = len(path), str(part)
     return _Located(tuple(path), error, union_at, branch)
+
+
+def _has(value: Any, part: str | int) -> bool:
+    if isinstance(value, dict):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and part < len(value)
 
 
 def _by_union(located: Sequence[_Located]) -> Iterable[list[_Located]]:

@@ -1,8 +1,8 @@
 """Sources and steps by name: what each room registers becomes part of the configuration.
 
-A room's options module exports `SOURCE_OPTIONS` or `STEP_OPTIONS`, a dict from the name in YAML to the options class.
-This module joins them into the two types that AgentConfig uses; a new source or step needs no edit elsewhere
-but its module's name in the lists below.
+A room's options module exports `SOURCE_OPTIONS` or `STEP_OPTIONS`, a dict from the name in YAML to the
+options class. This module joins them into the two types that AgentConfig uses; a new source or step needs
+no edit elsewhere, a new module its name in the lists below.
 """
 
 from __future__ import annotations

@@ -150,20 +150,12 @@ def parse(data: bytes, file: str) -> Document:
     document = Document(file)
     try:
         root = _compose(_decode(data), document)
-    except _Refused as error:
-        line, col = error.mark
-        raise ConfigErrors(
-            [Finding(Severity.ERROR, error.message, file, line, col, "", error.hint), *document.findings]
-        ) from None
-    if root is None or (root.pairs is None and root.items is None and root.scalar is None):
-        raise ConfigErrors([Finding(Severity.ERROR, "expected keys and values, found an empty file", file)])
-    try:
+        if root is None or (root.pairs is None and root.items is None and root.scalar is None):
+            raise _Refused("expected keys and values, found an empty file", (1, 1))
         document.value = _Builder(document).build(root, ())
     except _Refused as error:
-        line, col = error.mark
-        raise ConfigErrors(
-            [Finding(Severity.ERROR, error.message, file, line, col, "", error.hint)]
-        ) from None
+        finding = Finding(Severity.ERROR, error.message, file, *error.mark, "", error.hint)
+        raise ConfigErrors([finding, *document.findings]) from None
     return document
 
 
@@ -265,7 +257,7 @@ def _mark(event: Any) -> Mark:
 def _node(event: Any, anchors: dict[str, _Node], document: Document) -> _Node:
     mark = _mark(event)
     if isinstance(event, yaml.AliasEvent):
-        target = anchors.get(event.anchor)
+        target = anchors.get(str(event.anchor))
         if target is None:
             raise _Refused(f"alias `*{event.anchor}` has no anchor before it", mark)
         if target.open:

@@ -215,7 +215,7 @@ class AgentConfig(Options):
         return self.pipelines[pipeline].stream or pipeline
 
 
-def raw_endpoint(text: str) -> tuple[str, int] | None:
+def tcp_address(text: str) -> tuple[str, int] | None:
     """Return host and port of a tcp endpoint, None for another kind."""
     match = _TCP.fullmatch(text)
     return (match[1].strip("[]"), int(match[2])) if match else None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, WithJsonSchema
+from pydantic.fields import FieldInfo
 
+from forebay.config.findings import KeyPath
 from forebay.errors import ConfigError
 
 _REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|credential:[A-Za-z0-9._-]+)")
@@ -64,3 +66,26 @@ def read_secret(reference: str, base: Path, environment: Mapping[str, str] = os.
     if not value:
         raise ConfigError("the secret is empty", place=str(path))
     return value
+
+
+def _is_secret(info: FieldInfo) -> bool:
+    optional = (m for a in get_args(info.annotation) for m in getattr(a, "__metadata__", ()))
+    return any(isinstance(m, AfterValidator) and m.func is _check for m in (*info.metadata, *optional))
+
+
+def secrets_of(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
+    """Yield path and reference of every SecretRef in a configuration."""
+    if isinstance(value, BaseModel):
+        for name, info in type(value).model_fields.items():
+            inner = getattr(value, name)
+            here = (*path, info.alias or name)
+            if isinstance(inner, str) and _is_secret(info):
+                yield here, inner
+            else:
+                yield from secrets_of(inner, here)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from secrets_of(inner, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from secrets_of(inner, (*path, i))

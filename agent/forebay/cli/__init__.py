@@ -1,6 +1,10 @@
 """Command line of Forebay."""
 
+import sys
+
 
 def main() -> None:
     """Entry point of the `forebay` command."""
-    raise SystemExit("not built yet")
+    from forebay.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

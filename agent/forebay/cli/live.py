@@ -1,0 +1,172 @@
+"""What `forebay check --live` can try from the configuration alone: files, keys, secrets, disk, links."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from forebay.config.agent import AgentConfig, tcp_address
+from forebay.config.base import format_size
+from forebay.config.findings import Finding, KeyPath, Severity
+from forebay.config.loader import LoadedConfig
+from forebay.config.receiver import ReceiverConfig
+from forebay.config.secrets import read_secret, secrets_of
+from forebay.errors import ConfigError
+
+CONNECT_TIMEOUT_S = 3.0  # a satellite link answers within 1 s
+SHIPPED_POLICIES = frozenset({"base", "strict"})
+
+Loaded = LoadedConfig[Any]
+
+
+def check_files(loaded: Loaded) -> Iterator[Finding]:
+    """Find files and folders that the configuration reads and that are not there."""
+    config = loaded.config
+    if isinstance(config, ReceiverConfig):
+        for name, sink in config.sinks.items():
+            path = getattr(sink, "path", None)
+            if isinstance(path, Path) and not os.access(loaded.resolve(path).parent, os.W_OK | os.X_OK):
+                yield loaded.finding("the folder is missing or not writable", ("sinks", name, "path"))
+        return
+    for name, source in config.sources.items():
+        path = getattr(source, "path", None)
+        if isinstance(path, Path):
+            yield from _readable(loaded, path, ("sources", name, "path"))
+    policy = getattr(config.masking, "policy", None)
+    if policy is not None and str(policy) not in SHIPPED_POLICIES:
+        yield from _readable(loaded, Path(policy), ("masking", "policy"))
+
+
+def _readable(loaded: Loaded, path: Path, keys: KeyPath) -> Iterator[Finding]:
+    whole = loaded.resolve(path)
+    if any(c in str(path) for c in "*?["):
+        if next(whole.parent.glob(whole.name), None) is None:
+            yield loaded.finding("no file matches yet", keys, severity=Severity.WARNING)
+    elif not whole.exists():
+        yield loaded.finding("there is no such file", keys, hint=f"looked for {whole}")
+    elif not os.access(whole, os.R_OK):
+        yield loaded.finding("the file is not readable by this user", keys)
+
+
+def check_keys(loaded: Loaded) -> Iterator[Finding]:
+    """Find key files that are missing, or private ones that others can read."""
+    config = loaded.config
+    if isinstance(config, ReceiverConfig):
+        yield from _private_key(loaded, config.listen.key, ("listen", "key"))
+        allow = loaded.resolve(config.listen.allow)
+        if not allow.is_dir():
+            yield loaded.finding(
+                "there is no such folder: every gateway is refused",
+                ("listen", "allow"),
+                hint=f"forebay keys enroll GATEWAY_ID PUBFILE --allow {allow}",
+            )
+        elif not os.access(allow, os.R_OK | os.X_OK):
+            yield loaded.finding("the folder is not readable: every gateway is refused", ("listen", "allow"))
+    elif config.forward is not None:
+        yield from _private_key(loaded, config.forward.keys.own, ("forward", "keys", "own"))
+        yield from _readable(loaded, config.forward.keys.server, ("forward", "keys", "server"))
+
+
+def _private_key(loaded: Loaded, path: Path, keys: KeyPath) -> Iterator[Finding]:
+    whole = loaded.resolve(path)
+    try:
+        mode = stat.S_IMODE(whole.stat().st_mode)
+    except OSError:
+        yield loaded.finding(
+            "there is no such key", keys, hint=f"forebay keys new {whole.stem} --dir {whole.parent}"
+        )
+        return
+    if not os.access(whole, os.R_OK):
+        yield loaded.finding("the key is not readable by this user", keys)
+    # systemd hands credentials out read-only, with modes of its own
+    given = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if mode & 0o077 and not (given and whole.is_relative_to(given)):
+        yield loaded.finding(
+            f"expected mode 0600, found {mode:04o}: others can read the key", keys, hint=f"chmod 600 {whole}"
+        )
+
+
+def check_secrets(loaded: Loaded) -> Iterator[Finding]:
+    """Find references to secrets that lead nowhere."""
+    for path, reference in secrets_of(loaded.config):
+        try:
+            read_secret(reference, loaded.base)
+        except ConfigError as error:
+            yield loaded.finding(error.message, path, hint=error.hint)
+
+
+def check_spool(loaded: Loaded) -> Iterator[Finding]:
+    """Try to write where the spool is, and compare its quota with what is free."""
+    if not isinstance(loaded.config, AgentConfig):
+        return
+    spool = loaded.config.spool
+    folder = loaded.resolve(spool.dir)
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".forebay-check-"):
+            pass
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        yield loaded.finding(
+            f"cannot write to {existing}: {error.strerror}",
+            ("spool", "dir"),
+            hint="as which user does it run?",
+        )
+        return
+    used = sum(f.stat().st_size for f in folder.glob("*") if f.is_file()) if folder.is_dir() else 0
+    if spool.max_bytes > free + used:
+        yield loaded.finding(
+            f"the quota is {format_size(spool.max_bytes)}, but only {(free + used) // 1024**2} MiB are free",
+            ("spool", "max_bytes"),
+            hint="the disk will be full before the quota is",
+            severity=Severity.WARNING,
+        )
+
+
+def check_endpoints(loaded: Loaded) -> Iterator[Finding]:
+    """Try to connect to receivers, or to listen as one."""
+    config = loaded.config
+    if isinstance(config, ReceiverConfig):
+        yield from _can_listen(loaded, config)
+        return
+    for i, endpoint in enumerate(config.forward.endpoints if config.forward else ()):
+        address = tcp_address(endpoint)
+        if address is None:
+            continue
+        try:
+            socket.create_connection(address, timeout=CONNECT_TIMEOUT_S).close()
+        except OSError as error:
+            yield loaded.finding(
+                f"cannot connect to {endpoint}: {error.strerror or type(error).__name__}",
+                ("forward", "endpoints", i),
+                hint="is `forebay receive` running there, and the port open?",
+            )
+
+
+def _can_listen(loaded: Loaded, config: ReceiverConfig) -> Iterator[Finding]:
+    address = tcp_address(config.listen.endpoint)
+    if address is None:
+        return
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("" if host == "*" else host, port))
+        except OSError as error:
+            busy = error.errno == errno.EADDRINUSE
+            yield loaded.finding(
+                "the port is in use" if busy else f"cannot listen: {error.strerror}",
+                ("listen", "endpoint"),
+                hint="by a receiver that runs already?" if busy else "",
+                severity=Severity.WARNING if busy else Severity.ERROR,
+            )

@@ -1,0 +1,221 @@
+"""Configuration of the agent."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from forebay.blocks import Lane
+from forebay.config.base import ConfigPath, Duration, Options, Size
+from forebay.config.fields import FieldOptions
+from forebay.config.masking import MaskingOptions
+from forebay.config.models import ModelsOptions
+from forebay.config.registry import AnySource, AnyStep
+
+_SECOND = 1_000_000_000
+LINGER_NS = {Lane.URGENT: 0, Lane.NORMAL: _SECOND, Lane.BULK: 5 * _SECOND}
+DEFAULT_SPOOL = "/var/lib/forebay/spool"
+
+_HOST_PORT = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
+_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f/\\\"'`]([^\x00-\x1f\x7f/\\\"'`]{0,62}[^\s\x00-\x1f\x7f/\\\"'`])?")
+_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9*](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):([0-9]{1,5})")
+
+
+def check_name(text: str) -> str:
+    """Check the name of a source, pipeline, stream or field. Raises ValueError."""
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            "expected a name of 1 to 64 characters without quotes, slashes and spaces at the ends"
+        )
+    return text
+
+
+def check_endpoint(text: str) -> str:
+    """Check a ZeroMQ endpoint, `tcp://HOST:PORT` or `ipc://PATH`. Raises ValueError."""
+    if text.startswith("ipc://") and len(text) > len("ipc://"):
+        return text
+    match = _TCP.fullmatch(text)
+    if match is None:
+        raise ValueError("expected an endpoint such as `tcp://HOST:PORT` or `ipc://PATH`")
+    if not 1 <= int(match[2]) <= 65_535:
+        raise ValueError("expected a port from 1 to 65535")
+    return text
+
+
+Name = Annotated[
+    str, AfterValidator(check_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64})
+]
+"""Name of a source, pipeline, stream or field."""
+
+Id = Annotated[str, Field(pattern=_ID)]
+"""Name of a gateway or center on the wire and in the key list: letters, digits, `.`, `_`, `-`."""
+
+Endpoint = Annotated[
+    str,
+    AfterValidator(check_endpoint),
+    WithJsonSchema({"type": "string", "pattern": "^(tcp://.+:[0-9]+|ipc://.+)$"}),
+]
+"""ZeroMQ endpoint, `tcp://HOST:PORT` or `ipc://PATH`."""
+
+Text = Annotated[str, Field(max_length=256)]
+
+
+class GatewayOptions(Options):
+    """Who this gateway is."""
+
+    id: Id
+    """Name of the gateway; must be the name that its key is enrolled under."""
+    site: Text = ""
+    """Where it stands, e.g. `huizhou/huicheng/pump-3`."""
+    labels: dict[Name, Text] = Field(default_factory=dict, max_length=32)
+    """Words of your own that travel with the data's context, e.g. `owner: water`."""
+
+
+class PipelineOptions(Options):
+    """The way of one source's rows to the spool."""
+
+    source: Name
+    """Name of the source."""
+    stream: Name | None = None
+    """Name of the stream; default: the pipeline's name."""
+    key: Name | None = None
+    """Field that tells devices apart; steps then keep their state per device."""
+    max_keys: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Devices that steps keep state for; rows of further ones bypass such steps, counted."""
+    lane: Lane = Lane.NORMAL
+    """Priority: `urgent` overtakes on the wire and is evicted last."""
+    linger: Duration | None = None
+    """Longest wait for a block to fill; default by lane: urgent 0, normal 1s, bulk 5s."""
+    fields: dict[Name, FieldOptions] = Field(default_factory=dict)
+    """What is known about fields. Others are taken with the type that they have."""
+    steps: tuple[AnyStep, ...] = ()
+    """What is done with the rows, in this order."""
+
+    @property
+    def linger_ns(self) -> int:
+        """Return the linger in ns, the lane's default where none is written."""
+        return LINGER_NS[self.lane] if self.linger is None else self.linger
+
+
+class Sync(StrEnum):
+    """What a commit of the spool survives."""
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+class OnFull(StrEnum):
+    """What gives when the spool has reached its quota."""
+
+    EVICT_LOWEST_VALUE = "evict_lowest_value"
+    DROP_OLDEST = "drop_oldest"
+    DROP_NEWEST = "drop_newest"
+    BLOCK = "block"
+    THIN = "thin"
+
+
+class SpoolOptions(Options):
+    """The durable buffer on this gateway's disk."""
+
+    dir: ConfigPath = Field(default=DEFAULT_SPOOL, validate_default=True)
+    """Folder of the spool."""
+    max_bytes: Size = Field(default=2 * 1024**3, ge=16 * 1024**2)
+    """Quota on disk, dead letters and write-ahead log included."""
+    sync: Sync = Sync.FULL
+    """`full` survives a power cut; `normal` may lose the last seconds in one."""
+    on_full: OnFull = OnFull.BLOCK
+    """What gives when the quota is reached. `block` stops reading the sources."""
+    compression: Literal["zstd", "none"] = "zstd"
+    """How batches are compressed on disk and wire."""
+
+
+class LinkKeys(Options):
+    """Key files of the encrypted, mutually authenticated link."""
+
+    own: ConfigPath
+    """This side's private key, made by `forebay keys new`."""
+    server: ConfigPath
+    """The receiver's public key."""
+
+
+class ForwardOptions(Options):
+    """Where data goes. Without this section the agent only buffers."""
+
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=16)
+    """Receivers, in order of preference; they must share one store."""
+    keys: LinkKeys
+    """Key files."""
+    window: int = Field(default=64, ge=1, le=1024)
+    """Batches sent and not yet acknowledged."""
+    ack_timeout: Duration = Field(default=30 * _SECOND, ge=100_000_000)
+    """Wait for an acknowledgement before the connection is built anew."""
+    retry_min: Duration = Field(default=500_000_000, ge=10_000_000)
+    """First wait before a retry; doubles, with jitter, up to `retry_max`."""
+    retry_max: Duration = Field(default=60 * _SECOND, ge=10_000_000)
+    """Longest wait before a retry."""
+
+    @model_validator(mode="after")
+    def _waits_in_order(self) -> ForwardOptions:
+        if self.retry_min > self.retry_max:
+            raise ValueError("expected `retry_min` to be at most `retry_max`")
+        return self
+
+    @field_validator("endpoints")
+    @classmethod
+    def _hosts_are_named(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        if any(e.startswith("tcp://*") for e in endpoints):
+            raise ValueError("expected the receiver's address, found `*`, which is for listening")
+        return endpoints
+
+
+class WebOptions(Options):
+    """The local page and interface. Without this section there is none."""
+
+    listen: Annotated[str, Field(pattern=_HOST_PORT)] = "127.0.0.1:5580"
+    """Address and port."""
+
+
+class LogOptions(Options):
+    """What is logged, to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity."""
+    format: Literal["text", "json"] = "text"
+    """`text` for people, `json` one object a line."""
+
+
+class AgentConfig(Options):
+    """Configuration of the agent (`forebay run`)."""
+
+    gateway: GatewayOptions
+    """Who this gateway is."""
+    sources: dict[Name, AnySource] = Field(min_length=1)
+    """Where data comes from, by name."""
+    pipelines: dict[Name, PipelineOptions] = Field(min_length=1)
+    """What is done with it, by name."""
+    masking: MaskingOptions | None = None
+    """Which policy masks what leaves; without it the shipped `base` policy applies."""
+    models: ModelsOptions = Field(default_factory=ModelsOptions)
+    """Where model bundles are."""
+    spool: SpoolOptions = Field(default_factory=SpoolOptions)
+    """The durable buffer."""
+    forward: ForwardOptions | None = None
+    """Where data goes; without it the agent only buffers."""
+    web: WebOptions | None = None
+    """The local page; without it there is none."""
+    log: LogOptions = Field(default_factory=LogOptions)
+    """What is logged."""
+
+    def stream(self, pipeline: str) -> str:
+        """Return the name of a pipeline's stream."""
+        return self.pipelines[pipeline].stream or pipeline
+
+
+def tcp_address(text: str) -> tuple[str, int] | None:
+    """Return host and port of a tcp endpoint, None for another kind."""
+    match = _TCP.fullmatch(text)
+    return (match[1].strip("[]"), int(match[2])) if match else None

@@ -1,0 +1,135 @@
+"""What must fit together in a configuration, beyond each value alone.
+
+`check_tree` works on the parsed document, so that it reports beside errors of single values;
+`check_config` needs a valid configuration and gives warnings.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from forebay.config.agent import AgentConfig, OnFull, PipelineOptions, Sync
+from forebay.config.explain import suggest
+from forebay.config.findings import Finding, KeyPath, Severity
+from forebay.config.yaml_source import Document
+
+BUILT_ON_FULL = frozenset({OnFull.BLOCK})  # what the spool does so far; the other words are accepted
+
+_NAMES_FIELDS = ("field", "fields", "inputs", "by")  # step options that hold names of fields
+
+
+def _mapping(value: Any, key: str) -> dict[str, Any]:
+    inner = value.get(key) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
+def check_tree(document: Document) -> list[Finding]:
+    """Return errors and warnings about names that refer to each other in an agent's configuration."""
+    sources, pipelines = _mapping(document.value, "sources"), _mapping(document.value, "pipelines")
+    out = list(_sources_exist(document, sources, pipelines))
+    out += _streams_are_distinct(document, pipelines)
+    used = {p.get("source") for p in pipelines.values() if isinstance(p, dict)}
+    if pipelines:
+        out += [
+            document.finding(
+                "no pipeline reads this source",
+                ("sources", name),
+                hint=f"add a pipeline with `source: {name}`, or remove it",
+                at_key=True,
+                severity=Severity.WARNING,
+            )
+            for name in sources
+            if name not in used
+        ]
+    return out
+
+
+def _sources_exist(
+    document: Document, sources: dict[str, Any], pipelines: dict[str, Any]
+) -> Iterator[Finding]:
+    for name, pipeline in pipelines.items():
+        wanted = pipeline.get("source") if isinstance(pipeline, dict) else None
+        if isinstance(wanted, str) and wanted not in sources:
+            hint = suggest(wanted, sources)
+            if not hint and sources:
+                hint = f"sources are: {', '.join(list(sources)[:10])}"
+            yield document.finding(f"there is no source `{wanted}`", ("pipelines", name, "source"), hint=hint)
+
+
+def _streams_are_distinct(document: Document, pipelines: dict[str, Any]) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for name, pipeline in pipelines.items():
+        own = pipeline.get("stream") if isinstance(pipeline, dict) else None
+        stream = own if isinstance(own, str) else name
+        other = first.setdefault(stream.casefold(), name)
+        if other != name:
+            path: KeyPath = ("pipelines", name, "stream") if isinstance(own, str) else ("pipelines", name)
+            yield document.finding(
+                f"pipeline `{other}` has the same stream",
+                path,
+                hint="give one of them another `stream:`; names compare without case",
+                at_key=True,
+            )
+
+
+def check_config(config: AgentConfig, document: Document) -> list[Finding]:
+    """Return warnings about a valid configuration of an agent."""
+    out: list[Finding] = []
+
+    def warn(message: str, *path: str | int, hint: str = "", severity: Severity = Severity.WARNING) -> None:
+        out.append(document.finding(message, path, hint=hint, severity=severity))
+
+    if config.forward is None:
+        warn("no `forward` section: readings are buffered and sent nowhere", hint="add `forward`")
+    if config.masking is None:
+        warn("no `masking` section: the shipped `base` policy applies", severity=Severity.INFO)
+    if config.spool.on_full not in BUILT_ON_FULL:
+        warn(
+            f"`{config.spool.on_full}` is not part of this version yet: the spool blocks when it is full",
+            "spool",
+            "on_full",
+        )
+    if config.spool.sync is Sync.NORMAL:
+        warn("a power cut may lose readings that were accepted", "spool", "sync", hint="`full` loses none")
+    if config.web is not None:
+        warn("the local page is not part of this version yet: nothing will listen", "web")
+    for name, pipeline in config.pipelines.items():
+        out += _step_fields(name, pipeline, document)
+    return out
+
+
+def _step_fields(name: str, pipeline: PipelineOptions, document: Document) -> Iterator[Finding]:
+    """Warn of a step's field that is no declared one but nearly so.
+
+    A field need not be declared, and steps make fields of their own, so only a near miss is worth a word.
+    """
+    declared = list(pipeline.fields)
+    for number, step in enumerate(pipeline.steps):
+        path: KeyPath = ("pipelines", name, "steps", number, step.name)
+        for where, field in _named_fields(_mapping_at(document, path)):
+            near = difflib.get_close_matches(field, declared, n=1, cutoff=0.8)
+            if field not in declared and near and not field.startswith(f"{near[0]}_"):
+                yield document.finding(
+                    f"`{field}` is not among the pipeline's fields",
+                    (*path, *where),
+                    hint=f"did you mean `{near[0]}`?",
+                    severity=Severity.WARNING,
+                )
+
+
+def _mapping_at(document: Document, path: KeyPath) -> dict[str, Any]:
+    value = document.at(path)
+    return value if isinstance(value, dict) else {}
+
+
+def _named_fields(options: dict[str, Any]) -> Iterable[tuple[KeyPath, str]]:
+    for key in _NAMES_FIELDS:
+        value = options.get(key)
+        if isinstance(value, str):
+            yield (key,), value
+        elif isinstance(value, list):
+            yield from (((key, i), item) for i, item in enumerate(value) if isinstance(item, str))
+        elif isinstance(value, dict):
+            yield from (((key, item), item) for item in value)

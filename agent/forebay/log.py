@@ -1,0 +1,149 @@
+"""Logging: to stderr, as text for people or JSON lines for machines, rate-limited to protect disks.
+
+Use `logging.getLogger("forebay.spool")` and put facts into `extra`: `log.warning("ack timed out",
+extra={"endpoint": endpoint})`. The message is a fixed template, so that repetition is seen.
+
+Rules
+-----
+- Never a data value. An exception's text may hold one, so of exceptions that are not ours only type and
+  places are written.
+- One line a record; control characters in it are escaped, so that no text can forge a line.
+- Of one (logger, template) at most BURST records in each PERIOD_NS are written; the next one written after
+  that says how many were left out (`suppressed=`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+from forebay.clock import Clock, SystemClock
+from forebay.errors import ForebayError
+
+BURST = 10
+PERIOD_NS = 60_000_000_000
+MAX_TEMPLATES = 1_024  # beyond it the oldest is forgotten; templates are fixed texts, so this is never near
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "suppressed"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BARE = re.compile(r"[^\s\"=]+")
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    facts = {k: v for k, v in vars(record).items() if k not in _STANDARD}
+    if record.exc_info and record.exc_info[1] is not None:
+        facts["error"] = describe_exception(record.exc_info[1])
+    suppressed = getattr(record, "suppressed", 0)
+    return facts | ({"suppressed": suppressed} if suppressed else {})
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return an error of ours as its message, any other as its type and the innermost places."""
+    if isinstance(error, ForebayError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in reversed(frames))
+    return f"{type(error).__name__} at {places}" if places else type(error).__name__
+
+
+def _component(record: logging.LogRecord) -> str:
+    return record.name.removeprefix("forebay.")
+
+
+class TextFormatter(logging.Formatter):
+    """`LEVEL component: message key=value`. The journal adds the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        parts = [f"{record.levelname} {_component(record)}: {_one_line(record.getMessage())}"]
+        for key, value in _facts(record).items():
+            text = _one_line(str(value))
+            parts.append(f"{key}={text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)}")
+        return " ".join(parts)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, component, message, and the facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        head = {
+            "time": stamp.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "component": _component(record),
+            "message": record.getMessage(),
+        }
+        facts = {k: v for k, v in _facts(record).items() if k not in head}
+        return json.dumps(head | facts, ensure_ascii=False, default=str)
+
+
+class RateLimit(logging.Filter):
+    """Lets through at most `burst` records of one template in each period."""
+
+    def __init__(self, clock: Clock, burst: int = BURST, period_ns: int = PERIOD_NS) -> None:
+        super().__init__()
+        self._clock, self._burst, self._period_ns = clock, burst, period_ns
+        self._seen: dict[tuple[str, str], list[int]] = {}  # [start of the period, written, left out]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter. Called under the handler's lock."""
+        key = (record.name, str(record.msg))
+        now = self._clock.monotonic_ns()
+        state = self._seen.get(key)
+        if state is None:
+            if len(self._seen) >= MAX_TEMPLATES:
+                self._seen.pop(next(iter(self._seen)))
+            state = self._seen[key] = [now, 0, 0]
+        elif now - state[0] >= self._period_ns:
+            record.suppressed = state[2]
+            state[:] = [now, 0, 0]
+        if state[1] >= self._burst:
+            state[2] += 1
+            return False
+        state[1] += 1
+        return True
+
+
+class _LimitedHandler(logging.StreamHandler[TextIO]):
+    """Applies the limit under its lock: a logger's filters run outside any."""
+
+    def __init__(self, stream: TextIO, limit: RateLimit) -> None:
+        super().__init__(stream)
+        self._limit = limit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._limit.filter(record):
+            super().emit(record)
+
+
+def set_up(
+    level: str = "info",
+    format: Literal["text", "json"] = "text",  # noqa: A002 - the word of the configuration
+    *,
+    stream: TextIO | None = None,
+    clock: Clock | None = None,
+) -> logging.Handler:
+    """Send all records of `forebay.*`, and warnings of libraries, to stderr. Replaces an earlier set-up."""
+    handler = _LimitedHandler(stream or sys.stderr, RateLimit(clock or SystemClock()))
+    handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if isinstance(h, _LimitedHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("forebay").setLevel(level.upper())
+    logging.captureWarnings(True)
+    # A full disk or a closed pipe behind stderr must not print tracebacks, which hold values.
+    logging.raiseExceptions = False
+    return handler

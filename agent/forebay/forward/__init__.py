@@ -64,6 +64,8 @@ class Forwarder:
         self._stop.set()
         self._door.wake()
         self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self._door.close()
 
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -74,13 +76,13 @@ class Forwarder:
                 delivered = self._door.delivered
                 try:
                     self._connect_and_run(context, endpoint)
-                except LinkError as error:
+                except Exception as trouble:  # noqa: BLE001 - sending must go on whatever happens
+                    error = trouble if isinstance(trouble, LinkError) else _unforeseen(trouble, endpoint)
                     failures = 1 if self._door.delivered > delivered else failures + 1
                     self._report(endpoint, error)
                     self._stop.wait(self._pause_ns(failures, error) / 1e9)
         finally:
             context.destroy(0)
-            self._door.close()
 
     def _connect_and_run(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         hello = self._make_hello(self._store)
@@ -107,3 +109,9 @@ class Forwarder:
             return int(HELD_NS * self._rng.uniform(0.5, 1.0))
         most = min(self._options.backoff_max_ns, self._options.backoff_min_ns << min(failures - 1, 16))
         return int(most * self._rng.uniform(0.5, 1.0))
+
+
+def _unforeseen(error: Exception, endpoint: str) -> LinkError:
+    """Turn a fault of ours into one of the link: what is in the spool must go out all the same."""
+    log.exception("the forwarder failed in a way nobody foresaw; it connects anew")
+    return LinkError(f"unexpected {type(error).__name__}", place=endpoint)

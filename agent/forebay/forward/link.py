@@ -87,16 +87,11 @@ class SpoolReader(Protocol):
 class SpoolClaims(Protocol):
     """Which batches are on the wire."""
 
-    lock: Any
-
-    def claim(self, ids: Sequence[int]) -> None:
-        """Mark as sent, with `lock` held."""
+    def claim(self, batch_id: int, exists: Callable[[int], bool]) -> bool:
+        """Mark as sent, unless it is gone or being evicted."""
 
     def release(self, ids: Any) -> None:
-        """Mark as answered."""
-
-    def release_all(self) -> None:
-        """Forget all."""
+        """Mark as off the wire and to be sent again."""
 
 
 class SpoolDoor:

@@ -106,7 +106,8 @@ class Session:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
-        self._door.claims.release_all()
+        unanswered = [sent.id for sent in self._in_flight.values()]
+        self._door.claims.release([*unanswered, *(batch_id for batch_id, _ in self._permanent)])
 
     # -- phases ---------------------------------------------------------------------------------------------
 
@@ -217,10 +218,8 @@ class Session:
             return True
         if not self._send_bodies((batch.schema_id, batch.context_id)):
             return False
-        with self._door.claims.lock:
-            if not self._door.reader.exists(batch.id):
-                return True  # evicted since it was read
-            self._door.claims.claim((batch.id,))
+        if not self._door.claims.claim(batch.id, self._door.reader.exists):
+            return True  # evicted since it was read
         head = m.encode(m.Batch(batch.lane, batch.epoch, batch.seq, batch.tag))
         if not self._try_send([head, batch.data]):
             self._door.claims.release((batch.id,))
@@ -271,13 +270,10 @@ class Session:
                 self._door.delivered += len(numbers)
                 self._bury(self._permanent)
             case m.RetryLater(numbers, delay_ms):
-                due = self._last_answer_ns + delay_ms * MS
-                for sent in self._settle(numbers):
-                    heapq.heappush(self._later, (due, sent.id))
+                self._send_again(numbers, self._last_answer_ns + delay_ms * MS)
             case m.NeedSchema(ids, numbers):
                 self._bodies_sent.difference_update(ids)
-                for sent in self._settle(numbers):
-                    heapq.heappush(self._later, (self._last_answer_ns, sent.id))
+                self._send_again(numbers, self._last_answer_ns)
             case m.Permanent(numbers, reason):
                 self._permanent += [(sent.id, reason) for sent in self._settle(numbers)]
                 self._hold_if_all_refused(reason)
@@ -308,11 +304,19 @@ class Session:
         self.window = min(self._options.window, welcome.window)
 
     def _settle(self, numbers: Iterable[m.Number]) -> list[_Sent]:
-        """Take answered batches off the wire. An answer to something never sent is ignored."""
+        """Take answered batches out of the window. An answer to something never sent is ignored.
+
+        They stay claimed: the writer releases what it deletes, `_send_again` what will be sent again.
+        """
         settled = [sent for n in numbers if (sent := self._in_flight.pop(n, None)) is not None]
         self._bytes_in_flight -= sum(sent.size for sent in settled)
-        self._door.claims.release(sent.id for sent in settled)
         return settled
+
+    def _send_again(self, numbers: Iterable[m.Number], due_ns: int) -> None:
+        settled = self._settle(numbers)
+        self._door.claims.release([sent.id for sent in settled])
+        for sent in settled:
+            heapq.heappush(self._later, (due_ns, sent.id))
 
     def _hold_if_all_refused(self, reason: str) -> None:
         if len(self._permanent) >= PERMANENTS_TO_HOLD:

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class Claims:
-    """A set of batch ids shared by the forwarder, which claims, and the writer, which evicts.
+    """Ids shared by the forwarder, which claims what it sends, and the writer, which dooms what it evicts.
 
-    Both hold `lock` while they decide, so that a batch cannot be deleted between being read and being sent.
+    An id is never both. A doomed batch can still be read until the evicting transaction commits, so looking
+    whether it exists would not be enough.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._ids: set[int] = set()
+        self._lock = threading.Lock()
+        self._claimed: set[int] = set()
+        self._doomed: set[int] = set()
 
-    def claim(self, ids: Iterable[int]) -> None:
-        """Mark as sent. Call with `lock` held."""
-        self._ids.update(ids)
+    def claim(self, batch_id: int, exists: Callable[[int], bool]) -> bool:
+        """Mark a batch as on the wire. False if it is being or has been evicted."""
+        with self._lock:
+            if batch_id in self._doomed or not exists(batch_id):
+                return False
+            self._claimed.add(batch_id)
+            return True
+
+    def doom(self, batch_id: int) -> bool:
+        """Mark a batch as being evicted. False if it is on the wire."""
+        with self._lock:
+            if batch_id in self._claimed:
+                return False
+            self._doomed.add(batch_id)
+            return True
+
+    def settle_doomed(self) -> None:
+        """Forget the doomed ones: the transaction has committed, or it was rolled back."""
+        with self._lock:
+            self._doomed.clear()
 
     def release(self, ids: Iterable[int]) -> None:
-        """Mark as answered."""
-        with self.lock:
-            self._ids.difference_update(ids)
+        """Mark as off the wire: to be sent again, or gone from the spool.
 
-    def release_all(self) -> None:
-        """Forget all: the connection is gone and everything will be sent again."""
-        with self.lock:
-            self._ids.clear()
-
-    def snapshot(self) -> frozenset[int]:
-        """Return the claimed ids. Call with `lock` held."""
-        return frozenset(self._ids)
+        An acknowledged batch stays claimed until its deletion has committed: it must not be evicted, and
+        counted as lost, in between.
+        """
+        with self._lock:
+            self._claimed.difference_update(ids)

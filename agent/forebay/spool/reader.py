@@ -104,6 +104,13 @@ class Reader:
 
     def ledger(self) -> dict[str, dict[str, Any]]:
         """Return readings per stream; see `equations_hold` for what must be true of them."""
+        self._db.execute("BEGIN")  # both queries see one moment
+        try:
+            return self._read_ledger()
+        finally:
+            self._db.execute("COMMIT")
+
+    def _read_ledger(self) -> dict[str, dict[str, Any]]:
         streams: dict[str, dict[str, Any]] = {}
         for stream, kind, reason, readings in self._db.execute(
             "SELECT * FROM ledger ORDER BY stream, kind, reason"

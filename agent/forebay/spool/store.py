@@ -30,6 +30,7 @@ log = logging.getLogger("forebay.spool")
 LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
 RANK = {lane: rank for rank, lane in enumerate(LANES)}
 _EPOCH_RANDOM_BITS = 32
+_EMPTY_PAGES = 32  # tables, indexes and the pages of a transaction in an empty spool
 _EVICT_SHARE = 32  # evict at least this part of the quota at once, so that a full spool does not thrash
 
 LedgerKey = tuple[str, str, str]  # (stream, kind, reason)
@@ -171,7 +172,15 @@ class Store:
     def room_for(self, size: int) -> bool:
         """Return whether `size` more bytes fit the quota as it stands."""
         # A stored byte passes through the WAL before its page is folded in: it counts there and in the file.
-        return self.used_bytes() + 2 * size + 16 * self._page_size <= self._max_bytes
+        needed = 2 * size + 16 * self._page_size
+        if self.used_bytes() + needed <= self._max_bytes:
+            return True
+        self.checkpoint("TRUNCATE")  # the WAL's own size counts, and this gives it back
+        return self.used_bytes() + needed <= self._max_bytes
+
+    def fits_ever(self, size: int) -> bool:
+        """Return whether `size` bytes in one commit would fit an empty spool."""
+        return 2 * size + _EMPTY_PAGES * self._page_size <= self._max_bytes
 
     def can_evict(self) -> bool:
         """Return whether the policy makes room by itself."""
@@ -194,10 +203,12 @@ class Store:
             full = bool(size) and self.can_evict() and not self.room_for(size)
             if full and self._on_full != "drop_newest":
                 self._evict(max(size * 2, self._max_bytes // _EVICT_SHARE), ledger)
-            drop = full and self._on_full == "drop_newest"
             bodies: set[bytes] = set()
             for commit in commits:
-                bodies |= self._store(commit, counters, ledger, drop=drop)
+                reason = "drop_newest" if full and self._on_full == "drop_newest" else ""
+                if not self.fits_ever(commit.nbytes):
+                    reason = "too_large"
+                bodies |= self._store(commit, counters, ledger, dropped_as=reason)
             self._count(ledger)
             counters["txn"] += 1
             changed = [(v, k) for k, v in counters.items() if self._counters[k] != v]
@@ -207,11 +218,14 @@ class Store:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        finally:
+            self._claims.settle_doomed()
+        self._claims.release([*answers.acked, *(batch_id for batch_id, _, _ in answers.dead)])
         self._counters, self.txn = counters, counters["txn"]
         self._known_bodies |= bodies
 
     def _store(
-        self, commit: Commit, counters: dict[str, int], ledger: Counter[LedgerKey], *, drop: bool
+        self, commit: Commit, counters: dict[str, int], ledger: Counter[LedgerKey], *, dropped_as: str
     ) -> set[bytes]:
         new = {key: body for key, body in commit.bodies.items() if key not in self._known_bodies}
         self._db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", new.items())
@@ -222,8 +236,8 @@ class Store:
             counters[f"{batch.lane}.next"] = seq + 1
             batch_id = (RANK[batch.lane] << LANE_SHIFT) | counters["running"]
             heads.append(_head(batch_id, counters[f"{batch.lane}.epoch"], seq, batch))
-        if drop:
-            self._drop(heads, ledger)
+        if dropped_as:
+            self._drop(heads, dropped_as, ledger)
         else:
             rows = [(*head, batch.data) for head, batch in zip(heads, commit.batches, strict=True)]
             self._db.executemany("INSERT INTO batch VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
@@ -278,24 +292,20 @@ class Store:
             bounds = [(rank << LANE_SHIFT, (rank + 1) << LANE_SHIFT) for rank in reversed(range(len(LANES)))]
             orders = [f"id >= {low} AND id < {high} ORDER BY id" for low, high in bounds]
         freed = 0
-        with self._claims.lock:
-            on_wire = self._claims.snapshot()
-            for order in orders:
-                victims: list[Head] = []
-                for *row, size in self._db.execute(f"SELECT {HEAD}, length(data) FROM batch WHERE {order}"):
-                    if freed >= wanted:
-                        break
-                    if row[0] not in on_wire:
-                        victims.append(Head(*row))
-                        freed += size
-                self._db.executemany("DELETE FROM batch WHERE id = ?", [(v.id,) for v in victims])
-                self._drop(victims, ledger)
+        for order in orders:
+            victims: list[Head] = []
+            for *row, size in self._db.execute(f"SELECT {HEAD}, length(data) FROM batch WHERE {order}"):
                 if freed >= wanted:
-                    return
+                    break
+                if self._claims.doom(row[0]):
+                    victims.append(Head(*row))
+                    freed += size
+            self._db.executemany("DELETE FROM batch WHERE id = ?", [(v.id,) for v in victims])
+            self._drop(victims, self._on_full, ledger)
 
-    def _drop(self, heads: Sequence[Head], ledger: Counter[LedgerKey]) -> None:
+    def _drop(self, heads: Sequence[Head], reason: str, ledger: Counter[LedgerKey]) -> None:
         for head in heads:
-            ledger[head.stream, "evicted", self._on_full] += head.readings
+            ledger[head.stream, "evicted", reason] += head.readings
         self._gap(heads, "evicted")
 
     def _gap(self, heads: Iterable[Head], cause: str) -> None:

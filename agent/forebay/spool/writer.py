@@ -157,7 +157,8 @@ class Writer:
         for commit in self._queue:
             if group and size + commit.nbytes > GROUP_BYTES:
                 break
-            if commit.nbytes and not self._store.can_evict() and not self._room(size + commit.nbytes):
+            must_wait = commit.nbytes and not self._store.can_evict() and self._store.fits_ever(commit.nbytes)
+            if must_wait and not self._room(size + commit.nbytes):
                 self._set_condition("full", "the quota is reached; sources wait until batches are delivered")
                 break
             group.append(commit)

@@ -1,4 +1,4 @@
-"""One pipeline: steps, mask, guard, seal, commit. The order of mask, guard and seal is fixed here.
+"""The worker of one pipeline: steps, mask, guard, seal, commit. The order of mask, guard and seal is fixed here.
 
 Two laws that no configuration can break:
 1. Mask before disk: only blocks that went through `_protect` are sealed, and only sealed bytes leave.
@@ -24,7 +24,6 @@ from forebay.stages import Chunk, Commit, Sealed, Step
 log = logging.getLogger("forebay.pipeline")
 
 BATCH_BYTES = 4 * 1024 * 1024  # a block is sealed when it reaches this, whatever its rows
-COMMIT_BYTES = 1024 * 1024  # a commit that waits for the writer grows up to this
 MOST_COMMITS_AHEAD = 2
 REJECTED_LOGGED = 3  # broken records named in the log per chunk
 
@@ -66,7 +65,7 @@ class CommitSink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class PipelineOptions:
+class WorkerOptions:
     """Settings of one pipeline. `stream` is the stream of its data blocks."""
 
     owner: str
@@ -74,14 +73,15 @@ class PipelineOptions:
     lane: Lane = Lane.NORMAL
     linger_ns: int = 1_000_000_000
     queue_bytes: int = 32 * 1024 * 1024
+    commit_bytes: int = 1024 * 1024  # a commit that waits for the writer grows up to this
 
 
-class Pipeline:
+class Worker:
     """The work of one worker thread; `run` returns when the queue is closed and empty."""
 
     def __init__(
         self,
-        options: PipelineOptions,
+        options: WorkerOptions,
         steps: Sequence[Step],
         masker: Masker,
         guard: Guard,
@@ -296,10 +296,10 @@ class Pipeline:
         if not self._dirty or self._deadline_ns is not None:
             return  # nothing new, or still lingering
         ahead = self._writer.outstanding(self.options.owner)
-        if ahead == 0 or (ahead < MOST_COMMITS_AHEAD and self._commit.nbytes >= COMMIT_BYTES):
+        if ahead == 0 or (ahead < MOST_COMMITS_AHEAD and self._commit.nbytes >= self.options.commit_bytes):
             self._submit()
             return
-        while self._commit.nbytes >= COMMIT_BYTES:
+        while self._commit.nbytes >= self.options.commit_bytes:
             if self._writer.outstanding(self.options.owner) < MOST_COMMITS_AHEAD:
                 self._submit()
                 return

@@ -1,0 +1,48 @@
+"""`forebay run`: the agent."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from forebay.config.loader import load_agent
+from forebay.log import set_up
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--once", is_flag=True, help="Drain finite sources, deliver everything, then end.")
+def run_command(config: Path, once: bool) -> int:
+    """Run the agent with the configuration CONFIG.
+
+    With --once the exit code is 0 only when the receiver has acknowledged everything.
+    """
+    loaded = load_agent(config)
+    set_up(loaded.config.log.level, loaded.config.log.format)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    from forebay.runtime import Agent, harden_process
+
+    harden_process()
+    agent = Agent(loaded, once=once)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        agent.stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    agent.start()
+    if not once:
+        agent.wait()
+        written = agent.stop()
+        return 0 if written and not agent.failure else 1
+    outcome = agent.drain()
+    agent.stop()
+    if not outcome.complete:
+        click.echo(
+            f"not everything was delivered ({outcome.undelivered} readings wait): {outcome.reason}", err=True
+        )
+    return 0 if outcome.complete else 1

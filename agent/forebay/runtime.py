@@ -1,0 +1,225 @@
+"""The running agent: what is started in which order, how it stops, and when a finite run is done."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import resource
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+from forebay import __version__
+from forebay.clock import Clock, SystemClock, boot_id
+from forebay.config.agent import AgentConfig
+from forebay.config.loader import LoadedConfig
+from forebay.errors import ForebayError
+from forebay.forward import Forwarder, LinkOptions, SpoolDoor
+from forebay.keys import read_public, read_secret
+from forebay.pipeline import Plumbing, build_plumbing
+from forebay.spool import Spool
+from forebay.wire.messages import PROTOCOL, Hello
+
+log = logging.getLogger("forebay.agent")
+
+SWITCH_INTERVAL_S = 0.0005  # at the default of 5 ms one busy thread keeps a waiting one from its deadline
+STOP_SOURCES_S = 5.0
+DRAIN_S = 20.0
+ONCE_IDLE_S = 30.0  # a finite run gives up when nothing was acknowledged for this long
+_PR_SET_DUMPABLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `undelivered` counts readings that the receiver has not acknowledged."""
+
+    complete: bool
+    reason: str = ""
+    undelivered: int = 0
+
+
+def harden_process() -> None:
+    """Shut the side doors of memory: no core dump can carry unmasked data to disk."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # A core pattern that pipes to a program ignores the limit; a process that is not dumpable has no core.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+
+class Agent:
+    """One agent. `start`, then `wait` or `drain`, then `stop`."""
+
+    def __init__(
+        self, loaded: LoadedConfig[AgentConfig], *, once: bool = False, clock: Clock | None = None
+    ) -> None:
+        self._loaded, self._once = loaded, once
+        self._clock = clock or SystemClock()
+        self._config = loaded.config
+        self._boot = boot_id()
+        self.stopping = threading.Event()
+        self._forwarder: Forwarder | None = None
+        options = self._config.spool
+        self.spool = Spool.open(
+            loaded.resolve(options.dir),
+            sync=options.sync.value,
+            max_bytes=options.max_bytes,
+            on_full=options.on_full.value,
+            on_stored=self._on_stored,
+        )
+        try:
+            self._reader = self.spool.reader()
+            self.plumbing: Plumbing = build_plumbing(loaded, self.spool, self._clock, self._boot, once=once)
+            self._door, self._forwarder = self._build_forwarder()
+        except BaseException:
+            self.spool.close(0)
+            raise
+        self._worker_threads = [
+            threading.Thread(target=self._work, args=(name,), name=f"pipeline-{name}", daemon=True)
+            for name in self.plumbing.workers
+        ]
+        self.failure: str = ""
+
+    def _build_forwarder(self) -> tuple[SpoolDoor | None, Forwarder | None]:
+        options = self._config.forward
+        if options is None:
+            return None, None
+        own = read_secret(self._loaded.resolve(options.keys.own))
+        server = read_public(self._loaded.resolve(options.keys.server))
+        link = LinkOptions(
+            window=options.window,
+            ack_timeout_ns=options.ack_timeout,
+            backoff_min_ns=options.retry_min,
+            backoff_max_ns=options.retry_max,
+        )
+        door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
+        return door, Forwarder(options.endpoints, (own, server), link, door, self._clock, self._hello)
+
+    def _hello(self, store: str) -> Hello:
+        epochs = {epoch: (str(lane), number) for epoch, (lane, number) in self.spool.store.epochs().items()}
+        return Hello(PROTOCOL, self._config.gateway.id, self._boot, __version__, epochs, store)
+
+    def _on_stored(self) -> None:
+        if self._door is not None and self._forwarder is not None:
+            self._door.wake()
+
+    # -- life -----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all threads, the road's end first."""
+        self.spool.writer.start()
+        if self._forwarder is not None:
+            self._forwarder.start()
+        for thread in self._worker_threads:
+            thread.start()
+        for runner in self.plumbing.runners:
+            runner.thread.start()
+        log.info(
+            "agent runs gateway=%s sources=%d pipelines=%d",
+            self._config.gateway.id,
+            len(self.plumbing.runners),
+            len(self.plumbing.workers),
+        )
+
+    def _work(self, name: str) -> None:
+        try:
+            self.plumbing.workers[name].run()
+        except Exception:
+            # Its queue holds chunks that no longer move: end the process, the durable positions are right.
+            log.exception(
+                "a pipeline failed; the agent ends so that it can be started afresh pipeline=%s", name
+            )
+            self.failure = f"pipeline {name} failed"
+            self.plumbing.workers[name].queue.close()
+            self.stopping.set()
+
+    def wait(self) -> None:
+        """Wait until `stopping` is set."""
+        while not self.stopping.wait(1.0):
+            pass
+
+    def drain(self) -> Outcome:
+        """Wait until every finite source has ended and all was acknowledged, or until it cannot be."""
+        for runner in self.plumbing.runners:
+            while runner.thread.is_alive() and not self.stopping.wait(0.02):
+                pass
+        if self.stopping.is_set():
+            return Outcome(False, self.failure or "stopped before the end")
+        for worker in self.plumbing.workers.values():
+            worker.finish_steps = True
+            worker.queue.close()
+        for thread in self._worker_threads:
+            while thread.is_alive() and not self.stopping.is_set():
+                thread.join(0.05)
+        outcome = self._await_delivery()
+        failed = [r for r in self.plumbing.runners if r.failed is not None]
+        if failed:
+            return Outcome(
+                False, "; ".join(f"source {r.name}: {r.failed}" for r in failed), outcome.undelivered
+            )
+        return outcome
+
+    def _await_delivery(self) -> Outcome:
+        """Watch the spool run empty. What was set aside, evicted or damaged is not delivered."""
+        last, moved = None, time.monotonic()
+        while not self.stopping.is_set():
+            counters, idle = self._reader.counters(), self._reader.is_empty()
+            durable = all(
+                self.spool.writer.outstanding(w.options.owner) == 0 for w in self.plumbing.workers.values()
+            )
+            if idle and durable:
+                return self._account()
+            seen = (counters["txn"], self._door.delivered if self._door else 0)
+            if seen != last:
+                last, moved = seen, time.monotonic()
+            if self._forwarder is None and durable:
+                return Outcome(
+                    False, "there is no `forward` section: data stays in the spool", self._undelivered()
+                )
+            if time.monotonic() - moved > ONCE_IDLE_S:
+                return Outcome(False, self._why_stuck(), self._undelivered())
+            self.stopping.wait(0.02)
+        return Outcome(False, self.failure or "stopped before all was acknowledged", self._undelivered())
+
+    def _why_stuck(self) -> str:
+        condition = self.spool.writer.condition
+        if condition.state != "ok":
+            return f"spool is {condition.state}: {condition.detail}"
+        link = self._forwarder.link if self._forwarder else None
+        return (
+            f"no acknowledgement for {ONCE_IDLE_S:g} s; link is {link.state}: {link.reason}"
+            if link
+            else "no link"
+        )
+
+    def _account(self) -> Outcome:
+        lost = self._undelivered()
+        if lost:
+            return Outcome(False, "some readings were evicted or set aside, see `forebay status`", lost)
+        return Outcome(True)
+
+    def _undelivered(self) -> int:
+        return sum(entry["accepted"] - entry["delivered"] for entry in self._reader.ledger().values())
+
+    def stop(self) -> bool:
+        """Stop in the order of the road; what sources were told is durable. Return whether all was written."""
+        self.stopping.set()
+        for runner in self.plumbing.runners:
+            runner.stop()
+        deadline = time.monotonic() + STOP_SOURCES_S
+        for runner in self.plumbing.runners:
+            runner.thread.join(max(0.0, deadline - time.monotonic()))
+        for worker in self.plumbing.workers.values():
+            worker.queue.close()
+        deadline = time.monotonic() + DRAIN_S
+        for thread in self._worker_threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self._forwarder is not None:
+            self._forwarder.stop()
+            self._forwarder = None
+        self._reader.close()
+        try:
+            return self.spool.close(max(1.0, deadline - time.monotonic()))
+        except ForebayError as error:
+            log.error("spool could not be closed: %s", error)
+            return False

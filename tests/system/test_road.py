@@ -1,0 +1,278 @@
+"""Spool, forwarder and receiver together, over real sockets and files."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forebay.blocks import Block, Column, Field, Lane, Schema, Type
+from forebay.clock import SystemClock
+from forebay.forward import Forwarder, LinkOptions, SpoolDoor
+from forebay.keys import generate
+from forebay.spool import Spool
+from forebay.spool.reader import equations_hold
+from forebay.stages import Chunk
+from forebay.wire.envelope import Context, Stamp
+from forebay.wire.messages import PROTOCOL, Hello
+from forebay.wire.seal import Sealer
+from forebay.worker import Worker, WorkerOptions
+
+SCHEMA = Schema("pump", (Field("temperature", Type.F64, "°C"), Field("note", Type.STR)))
+NS = 1_000_000_000
+
+
+class Pass:
+    """A masker and guard that let everything through: masking has tests of its own."""
+
+    def apply(self, block: Block) -> Block:
+        return block
+
+    check = apply
+
+
+def rows(first: int, count: int) -> Block:
+    numbers = list(range(first, first + count))
+    return Block(
+        SCHEMA,
+        np.array(numbers, dtype=np.int64) * NS,
+        (Column.of(Type.F64, [n / 10 for n in numbers]), Column.of(Type.STR, [f"row {n}" for n in numbers])),
+    )
+
+
+class Gateway:
+    """An agent's road from worker to link, without configuration."""
+
+    def __init__(self, folder: Path, keys, endpoints: list[str], **spool) -> None:
+        self.clock = SystemClock()
+        self.folder = folder
+        options = {"sync": "full", "max_bytes": 64 * 1024 * 1024, "on_full": "block"} | spool
+        self.spool = Spool.open(folder, on_stored=lambda: self.door.wake(), **options)
+        self.door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
+        context = Context("gw-1", "file/pump", "boot", "0.1")
+        sealer = Sealer(context, lambda: Stamp(self.clock.wall_ns(), self.clock.monotonic_ns(), "synced"))
+        self.worker = Worker(
+            WorkerOptions("file/pump", "pump", linger_ns=0, commit_bytes=64 * 1024),
+            [],
+            Pass(),
+            Pass(),
+            sealer,
+            self.spool.writer,
+            self.clock,
+        )
+        link = LinkOptions(
+            window=16, ack_timeout_ns=3 * NS, backoff_min_ns=NS // 50, connect_timeout_ns=2 * NS
+        )
+
+        def hello(store: str) -> Hello:
+            epochs = {e: (str(lane), n) for e, (lane, n) in self.spool.store.epochs().items()}
+            return Hello(PROTOCOL, "gw-1", "boot", "0.1", epochs, store)
+
+        self.forwarder = Forwarder(
+            endpoints, (keys.gateway, keys.center.public), link, self.door, self.clock, hello
+        )
+        self.thread = threading.Thread(target=self.worker.run, daemon=True)
+        self.spool.writer.start()
+        self.forwarder.start()
+        self.thread.start()
+
+    def put(self, block: Block, position: bytes = b"") -> None:
+        self.worker.queue.put(Chunk([block], position=position or None), block.nbytes)
+
+    def wait_delivered(self, timeout: float = 10.0) -> None:
+        reader = self.spool.reader()
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if (
+                not len(self.worker.queue)
+                and not self.spool.writer.outstanding("file/pump")
+                and reader.is_empty()
+            ):
+                reader.close()
+                return
+            time.sleep(0.01)
+        reader.close()
+        raise AssertionError(f"not delivered: {self.forwarder.link}")
+
+    def close(self) -> None:
+        self.worker.queue.close()
+        self.thread.join(10)
+        self.forwarder.stop()
+        self.spool.close()
+
+
+@pytest.fixture
+def gateway(keys, tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    running: list[Gateway] = []
+
+    def make(endpoints: list[str], name: str = "spool", **spool) -> Gateway:
+        running.append(Gateway(tmp_path / name, keys, endpoints, **spool))
+        return running[-1]
+
+    yield make
+    for one in running:
+        one.close()
+
+
+def query(database: Path, sql: str) -> list[tuple]:
+    db = sqlite3.connect(database)
+    try:
+        return db.execute(sql).fetchall()
+    finally:
+        db.close()
+
+
+def test_rows_reach_the_sink_once_and_in_order(gateway, start_receiver):
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    for first in range(0, 20_000, 1000):
+        road.put(rows(first, 1000))
+    road.wait_delivered()
+    stored = query(
+        receiver.database,
+        "SELECT time, temperature, note, quality, gateway FROM pump ORDER BY epoch, seq, rowid",
+    )
+    assert stored == [(n * NS, n / 10, f"row {n}", "good", "gw-1") for n in range(20_000)]
+    batches = query(receiver.database, "SELECT seq, rows, readings FROM batches ORDER BY seq")
+    assert [b[0] for b in batches] == list(range(1, len(batches) + 1))
+    assert sum(b[2] for b in batches) == 40_000
+    assert query(receiver.database, "SELECT mark, above FROM marks") == [(len(batches), "")]
+
+
+def test_ledger_equations_hold_while_and_after_the_run(gateway, start_receiver):
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    reader = road.spool.reader()
+    for first in range(0, 5_000, 1000):
+        road.put(rows(first, 1000))
+        assert all(equations_hold(e) for e in reader.ledger().values())
+    road.wait_delivered()
+    ledger = reader.ledger()["pump"]
+    reader.close()
+    assert equations_hold(ledger)
+    assert (ledger["read"], ledger["accepted"], ledger["delivered"], ledger["pending"]) == (
+        10_000,
+        10_000,
+        10_000,
+        0,
+    )
+
+
+def test_data_waits_for_a_receiver_that_comes_later(gateway, start_receiver, keys):
+    first = start_receiver()
+    first.stop()
+    road = gateway([first.endpoint])
+    road.put(rows(0, 500))
+    time.sleep(0.3)
+    assert road.forwarder.link.state != "up"
+    second = start_receiver(first.endpoint)
+    road.wait_delivered()
+    assert query(second.database, "SELECT count(*) FROM pump") == [(500,)]
+
+
+def test_a_restarted_receiver_stores_nothing_twice(gateway, start_receiver):
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    for turn in range(5):
+        for first in range(turn * 3000, turn * 3000 + 3000, 300):
+            road.put(rows(first, 300))
+        receiver.stop()
+        receiver = start_receiver(receiver.endpoint)
+    road.wait_delivered(20)
+    assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(15_000, 15_000)]
+
+
+def test_urgent_overtakes_what_waits(gateway, start_receiver):
+    receiver = start_receiver()
+    receiver.stop()
+    road = gateway([receiver.endpoint])
+    for first in range(0, 100_000, 1000):
+        road.put(rows(first, 1000))
+    urgent = rows(1, 1)
+    road.worker.options = WorkerOptions("file/pump", "pump", lane=Lane.URGENT, linger_ns=0)
+    road.put(urgent)
+    while road.spool.writer.outstanding("file/pump") or len(road.worker.queue):
+        time.sleep(0.01)
+    receiver = start_receiver(receiver.endpoint)
+    road.wait_delivered(20)
+    order = query(receiver.database, "SELECT lane FROM batches ORDER BY rowid")
+    assert order[0] == ("urgent",)
+
+
+def test_a_key_that_is_not_enrolled_is_refused_and_the_data_kept(gateway, start_receiver, keys):
+    receiver = start_receiver()
+    keys.gateway = generate("stranger")
+    road = gateway([receiver.endpoint])
+    road.put(rows(0, 10))
+    while len(road.worker.queue) or road.spool.writer.outstanding("file/pump"):
+        time.sleep(0.01)
+    deadline = time.monotonic() + 5
+    while road.forwarder.link.state != "held" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert road.forwarder.link.state == "held"
+    assert "key" in road.forwarder.link.reason
+    assert road.spool.writer.wait_below("file/pump", 1, 5)
+    reader = road.spool.reader()
+    assert reader.ledger()["pump"]["pending"] == 20
+    reader.close()
+
+
+def test_an_enrolled_key_cannot_speak_for_another_gateway(gateway, start_receiver, keys):
+    (keys.allow / "gw-1.pub").rename(keys.allow / "gw-2.pub")
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    deadline = time.monotonic() + 5
+    while road.forwarder.link.state != "held" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert "gateway id" in road.forwarder.link.reason
+
+
+def test_a_full_spool_blocks_and_goes_on_when_delivered(gateway, start_receiver):
+    receiver = start_receiver()
+    receiver.stop()
+    quota = 1024 * 1024
+    road = gateway([receiver.endpoint], max_bytes=quota)
+    road.worker.queue._max_bytes = 200_000
+    feeder = threading.Thread(
+        target=lambda: [road.put(rows(i * 1000, 1000)) for i in range(200)], daemon=True
+    )
+    feeder.start()
+    deadline = time.monotonic() + 10
+    while road.spool.writer.condition.state != "full" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert road.spool.writer.condition.state == "full"
+    assert feeder.is_alive()
+    assert sum(p.stat().st_size for p in road.folder.iterdir()) <= quota
+    receiver = start_receiver(receiver.endpoint)
+    feeder.join(20)
+    road.wait_delivered(20)
+    assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(200_000, 200_000)]
+
+
+@pytest.mark.parametrize("on_full", ["evict_lowest_value", "drop_oldest", "drop_newest"])
+def test_evicted_numbers_become_gaps_that_the_center_knows(gateway, start_receiver, on_full):
+    receiver = start_receiver()
+    receiver.stop()
+    road = gateway([receiver.endpoint], max_bytes=1024 * 1024, on_full=on_full)
+    for first in range(0, 200_000, 1000):
+        road.put(rows(first, 1000))
+    receiver = start_receiver(receiver.endpoint)
+    road.wait_delivered(20)
+    reader = road.spool.reader()
+    ledger = reader.ledger()["pump"]
+    reader.close()
+    assert equations_hold(ledger)
+    assert ledger["evicted"][on_full] > 0
+    (stored,) = query(receiver.database, "SELECT sum(readings) FROM batches")[0]
+    (missing,) = query(receiver.database, "SELECT sum(readings) FROM gaps")[0]
+    assert stored + missing == 400_000 == ledger["accepted"]
+    numbers = [n for (n,) in query(receiver.database, "SELECT seq FROM batches")]
+    for low, high in query(receiver.database, "SELECT seq_from, seq_to FROM gaps"):
+        numbers += range(low, high + 1)
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert query(receiver.database, "SELECT mark, above FROM marks") == [(len(numbers), "")]

@@ -39,7 +39,6 @@ cdef enum:
     KINDS = 8
     SCALED = 0x40
     SAMPLES = 31
-    WINDOW = 4096    # rows that the choice looks at where there are more than twice as many
 
 
 cdef struct Model:
@@ -135,7 +134,9 @@ cdef void fit_line(Model* m, const uint64_t* y, int64_t n) noexcept nogil:
         m.slope += 1
 
 
-cdef void predict_groups(Model* m, const uint64_t* y, int64_t n, const int32_t* groups, Work* w) noexcept nogil:
+cdef void predict_groups(
+    Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
+) noexcept nogil:
     cdef int64_t i, count = 0, firsts = 0
     cdef int32_t g
     cdef uint64_t d
@@ -153,42 +154,51 @@ cdef void predict_groups(Model* m, const uint64_t* y, int64_t n, const int32_t* 
             firsts += 1
         else:
             d = y[i] - w.last[g]
-            if m.kind == GROUP_DELTA:
-                w.u[count] = d
-            else:
-                w.u[count] = d - w.step[g]
-                w.step[g] = d
-            count += 1
+            if stride == 1 or (i >> 4) % stride == 0:
+                w.u[count] = d if m.kind == GROUP_DELTA else d - w.step[g]
+                count += 1
+            w.step[g] = d
         w.last[g] = y[i]
     m.count = count
     m.firsts = firsts
 
 
-cdef int64_t apply_model(Model* m, const uint64_t* y, int64_t n, const int32_t* groups, Work* w) noexcept nogil:
+cdef void predict_rows(Model* m, const uint64_t* y, int64_t n, int64_t stride, Work* w) noexcept nogil:
+    """Leave the raw residuals of every stride-th run of 16 rows in w.u."""
+    cdef int64_t count = 0, first = 0, i, stop
+    while first < n:
+        stop = n if stride == 1 else min(first + 16, n)
+        if m.kind == DELTA:
+            for i in range(max(first, <int64_t>1), stop):
+                w.u[count] = y[i] - y[i - 1]
+                count += 1
+        elif m.kind == DOD:
+            for i in range(max(first, <int64_t>2), stop):
+                w.u[count] = y[i] - 2 * y[i - 1] + y[i - 2]
+                count += 1
+        else:  # slope and fraction are 0 for FRAME and CENTRED
+            for i in range(first, stop):
+                w.u[count] = y[i] - (m.slope * <uint64_t>i + ((m.fraction * <uint64_t>i) >> 16))
+                count += 1
+        first = n if stride == 1 else first + 16 * stride
+    m.count = count
+
+
+cdef int64_t apply_model(
+    Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
+) noexcept nogil:
     """Fit m.kind to y, leave its residuals in w.u; return the sum of their bit lengths."""
     cdef int64_t i, rough = 0
     m.bias = m.slope = m.fraction = 0
-    m.firsts = 0
     m.low = m.high = 0
-    m.count = n
-    if m.kind == FRAME or m.kind == CENTRED:
-        for i in range(n):
-            w.u[i] = y[i]
-    elif m.kind == DELTA:
-        m.count = n - 1
-        for i in range(1, n):
-            w.u[i - 1] = y[i] - y[i - 1]
-    elif m.kind == DOD:
-        m.count = max(n - 2, <int64_t>0)
-        for i in range(2, n):
-            w.u[i - 2] = y[i] - 2 * y[i - 1] + y[i - 2]
-    elif m.kind == LINEAR:
-        fit_line(m, y, n)
-        for i in range(n):
-            w.u[i] = y[i] - (m.slope * <uint64_t>i + ((m.fraction * <uint64_t>i) >> 16))
+    m.firsts = 0
+    if m.kind >= GROUP_DELTA:
+        predict_groups(m, y, n, groups, stride, w)
+        rough = m.firsts * bit_length(m.high - m.low) // stride
     else:
-        predict_groups(m, y, n, groups, w)
-        rough = m.firsts * bit_length(m.high - m.low)
+        if m.kind == LINEAR:
+            fit_line(m, y, n)
+        predict_rows(m, y, n, stride, w)
     if m.kind == FRAME:
         m.bias = w.u[0]
         for i in range(m.count):
@@ -207,29 +217,23 @@ cdef int64_t apply_model(Model* m, const uint64_t* y, int64_t n, const int32_t* 
 
 
 cdef int choose(const uint64_t* y, int64_t n, const int32_t* groups, bint entropy, Work* w) noexcept nogil:
-    """Return the kind with the least estimated size, judged on a window of a long column."""
+    """Return the kind with the least estimated size, judged on some runs of 16 rows."""
     cdef int64_t[8] rough
-    cdef int64_t best_rough, cost, best = 0
+    cdef int64_t best_rough = 0, cost, best = 0, stride = max(<int64_t>1, n // (256 + n // 32))
     cdef int kind, found = 0, kinds = KINDS if groups is not NULL else LINEAR + 1
     cdef Model m
-    if n > 2 * WINDOW:
-        y += n // 2
-        if groups is not NULL:
-            groups += n // 2
-        n = WINDOW
-    best_rough = -1
     for kind in range(FRAME, kinds):
         m.kind = kind
-        rough[kind] = apply_model(&m, y, n, groups, w)
-        if best_rough < 0 or rough[kind] < best_rough:
+        rough[kind] = apply_model(&m, y, n, groups, stride, w)
+        if kind == FRAME or rough[kind] < best_rough:
             best_rough = rough[kind]
     for kind in range(FRAME, kinds):
         # A bit a row is as far as entropy and mean bit length are seen to disagree.
-        if rough[kind] > best_rough + n:
+        if rough[kind] > best_rough + n // stride:
             continue
         m.kind = kind
-        apply_model(&m, y, n, groups, w)
-        cost = residuals_cost(w.u, m.count, entropy)
+        apply_model(&m, y, n, groups, stride, w)
+        cost = residuals_cost(w.u, m.count, n - m.firsts, entropy)
         if m.firsts:
             cost += 48 + m.firsts * bit_length(m.high - m.low)
         if kind >= DELTA:
@@ -282,7 +286,7 @@ cdef int64_t put_ints(
             d = 0 - q if d >> 63 else q
         w.y[i] = d
     m.kind = choose(w.y, n, groups, entropy, &w)
-    apply_model(&m, w.y, n, groups, &w)
+    apply_model(&m, w.y, n, groups, 1, &w)
     if m.kind == FRAME or m.kind == CENTRED or m.kind == LINEAR:
         base += m.bias * g
     at = put_varint(out, head + 1, zigzag(base))

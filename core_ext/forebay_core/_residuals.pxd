@@ -11,8 +11,8 @@ cdef int bit_length(uint64_t u) noexcept nogil
 cdef int64_t put_varint(uint8_t* out, int64_t at, uint64_t value) noexcept nogil
 cdef int64_t get_varint(const uint8_t* data, int64_t at, int64_t size, uint64_t* value) noexcept nogil
 
-# Estimated size in bits of the cheapest coding.
-cdef int64_t residuals_cost(const uint64_t* u, int64_t n, bint entropy) noexcept nogil
+# Estimated size in bits of the cheapest coding of `total` residuals of which u holds a sample of n.
+cdef int64_t residuals_cost(const uint64_t* u, int64_t n, int64_t total, bint entropy) noexcept nogil
 
 # Write the residuals at out[at:], set *coder, return the position after them.
 cdef int64_t put_residuals(

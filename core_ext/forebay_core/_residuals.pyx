@@ -220,11 +220,14 @@ cdef int64_t get_packed(const uint8_t* data, int64_t at, int64_t size, uint64_t*
     return at
 
 
-cdef int64_t residuals_cost(const uint64_t* u, int64_t n, bint entropy) noexcept nogil:
+cdef int64_t residuals_cost(const uint64_t* u, int64_t n, int64_t total, bint entropy) noexcept nogil:
     cdef uint32_t[256] counts
-    cdef int64_t packed = 8 * packed_size(u, n), extra = 0, spread = 0, i, total
+    cdef int64_t packed, extra = 0, spread = 0, i, table
     cdef int token, last = 0
-    if not entropy or n < MIN_RANS or packed == 0:
+    if n == 0 or total == 0:
+        return 0
+    packed = 8 * packed_size(u, n) * total // n
+    if not entropy or total < MIN_RANS:
         return packed
     memset(counts, 0, sizeof(counts))
     for i in range(n):
@@ -234,8 +237,8 @@ cdef int64_t residuals_cost(const uint64_t* u, int64_t n, bint entropy) noexcept
             last = token
             extra += <int64_t>counts[token] * extra_bits(token)
             spread += counts[token] * (log2_256(n) - log2_256(counts[token]))
-    total = (spread >> 8) + extra + 4 * (last + 1) + 56
-    return min(total, packed)
+    table = 4 * (last + 1) + 56
+    return min(((spread >> 8) + extra) * total // n + table, packed)
 
 
 cdef void build_table(Table* table, const uint8_t* levels) noexcept nogil:

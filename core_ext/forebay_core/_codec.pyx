@@ -59,6 +59,7 @@ cdef struct Work:
     uint64_t* last    # n_groups: latest value
     uint64_t* step    # n_groups: latest delta
     uint8_t* seen     # n_groups
+    uint64_t* samples  # residuals of each kind on the sample
     uint8_t* scratch
     int64_t n_groups
 
@@ -137,12 +138,14 @@ cdef void fit_line(Model* m, const uint64_t* y, int64_t n) noexcept nogil:
 cdef void predict_groups(
     Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
 ) noexcept nogil:
-    cdef int64_t i, count = 0, firsts = 0
+    cdef int64_t i, count = 0, firsts = 0, next_run = 0
     cdef int32_t g
     cdef uint64_t d
     memset(w.seen, 0, w.n_groups)
     for i in range(n):
         g = groups[i]
+        if i >= next_run + 16:
+            next_run += 16 * stride
         if not w.seen[g]:
             w.seen[g] = 1
             w.step[g] = 0
@@ -154,7 +157,7 @@ cdef void predict_groups(
             firsts += 1
         else:
             d = y[i] - w.last[g]
-            if stride == 1 or (i >> 4) % stride == 0:
+            if i >= next_run:
                 w.u[count] = d if m.kind == GROUP_DELTA else d - w.step[g]
                 count += 1
             w.step[g] = d
@@ -216,26 +219,40 @@ cdef int64_t apply_model(
     return rough
 
 
+cdef int64_t sample_stride(int64_t n) noexcept nogil:
+    """Of how many runs of 16 rows the choice looks at one: all of few rows, 1/28 of a long waveform."""
+    return max(<int64_t>1, n // (256 + n // 32))
+
+
+cdef int64_t sample_room(int64_t n) noexcept nogil:
+    return n // sample_stride(n) + 32
+
+
 cdef int choose(const uint64_t* y, int64_t n, const int32_t* groups, bint entropy, Work* w) noexcept nogil:
     """Return the kind with the least estimated size, judged on some runs of 16 rows."""
     cdef int64_t[8] rough
-    cdef int64_t best_rough = 0, cost, best = 0, stride = max(<int64_t>1, n // (256 + n // 32))
+    cdef Model[8] models
+    cdef int64_t best_rough = 0, cost, best = 0, stride = sample_stride(n), room = sample_room(n)
     cdef int kind, found = 0, kinds = KINDS if groups is not NULL else LINEAR + 1
-    cdef Model m
+    cdef uint64_t* u = w.u
     for kind in range(FRAME, kinds):
-        m.kind = kind
-        rough[kind] = apply_model(&m, y, n, groups, stride, w)
+        models[kind].kind = kind
+        w.u = w.samples + kind * room
+        rough[kind] = apply_model(&models[kind], y, n, groups, stride, w)
         if kind == FRAME or rough[kind] < best_rough:
             best_rough = rough[kind]
+        if rough[kind] == 0:
+            w.u = u
+            return kind
+    w.u = u
     for kind in range(FRAME, kinds):
         # A bit a row is as far as entropy and mean bit length are seen to disagree.
         if rough[kind] > best_rough + n // stride:
             continue
-        m.kind = kind
-        apply_model(&m, y, n, groups, stride, w)
-        cost = residuals_cost(w.u, m.count, n - m.firsts, entropy)
-        if m.firsts:
-            cost += 48 + m.firsts * bit_length(m.high - m.low)
+        u = w.samples + kind * room
+        cost = residuals_cost(u, models[kind].count, n - models[kind].firsts, entropy)
+        if models[kind].firsts:
+            cost += 48 + models[kind].firsts * bit_length(models[kind].high - models[kind].low)
         if kind >= DELTA:
             cost += 16
         if not found or cost < best:
@@ -250,7 +267,7 @@ cdef int64_t bound(int64_t n) noexcept nogil:
 
 cdef bint allocate(Work* w, int64_t n, int64_t n_groups) noexcept nogil:
     """One block of memory for all work arrays; False when there is none. Freed through w.y."""
-    cdef int64_t words = 3 * n + 2 * n_groups
+    cdef int64_t words = 3 * n + 2 * n_groups + KINDS * sample_room(n)
     cdef uint8_t* memory = <uint8_t*>malloc(8 * words + n_groups + scratch_bound(n))
     if memory is NULL:
         return False
@@ -259,6 +276,7 @@ cdef bint allocate(Work* w, int64_t n, int64_t n_groups) noexcept nogil:
     w.firsts = w.u + n
     w.last = w.firsts + n
     w.step = w.last + n_groups
+    w.samples = w.step + n_groups
     w.seen = memory + 8 * words
     w.scratch = w.seen + n_groups
     w.n_groups = n_groups

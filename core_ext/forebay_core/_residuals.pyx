@@ -61,6 +61,7 @@ _fill_log2()
 cdef struct Table:
     uint32_t[256] frequency
     uint32_t[256] start  # cumulative frequency below the token
+    double[256] inverse  # 1 / frequency of the tokens present
 
 
 cdef struct BitWriter:
@@ -259,17 +260,19 @@ cdef void build_table(Table* table, const uint8_t* levels) noexcept nogil:
     table.frequency[top] += SCALE - total
     total = 0
     for token in range(TOKENS):
+        if table.frequency[token]:
+            table.inverse[token] = 1.0 / table.frequency[token]
         table.start[token] = total
         total += table.frequency[token]
 
 
-cdef void choose_levels(const uint64_t* u, int64_t n, uint8_t* levels) noexcept nogil:
+cdef void choose_levels(const uint8_t* tokens, int64_t n, uint8_t* levels) noexcept nogil:
     cdef int64_t[256] counts
     cdef int64_t i, most = 0, share
     cdef int token, level
     memset(counts, 0, sizeof(counts))
     for i in range(n):
-        counts[token_of(u[i])] += 1
+        counts[tokens[i]] += 1
     for token in range(TOKENS):
         most = max(most, counts[token])
     for token in range(TOKENS):
@@ -332,22 +335,28 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
     cdef uint8_t[256] levels
     cdef Table table
     cdef int64_t at, i, words = 0, place
-    cdef uint32_t state = STATE_LOW, frequency
+    cdef uint32_t state = STATE_LOW, frequency, quotient
     cdef int token
     cdef BitWriter w
-    cdef uint16_t* stack = <uint16_t*>malloc(2 * n + 2)
+    cdef uint16_t* stack = <uint16_t*>malloc(3 * n + 2)
+    cdef uint8_t* tokens = <uint8_t*>(stack + n)
     if stack is NULL:
         return -1
-    choose_levels(u, n, levels)
+    for i in range(n):
+        tokens[i] = <uint8_t>token_of(u[i])
+    choose_levels(tokens, n, levels)
     build_table(&table, levels)
     for i in range(n - 1, -1, -1):
-        token = token_of(u[i])
+        token = tokens[i]
         frequency = table.frequency[token]
         if <uint64_t>state >= <uint64_t>frequency << 20:
             stack[words] = <uint16_t>state
             words += 1
             state >>= 16
-        state = ((state // frequency) << SCALE_BITS) + state % frequency + table.start[token]
+        # state // frequency without a division: the half keeps the product at least 2^-13 from an integer,
+        # its rounding error is below 2^-19.
+        quotient = <uint32_t>((<double>state + 0.5) * table.inverse[token])
+        state = (quotient << SCALE_BITS) + (state - quotient * frequency) + table.start[token]
     at = put_varint(out, put_levels(levels, out, 0), words)
     for i in range(4):
         out[at + i] = <uint8_t>(state >> (8 * i))
@@ -356,12 +365,12 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
         out[at] = <uint8_t>stack[place]
         out[at + 1] = <uint8_t>(stack[place] >> 8)
         at += 2
-    free(stack)
     w.out, w.at, w.held, w.count = out, at, 0, 0
     for i in range(n):
-        if u[i] >= 16:
-            token = extra_bits(token_of(u[i]))
+        if tokens[i] >= 16:
+            token = extra_bits(tokens[i])
             put_bits(&w, u[i] & ((<uint64_t>1 << token) - 1), token)
+    free(stack)
     return end_bits(&w)
 
 

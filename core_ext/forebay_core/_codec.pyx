@@ -1,0 +1,525 @@
+"""Integer streams: int64 values to bytes and back, exact for all of int64 (arithmetic is modulo 2^64).
+
+Layout (docs/wire-format.md has it byte by byte)
+------------------------------------------------
+head byte: predictor in bits 0-3, coder of the residuals in bits 4-5, bit 6 if a divisor follows
+zigzag varint base, [varint divisor], the predictor's parameters, [stream of the groups' firsts], residuals
+
+The encoder divides the distances from the first value by their greatest common divisor (ns that are whole ms,
+float32 held in double), computes what each predictor leaves, and takes the predictor whose residuals have the
+least order-0 entropy, tables and parameters counted. GROUP_* predict from the previous row of the same group
+(the same device), which is what makes interleaved walks small.
+"""
+
+import numpy as np
+
+from forebay_core._residuals cimport (
+    bit_length,
+    get_residuals,
+    get_varint,
+    put_residuals,
+    put_varint,
+    residuals_bound,
+    residuals_cost,
+    scratch_bound,
+)
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+cdef enum:
+    CONSTANT = 0
+    FRAME = 1        # distance from the least value, unsigned
+    CENTRED = 2      # distance from a middle value
+    DELTA = 3
+    DOD = 4          # delta of delta
+    LINEAR = 5       # distance from a straight line over the row number
+    GROUP_DELTA = 6  # delta against the previous row of the same group
+    GROUP_DOD = 7
+    KINDS = 8
+    SCALED = 0x40
+    SAMPLES = 31
+
+
+cdef struct Model:
+    int kind
+    uint64_t bias      # subtracted from every raw residual
+    uint64_t slope     # LINEAR: whole units a row
+    uint64_t fraction  # LINEAR: 1/65536 units a row
+    int64_t count      # residuals
+    int64_t firsts     # GROUP_*: rows that are the first of their group
+    uint64_t low       # least and greatest first
+    uint64_t high
+
+
+cdef struct Work:
+    uint64_t* y       # n values after base and divisor
+    uint64_t* u       # n residuals
+    uint64_t* firsts  # n
+    uint64_t* last    # n_groups: latest value
+    uint64_t* step    # n_groups: latest delta
+    uint8_t* seen     # n_groups
+    uint64_t* samples  # residuals of each kind on the sample
+    uint8_t* scratch
+    int64_t n_groups
+
+
+cdef inline uint64_t zigzag(uint64_t d) noexcept nogil:
+    return (d << 1) ^ (0 - (d >> 63))
+
+
+cdef inline uint64_t unzigzag(uint64_t u) noexcept nogil:
+    return (u >> 1) ^ (0 - (u & 1))
+
+
+cdef inline uint64_t magnitude(uint64_t d) noexcept nogil:
+    return 0 - d if d >> 63 else d
+
+
+cdef uint64_t sampled_median(const uint64_t* d, int64_t n) noexcept nogil:
+    """Return the median (as signed) of at most SAMPLES evenly spaced values."""
+    cdef int64_t[31] kept
+    cdef int64_t count = min(n, <int64_t>SAMPLES), i, j, value
+    if n == 0:
+        return 0
+    for i in range(count):
+        value = <int64_t>d[i * n // count]
+        j = i
+        while j > 0 and kept[j - 1] > value:
+            kept[j] = kept[j - 1]
+            j -= 1
+        kept[j] = value
+    return <uint64_t>kept[count // 2]
+
+
+cdef uint64_t common_divisor(const int64_t* x, int64_t n) noexcept nogil:
+    """Return the gcd of the distances from x[0]; 0 if all values are equal."""
+    cdef uint64_t g = 0, a, b, r
+    cdef int64_t i
+    for i in range(1, n):
+        a = magnitude(<uint64_t>x[i] - <uint64_t>x[0])
+        if a == 0 or (g != 0 and a % g == 0):
+            continue
+        b = g
+        while b:
+            r = a % b
+            a = b
+            b = r
+        g = a
+        if g == 1:
+            break
+    return g
+
+
+cdef void fit_line(Model* m, const uint64_t* y, int64_t n) noexcept nogil:
+    """Slope from the mean distance of values half the rows apart, rounded to whole units where that fits."""
+    cdef int64_t half = n // 2, i, total = 0, rows, whole, rest
+    cdef uint64_t sum_ = 0
+    if half == 0:
+        return
+    for i in range(n - half):
+        sum_ += y[i + half] - y[i]
+    total = <int64_t>sum_
+    rows = half * (n - half)
+    whole = total // rows
+    rest = total - whole * rows
+    if rest < 0:  # C division truncates
+        whole -= 1
+        rest += rows
+    m.slope = <uint64_t>whole
+    m.fraction = (<uint64_t>rest << 16) // <uint64_t>rows
+    if m.fraction * <uint64_t>n < 131072:
+        m.fraction = 0
+    elif (65536 - m.fraction) * <uint64_t>n < 131072:
+        m.fraction = 0
+        m.slope += 1
+
+
+cdef void predict_groups(
+    Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
+) noexcept nogil:
+    cdef int64_t i, count = 0, firsts = 0, next_run = 0
+    cdef int32_t g
+    cdef uint64_t d
+    memset(w.seen, 0, w.n_groups)
+    for i in range(n):
+        g = groups[i]
+        if i >= next_run + 16:
+            next_run += 16 * stride
+        if not w.seen[g]:
+            w.seen[g] = 1
+            w.step[g] = 0
+            w.firsts[firsts] = y[i]
+            if firsts == 0 or <int64_t>y[i] < <int64_t>m.low:
+                m.low = y[i]
+            if firsts == 0 or <int64_t>y[i] > <int64_t>m.high:
+                m.high = y[i]
+            firsts += 1
+        else:
+            d = y[i] - w.last[g]
+            if i >= next_run:
+                w.u[count] = d if m.kind == GROUP_DELTA else d - w.step[g]
+                count += 1
+            w.step[g] = d
+        w.last[g] = y[i]
+    m.count = count
+    m.firsts = firsts
+
+
+cdef void predict_rows(Model* m, const uint64_t* y, int64_t n, int64_t stride, Work* w) noexcept nogil:
+    """Leave the raw residuals of every stride-th run of 16 rows in w.u."""
+    cdef int64_t count = 0, first = 0, i, stop
+    while first < n:
+        stop = n if stride == 1 else min(first + 16, n)
+        if m.kind == DELTA:
+            for i in range(max(first, <int64_t>1), stop):
+                w.u[count] = y[i] - y[i - 1]
+                count += 1
+        elif m.kind == DOD:
+            for i in range(max(first, <int64_t>2), stop):
+                w.u[count] = y[i] - 2 * y[i - 1] + y[i - 2]
+                count += 1
+        else:  # slope and fraction are 0 for FRAME and CENTRED
+            for i in range(first, stop):
+                w.u[count] = y[i] - (m.slope * <uint64_t>i + ((m.fraction * <uint64_t>i) >> 16))
+                count += 1
+        first = n if stride == 1 else first + 16 * stride
+    m.count = count
+
+
+cdef int64_t apply_model(
+    Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
+) noexcept nogil:
+    """Fit m.kind to y, leave its residuals in w.u; return the sum of their bit lengths."""
+    cdef int64_t i, rough = 0
+    m.bias = m.slope = m.fraction = 0
+    m.low = m.high = 0
+    m.firsts = 0
+    if m.kind >= GROUP_DELTA:
+        predict_groups(m, y, n, groups, stride, w)
+        rough = m.firsts * bit_length(m.high - m.low) // stride
+    else:
+        if m.kind == LINEAR:
+            fit_line(m, y, n)
+        predict_rows(m, y, n, stride, w)
+    if m.kind == FRAME:
+        m.bias = w.u[0]
+        for i in range(m.count):
+            if <int64_t>w.u[i] < <int64_t>m.bias:
+                m.bias = w.u[i]
+        for i in range(m.count):
+            w.u[i] -= m.bias
+            rough += bit_length(w.u[i])
+        return rough
+    if m.kind != DOD and m.kind != GROUP_DOD:
+        m.bias = sampled_median(w.u, m.count)
+    for i in range(m.count):
+        w.u[i] = zigzag(w.u[i] - m.bias)
+        rough += bit_length(w.u[i])
+    return rough
+
+
+cdef int64_t sample_stride(int64_t n) noexcept nogil:
+    """Of how many runs of 16 rows the choice looks at one: all of few rows, 1/28 of a long waveform."""
+    return max(<int64_t>1, n // (256 + n // 32))
+
+
+cdef int64_t sample_room(int64_t n) noexcept nogil:
+    return n // sample_stride(n) + 32
+
+
+cdef int choose(const uint64_t* y, int64_t n, const int32_t* groups, bint entropy, Work* w) noexcept nogil:
+    """Return the kind with the least estimated size, judged on some runs of 16 rows."""
+    cdef int64_t[8] rough
+    cdef Model[8] models
+    cdef int64_t best_rough = 0, cost, best = 0, stride = sample_stride(n), room = sample_room(n)
+    cdef int kind, found = 0, kinds = KINDS if groups is not NULL else LINEAR + 1
+    cdef uint64_t* u = w.u
+    for kind in range(FRAME, kinds):
+        models[kind].kind = kind
+        w.u = w.samples + kind * room
+        rough[kind] = apply_model(&models[kind], y, n, groups, stride, w)
+        if kind == FRAME or rough[kind] < best_rough:
+            best_rough = rough[kind]
+        if rough[kind] == 0:
+            w.u = u
+            return kind
+    w.u = u
+    for kind in range(FRAME, kinds):
+        # A bit a row is as far as entropy and mean bit length are seen to disagree.
+        if rough[kind] > best_rough + n // stride:
+            continue
+        u = w.samples + kind * room
+        cost = residuals_cost(u, models[kind].count, n - models[kind].firsts, entropy)
+        if models[kind].firsts:
+            cost += 48 + models[kind].firsts * bit_length(models[kind].high - models[kind].low)
+        if kind >= DELTA:
+            cost += 16
+        if not found or cost < best:
+            best = cost
+            found = kind
+    return found
+
+
+cdef int64_t bound(int64_t n) noexcept nogil:
+    return 2 * residuals_bound(n) + 256
+
+
+cdef bint allocate(Work* w, int64_t n, int64_t n_groups) noexcept nogil:
+    """One block of memory for all work arrays; False when there is none. Freed through w.y."""
+    cdef int64_t words = 3 * n + 2 * n_groups + KINDS * sample_room(n)
+    cdef uint8_t* memory = <uint8_t*>malloc(8 * words + n_groups + scratch_bound(n))
+    if memory is NULL:
+        return False
+    w.y = <uint64_t*>memory
+    w.u = w.y + n
+    w.firsts = w.u + n
+    w.last = w.firsts + n
+    w.step = w.last + n_groups
+    w.samples = w.step + n_groups
+    w.seen = memory + 8 * words
+    w.scratch = w.seen + n_groups
+    w.n_groups = n_groups
+    return True
+
+
+cdef int64_t put_ints(
+    const int64_t* x, int64_t n, const int32_t* groups, int64_t n_groups, bint entropy, uint8_t* out, int64_t at
+) noexcept nogil:
+    """Write the stream at out[at:]; return the position after it, -1 without memory."""
+    cdef uint64_t g = common_divisor(x, n), d, q, base = <uint64_t>x[0]
+    cdef int64_t i, head = at
+    cdef int coder = 0
+    cdef Model m
+    cdef Work w
+    if g == 0:
+        out[at] = CONSTANT
+        return put_varint(out, at + 1, zigzag(base))
+    if not allocate(&w, n, n_groups if groups is not NULL else 0):
+        return -1
+    for i in range(n):
+        d = <uint64_t>x[i] - base
+        if g > 1:
+            q = magnitude(d) // g
+            d = 0 - q if d >> 63 else q
+        w.y[i] = d
+    m.kind = choose(w.y, n, groups, entropy, &w)
+    apply_model(&m, w.y, n, groups, 1, &w)
+    if m.kind == FRAME or m.kind == CENTRED or m.kind == LINEAR:
+        base += m.bias * g
+    at = put_varint(out, head + 1, zigzag(base))
+    if g > 1:
+        at = put_varint(out, at, g)
+    if m.kind == DELTA or m.kind == GROUP_DELTA:
+        at = put_varint(out, at, zigzag(m.bias))
+    elif m.kind == DOD:
+        at = put_varint(out, at, zigzag(w.y[1]))
+    elif m.kind == LINEAR:
+        at = put_varint(out, at, zigzag(m.slope))
+        at = put_varint(out, at, m.fraction)
+    if m.kind >= GROUP_DELTA:
+        at = put_ints(<const int64_t*>w.firsts, m.firsts, NULL, 0, entropy, out, at)
+    if at >= 0:
+        at = put_residuals(w.u, m.count, entropy, out, at, w.scratch, &coder)
+        out[head] = <uint8_t>(m.kind | (coder << 4) | (SCALED if g > 1 else 0))
+    free(w.y)
+    return at
+
+
+cdef int64_t undo_groups(
+    int kind, uint64_t* y, int64_t n, const int32_t* groups, uint64_t bias, Work* w
+) noexcept nogil:
+    cdef int64_t i, count = 0, firsts = 0
+    cdef int32_t g
+    memset(w.seen, 0, w.n_groups)
+    for i in range(n):
+        g = groups[i]
+        if not w.seen[g]:
+            w.seen[g] = 1
+            w.step[g] = 0
+            w.last[g] = w.firsts[firsts]
+            firsts += 1
+        else:
+            w.step[g] = unzigzag(w.u[count]) + (bias if kind == GROUP_DELTA else w.step[g])
+            w.last[g] += w.step[g]
+            count += 1
+        y[i] = w.last[g]
+    return n
+
+
+cdef int64_t count_firsts(const int32_t* groups, int64_t n, Work* w) noexcept nogil:
+    cdef int64_t i, firsts = 0
+    memset(w.seen, 0, w.n_groups)
+    for i in range(n):
+        if not w.seen[groups[i]]:
+            w.seen[groups[i]] = 1
+            firsts += 1
+    return firsts
+
+
+cdef int64_t get_ints(
+    const uint8_t* data, int64_t at, int64_t size, uint64_t* x, int64_t n, const int32_t* groups, int64_t n_groups
+) noexcept nogil:
+    """Read n >= 1 values; return the position after them, -1 if the bytes are not a stream."""
+    cdef uint64_t base, g = 1, bias = 0, fraction = 0, previous = 0
+    cdef int64_t i, count = n
+    cdef int head, kind, coder
+    cdef Work w
+    if at >= size:
+        return -1
+    head = data[at]
+    kind, coder = head & 15, (head >> 4) & 3
+    if head & 0x80 or kind >= KINDS or (kind >= GROUP_DELTA and groups is NULL):
+        return -1
+    at = get_varint(data, at + 1, size, &base)
+    base = unzigzag(base)
+    if at >= 0 and head & SCALED:
+        at = get_varint(data, at, size, &g)
+    if at >= 0 and kind >= DELTA and kind != GROUP_DOD:
+        at = get_varint(data, at, size, &bias)
+        bias = unzigzag(bias)
+    if at >= 0 and kind == LINEAR:
+        at = get_varint(data, at, size, &fraction)
+    if at < 0 or fraction > 65535:
+        return -1
+    if kind == CONSTANT:
+        for i in range(n):
+            x[i] = base
+        return at
+    if not allocate(&w, n, n_groups if groups is not NULL else 0):
+        return -2
+    if kind == DELTA:
+        count = n - 1
+    elif kind == DOD:
+        count = max(n - 2, <int64_t>0)
+    elif kind >= GROUP_DELTA:
+        i = count_firsts(groups, n, &w)
+        count = n - i
+        at = get_ints(data, at, size, w.firsts, i, NULL, 0)
+    if at >= 0:
+        at = get_residuals(data, at, size, coder, w.u, count)
+    if at < 0:
+        free(w.y)
+        return at
+    if kind == FRAME:
+        for i in range(n):
+            x[i] = w.u[i]
+    elif kind == CENTRED:
+        for i in range(n):
+            x[i] = unzigzag(w.u[i])
+    elif kind == DELTA:
+        x[0] = 0
+        for i in range(1, n):
+            x[i] = x[i - 1] + unzigzag(w.u[i - 1]) + bias
+    elif kind == DOD:
+        x[0] = 0
+        for i in range(1, n):
+            if i > 1:
+                bias += unzigzag(w.u[i - 2])
+            x[i] = x[i - 1] + bias
+    elif kind == LINEAR:
+        for i in range(n):
+            x[i] = unzigzag(w.u[i]) + bias * <uint64_t>i + ((fraction * <uint64_t>i) >> 16)
+    else:
+        undo_groups(kind, x, n, groups, bias, &w)
+    for i in range(n):
+        x[i] = base + g * x[i]
+    free(w.y)
+    return at
+
+
+cdef int check_groups(const int32_t[::1] groups, int64_t n, int64_t n_groups) except -1:
+    cdef int64_t i
+    cdef int32_t low = 0, high = -1
+    if groups.shape[0] != n:
+        raise ValueError(f"expected {n} group numbers, found {groups.shape[0]}")
+    for i in range(n):
+        low = min(low, groups[i])
+        high = max(high, groups[i])
+    if low < 0 or high >= n_groups:
+        raise ValueError(f"expected group numbers from 0 to {n_groups - 1}")
+    return 0
+
+
+def encode_ints(
+    const int64_t[::1] values not None, const int32_t[::1] groups=None, int64_t n_groups=0, bint entropy=True
+):
+    """Code an integer column as a self-delimiting stream.
+
+    Parameters
+    ----------
+    values : int64 (n,)  IN
+    groups : None or int32 (n,), group of each row, 0..n_groups - 1  IN
+    n_groups : number of groups
+    entropy : whether rANS may be used; else bit packing only
+
+    Returns
+    -------
+    bytes : empty for no values
+
+    Raises
+    ------
+    ValueError : groups of another length or out of range
+    """
+    cdef int64_t n = values.shape[0], size
+    cdef const int32_t* first_group = NULL
+    cdef uint8_t* out
+    if groups is not None:
+        check_groups(groups, n, n_groups)
+        if n:
+            first_group = &groups[0]
+    if n == 0:
+        return b""
+    out = <uint8_t*>malloc(bound(n))
+    if out is NULL:
+        raise MemoryError
+    try:
+        with nogil:
+            size = put_ints(&values[0], n, first_group, n_groups, entropy, out, 0)
+        if size < 0:
+            raise MemoryError
+        return out[:size]
+    finally:
+        free(out)
+
+
+def decode_ints(
+    const uint8_t[::1] data not None,
+    int64_t start,
+    int64_t[::1] out not None,
+    const int32_t[::1] groups=None,
+    int64_t n_groups=0,
+):
+    """Read len(out) values from the stream at data[start:].
+
+    Parameters
+    ----------
+    data : uint8 (size,), untrusted  IN
+    start : position of the stream
+    out : int64 (n,), caller-allocated; its content is undefined after an error  OUT
+    groups, n_groups : as they were given to encode_ints
+
+    Returns
+    -------
+    int : the position after the stream, -1 if the bytes are not a stream
+
+    Raises
+    ------
+    ValueError : groups of another length or out of range
+    """
+    cdef int64_t n = out.shape[0], size = data.shape[0], end
+    cdef const uint8_t* first = &data[0] if size else NULL
+    cdef const int32_t* first_group = NULL
+    if groups is not None:
+        check_groups(groups, n, n_groups)
+        if n:
+            first_group = &groups[0]
+    if start < 0 or start > size:
+        return -1
+    if n == 0:
+        return start
+    with nogil:
+        end = get_ints(first, start, size, <uint64_t*>&out[0], n, first_group, n_groups)
+    if end == -2:
+        raise MemoryError
+    return end

@@ -1,0 +1,48 @@
+"""Reference twin of _cells.pyx."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def _check_offsets(values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+    if not len(offsets) or offsets[0] < 0 or offsets[-1] > len(values) or (np.diff(offsets) < 0).any():
+        raise ValueError("expected ascending offsets within the values")
+
+
+def factorize(
+    values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Number equal cells alike, in order of first appearance."""
+    _check_offsets(values, offsets)
+    data, ends = values.tobytes(), offsets.tolist()
+    numbers: dict[bytes, int] = {}
+    first_index: list[int] = []
+    codes = np.empty(len(ends) - 1, dtype=np.int32)
+    for row in range(len(codes)):
+        number = numbers.setdefault(data[ends[row] : ends[row + 1]], len(first_index))
+        if number == len(first_index):
+            first_index.append(row)
+        codes[row] = number
+    return codes, np.array(first_index, dtype=np.int64)
+
+
+def gather(
+    values: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    index: npt.NDArray[np.int64],
+    max_bytes: int,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]] | None:
+    """Return the cells at `index`, None if they would exceed max_bytes."""
+    _check_offsets(values, offsets)
+    if len(index) and (index.min() < 0 or index.max() >= len(offsets) - 1):
+        raise ValueError(f"expected an index from 0 to {len(offsets) - 2}")
+    lengths = np.diff(offsets)[index]
+    taken = np.zeros(len(index) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=taken[1:])
+    if taken[-1] > max_bytes:
+        return None
+    data, starts = values.tobytes(), offsets[:-1][index].tolist()
+    cells = b"".join(data[a : a + size] for a, size in zip(starts, lengths.tolist(), strict=True))
+    return np.frombuffer(bytearray(cells), dtype=np.uint8), taken

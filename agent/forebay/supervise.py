@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from forebay.errors import ForebayError
 from forebay.stages import Chunk, Source
@@ -18,7 +16,7 @@ ONCE_TRIES = 3  # a finite run does not try for ever
 
 
 class SourceRunner:
-    """Runs one source for one or more pipelines.
+    """Runs one source of one pipeline.
 
     Attributes
     ----------
@@ -26,11 +24,11 @@ class SourceRunner:
     """
 
     def __init__(
-        self, name: str, source: Source, workers: Sequence[Worker], position: bytes | None, *, once: bool
+        self, name: str, source: Source, worker: Worker, position: bytes | None, *, once: bool
     ) -> None:
         self.name = name
         self.failed: ForebayError | None = None
-        self._source, self._workers, self._position, self._once = source, list(workers), position, once
+        self._source, self._worker, self._position, self._once = source, worker, position, once
         self._stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
 
@@ -75,19 +73,3 @@ class SourceRunner:
         if taken and chunk.position is not None:
             self._position = chunk.position
         return taken and not self._stop.is_set()
-
-
-class _AllOf:
-    """Calls on when all pipelines that share a source have said so; one failure is a failure."""
-
-    def __init__(self, done: Callable[[bool], None], parts: int) -> None:
-        self._done, self._left, self._durable = done, parts, True
-        self._lock = threading.Lock()
-
-    def __call__(self, durable: bool) -> None:
-        with self._lock:
-            self._left -= 1
-            self._durable = self._durable and durable
-            last, verdict = self._left == 0, self._durable
-        if last:
-            self._done(verdict)

@@ -100,7 +100,7 @@ cdef inline int copy_text(Parser *s, Column *c, const uint8_t *p, const uint8_t 
     cdef uint8_t *out
     cdef Py_ssize_t size = end - p
     open_cell(c, s.row)
-    if size > s.max_str:
+    if size > c.limit:
         c.codes[s.row] = Q_SIZE
         s.cells -= 1
         return OK
@@ -121,7 +121,7 @@ cdef inline int copy_text(Parser *s, Column *c, const uint8_t *p, const uint8_t 
                 out += 1
             p += 1
         size = out - c.data - c.size
-        if size > s.max_str:
+        if size > c.limit:
             c.codes[s.row] = Q_SIZE
             s.cells -= 1
             return OK
@@ -150,7 +150,7 @@ cdef inline int store_text(
     size = unescape(p, end, c.data + c.size, kind == KIND_JSON)
     if size < 0:
         return BAD_LINE
-    if size > s.max_str:
+    if size > c.limit:
         c.codes[s.row] = Q_SIZE
         s.cells -= 1
         return OK

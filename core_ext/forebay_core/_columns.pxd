@@ -49,6 +49,7 @@ cdef struct Column:
     Py_ssize_t size
     Py_ssize_t capacity
     Py_ssize_t opened   # str: rows whose start is known
+    Py_ssize_t limit    # str: bytes a cell may have
 
 cdef struct Node:
     int parent          # node of the object that holds it, -1 at the top
@@ -197,10 +198,11 @@ cdef inline void clear_column(Column *c, Py_ssize_t rows) noexcept nogil:
     c.opened = 0
 
 
-cdef inline bint new_column(Column *c, int type_, Py_ssize_t max_rows) noexcept nogil:
+cdef inline bint new_column(Column *c, int type_, Py_ssize_t max_rows, Py_ssize_t limit) noexcept nogil:
     """Allocate an empty column. False: no memory."""
     memset(c, 0, sizeof(Column))
     c.type = type_
+    c.limit = limit
     c.slots = <int64_t *>malloc((max_rows + 1) * 8)
     c.codes = <uint8_t *>malloc(max_rows + 1)
     if c.slots == NULL or c.codes == NULL:

@@ -48,14 +48,20 @@ class RowParser:
         flagged in `take`.
         """
 
-    def add_column(self, column_type: int) -> int:
-        """Add a column of a row_codes.ColumnType; rows held now are null(missing) in it. Returns its number."""
+    def add_column(self, column_type: int, limit: int = 0) -> int:
+        """Add a column of a row_codes.ColumnType; rows held now are null(missing) in it.
+
+        `limit` replaces `max_str`. Returns the number of the column.
+        """
 
     def set_type(self, column: int, column_type: int) -> None:
         """Give an ANY column its type, or make f64 of i64. Raises ValueError for any other change."""
 
     def seen(self, column: int) -> int:
         """Bits of the kinds that came to a column (1 << Kind)."""
+
+    def mark_seen(self, column: int, bits: int) -> None:
+        """Add bits to `seen`, after a restart."""
 
     def add_node(self, parent: int, key: bytes) -> int:
         """Return the node of a key within another node (row_codes.ROOT: at the top), -1 if there is no room."""

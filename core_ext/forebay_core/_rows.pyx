@@ -151,7 +151,7 @@ cdef class RowParser:
     def set_time(self, bint required, int power, bint allow_naive):
         self.s.timed, self.s.time_power, self.s.allow_naive = required, power, allow_naive
 
-    def add_column(self, int column_type):
+    def add_column(self, int column_type, Py_ssize_t limit=0):
         cdef Parser *s = &self.s
         cdef Column *columns
         if s.n_columns == s.room_columns:
@@ -159,7 +159,7 @@ cdef class RowParser:
             if columns == NULL:
                 raise MemoryError
             s.columns, s.room_columns = columns, 2 * s.room_columns + 16
-        if not new_column(&s.columns[s.n_columns], column_type, s.max_rows):
+        if not new_column(&s.columns[s.n_columns], column_type, s.max_rows, limit or s.max_str):
             raise MemoryError
         s.n_columns += 1
         return s.n_columns - 1
@@ -178,6 +178,9 @@ cdef class RowParser:
 
     def seen(self, int column):
         return self._column(column).seen
+
+    def mark_seen(self, int column, unsigned int bits):
+        self._column(column).seen |= bits
 
     def add_node(self, int parent, bytes key):
         cdef const uint8_t *text = <const uint8_t *>PyBytes_AS_STRING(key)

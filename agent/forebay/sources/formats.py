@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from forebay_core.records import split_array, split_csv, split_lines
+from forebay_core.row_codes import ISO, Kind, Reason, Status
+from forebay_core.rows import RowParser
 
 from forebay import quality as q
 from forebay.blocks import MAX_ROWS, MAX_STR_BYTES, Block, I64Array
@@ -23,9 +26,6 @@ from forebay.errors import InputError
 from forebay.sources.fields import StreamFields, pack, unpack
 from forebay.sources.times import LocalTimes
 from forebay.stages import Rejected
-from forebay_core.records import split_array, split_csv, split_lines
-from forebay_core.row_codes import ISO, Kind, Reason, Status
-from forebay_core.rows import RowParser
 
 MAX_DETAILS = 16  # rejected records of a chunk that are told one by one; all are counted
 _SPANS = 4_096  # records found in one go
@@ -47,7 +47,7 @@ _DETAILS = {
 
 @dataclass(slots=True)
 class Place:
-    """Where bytes come from: a name (file, topic) and, in a file, the number of their first line from 1 on."""
+    """Where bytes come from: a name (file, topic) and, in a file, the number of their first line from 1."""
 
     name: str
     line: int = 0
@@ -134,40 +134,48 @@ class Decoder:
 
     # -- position ------------------------------------------------------------------------------------------
 
-    def new_file(self) -> None:
-        """Say that the next bytes are the first of a file."""
-        self._at_start = True
-        self._skipped = 0
+    @property
+    def holds_rows(self) -> bool:
+        """Whether rows wait for a block to fill."""
+        return self._parser.rows > 0
+
+    def enter_file(self, state: list[Any] | None = None) -> None:
+        """Say that the next bytes begin a file, or that they go on where `file_state` was taken."""
+        try:
+            at_start, skipped, header = (True, 0, None) if state is None else state
+        except (TypeError, ValueError) as error:
+            raise InputError("the saved state of a file cannot be read") from error
+        self._at_start, self._skipped = bool(at_start), int(skipped)
+        self._enter_header(header)
+
+    def file_state(self) -> list[Any]:
+        """Return what `enter_file` needs to go on within this file (msgpack types only)."""
+        return [self._at_start, self._skipped, self._header_state()]
 
     def state(self) -> bytes:
-        """Return what `restore` needs to go on as if nothing had happened. Cheap while nothing is learned."""
-        mark = self._mark()
+        """Return what `restore` needs so that no type changes. Cheap while nothing is learned."""
+        local = (self._local.last, self._local.fold) if self._local else None
+        mark = self._fields.version, local
         if self._packed[0] != mark:
-            self._packed = (mark, pack([_STATE_VERSION, *mark[1:], self._fields.state()]))
+            self._packed = (mark, pack([_STATE_VERSION, local, self._fields.state()]))
         return self._packed[1]
 
     def restore(self, state: bytes) -> None:
         """Take over a state in a fresh decoder. Raises InputError if it cannot be read."""
-        parts = unpack(state, "the saved state of the source")
         try:
-            version, self._at_start, self._skipped, local, header, learned = parts
+            version, local, learned = unpack(state, "the saved state of the source")
         except (TypeError, ValueError) as error:
             raise InputError("the saved state of the source cannot be read") from error
         if version != _STATE_VERSION:
-            raise InputError(f"expected state version {_STATE_VERSION}, found version {version}")
+            raise InputError(f"expected state version {_STATE_VERSION}, found another")
         if self._local is not None and local is not None:
             self._local.last, self._local.fold = local
         self._fields.restore(learned)
-        self._restore_header(header)
 
-    def _mark(self) -> tuple[Any, ...]:
-        local = (self._local.last, self._local.fold) if self._local else None
-        return self._fields.version, self._at_start, self._skipped, local, self._header_state()
-
-    def _header_state(self) -> tuple[str, ...] | None:
+    def _header_state(self) -> list[str] | None:
         return None
 
-    def _restore_header(self, header: list[str] | None) -> None:
+    def _enter_header(self, header: list[str] | None) -> None:
         pass
 
     # -- decoding ------------------------------------------------------------------------------------------
@@ -407,19 +415,17 @@ class CsvDecoder(Decoder):
 
     _line_detail = "a quote stands where none may stand, or is not closed"
 
-    def new_file(self) -> None:
-        """See Decoder."""
-        super().new_file()
-        if self._columns is None:
+    def _header_state(self) -> list[str] | None:
+        return None if self._header is None or self._columns else list(self._header)
+
+    def _enter_header(self, header: list[str] | None) -> None:
+        if self._columns is not None:
+            return
+        self._watched.clear()
+        if header is None:
             self._header = None
-
-    def _header_state(self) -> tuple[str, ...] | None:
-        return self._header
-
-    def _restore_header(self, header: list[str] | None) -> None:
-        if header is not None and self._columns is None:
+        elif self._header != tuple(header):
             self._use_header(tuple(header))
-            self._watched.clear()  # the first rows are behind us: what is open is decided by what comes
 
     def _open(self, at: _Cursor) -> None:
         super()._open(at)

@@ -105,7 +105,9 @@ def _keep_parsed(parse: Any) -> Any:
 
 
 def _schema(pattern: str, example: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": ["string", "integer"], "pattern": pattern, "examples": [example]})
+    # The only number that needs no unit is 0; `pattern` binds text, the bounds bind numbers.
+    kinds = {"type": ["string", "integer"], "minimum": 0, "maximum": 0}
+    return WithJsonSchema({**kinds, "pattern": pattern, "examples": [example]})
 
 
 Duration = Annotated[

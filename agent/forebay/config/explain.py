@@ -7,6 +7,7 @@ an error may stand on a secret that somebody wrote inline.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from forebay.config.base import format_duration, format_size, parse_duration, parse_size
 from forebay.config.findings import Finding, KeyPath
 from forebay.config.shape import known_keys, types_at
 from forebay.config.yaml_source import Document
@@ -85,6 +87,7 @@ def found(value: Any) -> str:
 def explain(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Finding]:
     """Return one finding for each thing that is wrong, none twice at one place."""
     located = [_locate(e, document) for e in error.errors(include_url=False, include_input=False)]
+    located = [item for item in located if not _only_follows(item, document)]
     taken = {finding.path for finding in document.findings}
     out: list[Finding] = []
     for group in _by_union(located):
@@ -137,6 +140,14 @@ def _locate(error: ErrorDetails, document: Document) -> _Located:
     return _Located(tuple(path), error, union_at, branch)
 
 
+def _only_follows(item: _Located, document: Document) -> bool:
+    """Tell whether a list is too short only because wrong items were left out of it."""
+    value, context = _value(document, item.path), item.error.get("ctx", {})
+    return (
+        item.error["type"] == "too_short" and isinstance(value, list) and len(value) >= context["min_length"]
+    )
+
+
 def _has(value: Any, part: str | int) -> bool:
     if isinstance(value, dict):
         return part in value
@@ -171,12 +182,13 @@ def _explain_group(group: list[_Located], document: Document, root: type[BaseMod
 
 
 def _is_kind(error: ErrorDetails) -> bool:
-    return error["type"] in _EXPECTED and error["type"] != "finite_number"
+    kind = error["type"]
+    return kind in ("enum", "literal_error") or (kind in _EXPECTED and kind != "finite_number")
 
 
 def _expected(error: ErrorDetails) -> str:
     if error["type"] in ("enum", "literal_error"):
-        return f"one of {_words(_choices(error))}"
+        return _words(_choices(error), "one of ")
     return _EXPECTED.get(error["type"]) or _sentence(error).removeprefix("expected ").split(", found ")[0]
 
 
@@ -205,7 +217,8 @@ def _explain_one(item: _Located, document: Document, root: type[BaseModel]) -> F
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _bad_choice(path, value, document, context)
     if kind in _LIMITS:
-        return document.finding(_LIMITS[kind].format(**context), path)
+        limits = {k: _with_unit(v, value) for k, v in context.items()}
+        return document.finding(_LIMITS[kind].format(**limits), path)
     if kind in ("too_short", "too_long"):
         limit = (
             f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
@@ -221,6 +234,16 @@ def _explain_one(item: _Located, document: Document, root: type[BaseModel]) -> F
         path,
         hint=str(getattr(context.get("error"), "hint", "")),
     )
+
+
+def _with_unit(limit: Any, written: Any) -> Any:
+    """Return a limit in the unit of what was written: sizes and durations are bytes and ns inside."""
+    if isinstance(limit, int) and isinstance(written, str):
+        for parse, write in ((parse_size, format_size), (parse_duration, format_duration)):
+            with contextlib.suppress(ValueError):
+                parse(written)
+                return write(limit)
+    return limit
 
 
 def _missing(path: KeyPath, document: Document) -> Finding:

@@ -1,0 +1,147 @@
+"""`forebay check` and `forebay schema`."""
+
+import json
+import socket
+
+import jsonschema
+import pytest
+from forebay.cli import app
+
+AGENT = """\
+gateway: {id: g1}
+sources:
+  pump: {type: file, path: pump.csv}
+pipelines:
+  pump: {source: pump, lane: bulk, steps: [{validate: {field: t, range: [0, 1]}}]}
+spool: {dir: spool}
+forward: {endpoints: ['tcp://127.0.0.1:PORT'], keys: {own: own.key, server: server.pub}}
+"""
+RECEIVER = """\
+center: {id: dc}
+listen: {endpoint: 'tcp://127.0.0.1:PORT', key: own.key, allow: allowed}
+sinks: {store: {type: sqlite, path: center.db}}
+"""
+
+
+@pytest.fixture
+def listener():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def site(tmp_path, listener):
+    """A folder in which both configurations work."""
+    (tmp_path / "pump.csv").write_text("t\n1\n")
+    (tmp_path / "own.key").write_text("k")
+    (tmp_path / "own.key").chmod(0o600)
+    (tmp_path / "server.pub").write_text("p")
+    (tmp_path / "allowed").mkdir()
+    (tmp_path / "agent.yaml").write_text(AGENT.replace("PORT", str(listener)))
+    (tmp_path / "receiver.yaml").write_text(RECEIVER.replace("PORT", str(listener)))
+    return tmp_path
+
+
+def check(capsys, *arguments):
+    code = app.run(["check", *map(str, arguments)])
+    return code, capsys.readouterr().out
+
+
+def test_a_good_configuration_is_summarised(capsys, site):
+    code, out = check(capsys, site / "agent.yaml")
+    assert code == 0
+    assert out.splitlines()[0].endswith("agent.yaml: OK")
+    assert "pump: pump (file) -> validate; lane bulk, linger 5s" in out
+    assert "no `masking` section: the shipped `base` policy applies" in out
+
+
+def test_a_bad_one_gives_all_errors_and_exit_2(capsys, site):
+    bad = site / "bad.yaml"
+    bad.write_text(AGENT.replace("source: pump", "source: pmp").replace("id: g1", "name: g1"))
+    code, out = check(capsys, bad)
+    assert code == 2
+    assert "bad.yaml:5:18: pipelines.pump.source: there is no source `pmp` (did you mean `pump`?)" in out
+    assert "bad.yaml:1:11: gateway.name: unknown key" in out
+    assert "bad.yaml:1:1: gateway.id: the key `id` is required" in out
+
+
+def test_json_says_the_same(capsys, site):
+    code, out = check(capsys, site / "agent.yaml", "--json")
+    shown = json.loads(out)
+    assert (code, shown["ok"], shown["errors"]) == (0, True, [])
+    assert shown["summary"]["streams"][0]["steps"] == ["validate"]
+    (site / "bad.yaml").write_text("gateway: {}\n")
+    code, out = check(capsys, site / "bad.yaml", "--json")
+    shown = json.loads(out)
+    assert (code, shown["ok"]) == (2, False)
+    assert {e["path"] for e in shown["errors"]} == {"gateway.id", "sources", "pipelines"}
+    assert shown["errors"][0]["line"] == 1
+
+
+def test_without_a_readable_file_the_exit_is_2(capsys, tmp_path):
+    code, out = check(capsys, tmp_path / "none.yaml")
+    assert code == 2
+    assert "none.yaml: cannot read" in out
+
+
+def test_the_kind_can_be_forced(capsys, site):
+    assert check(capsys, site / "receiver.yaml")[0] == 0
+    assert check(capsys, site / "receiver.yaml", "--kind", "agent")[0] == 2
+
+
+def test_live_is_content_where_everything_works(capsys, site):
+    code, out = check(capsys, site / "agent.yaml", "--live")
+    assert (code, "error" in out) == (0, False)
+    assert not list(site.glob(".forebay-check*"))
+    assert not (site / "spool").exists(), "a check makes nothing"
+
+
+def test_live_names_each_thing_that_does_not_work(capsys, site, listener):
+    (site / "pump.csv").unlink()
+    (site / "server.pub").unlink()
+    (site / "own.key").chmod(0o644)
+    free = listener
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        free = other.getsockname()[1]
+    text = (site / "agent.yaml").read_text().replace(str(listener), str(free))
+    (site / "agent.yaml").write_text(text.replace("dir: spool", "dir: spool, max_bytes: 999TiB"))
+    code, out = check(capsys, site / "agent.yaml", "--live")
+    assert code == 1
+    assert "sources.pump.path: there is no such file" in out
+    assert "forward.keys.own: expected mode 0600, found 0644: others can read the key (chmod 600" in out
+    assert "forward.keys.server: there is no such file" in out
+    assert "spool.max_bytes: the quota is 999TiB" in out
+    assert f"forward.endpoints[0]: cannot connect to tcp://127.0.0.1:{free}: Connection refused" in out
+
+
+def test_live_says_that_a_missing_key_can_be_made(capsys, site):
+    (site / "own.key").unlink()
+    code, out = check(capsys, site / "agent.yaml", "--live")
+    assert code == 1
+    assert "there is no such key (forebay keys new own --dir" in out
+
+
+def test_live_checks_a_receiver(capsys, site):
+    (site / "allowed").rmdir()
+    text = (site / "receiver.yaml").read_text().replace("path: center.db", "path: no/such/center.db")
+    (site / "receiver.yaml").write_text(text)
+    code, out = check(capsys, site / "receiver.yaml", "--live")
+    assert code == 1
+    assert "listen.allow: there is no such folder: every gateway is refused" in out
+    assert "sinks.store.path: the folder is missing or not writable" in out
+    assert "warning: " in out
+    assert "listen.endpoint: the port is in use" in out
+
+
+@pytest.mark.parametrize("kind", ["agent", "receiver", "policy"])
+def test_schema_prints_a_valid_schema(capsys, kind):
+    assert app.run(["schema", kind]) == 0
+    jsonschema.Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
+
+
+def test_schema_without_a_kind_prints_both_configurations(capsys):
+    assert app.run(["schema"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"agent", "receiver"}

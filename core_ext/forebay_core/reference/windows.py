@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ def moments(values: F64, starts: I64, ends: I64, out: F64) -> None:
             out[window] = _moments(values[start:end]) if end > start else (0.0, 0.0, *(math.nan,) * 12)
 
 
-def _moments(x: F64) -> tuple[np.float64 | float, ...]:
+def _moments(x: F64) -> tuple[np.floating[Any], ...]:
     total, low, high = np.sum(x), np.min(x), np.max(x)
     mean = low if low == high else total / len(x)
     deviation = x - mean
@@ -47,7 +48,7 @@ def _moments(x: F64) -> tuple[np.float64 | float, ...]:
     second, third, fourth = np.mean(square), np.mean(square * deviation), np.mean(square * square)
     rms, peak = np.sqrt(second + mean * mean), np.maximum(abs(low), abs(high))
     return (
-        float(len(x)), total, mean, np.sqrt(second), low, high, high - low, rms, peak, peak / rms,
+        np.float64(len(x)), total, mean, np.sqrt(second), low, high, high - low, rms, peak, peak / rms,
         third / (second * np.sqrt(second)), fourth / (second * second), x[0], x[-1],
     )  # fmt: skip
 

@@ -1,0 +1,144 @@
+"""Rows that wait, per key: what `window` and `resample` hold until they can say something.
+
+Each key holds its rows as three arrays: time (n,), values (fields, n) and quality codes (fields, n). The
+fields are those that came by so far, in order of appearance; a block that lacks one has it missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forebay import quality as q
+from forebay.blocks import Block, Field, Lane, Schema
+from forebay.preprocess.arrays import F64, I64, U8, find, numbers
+from forebay.preprocess.base import FieldChoice, Worker
+from forebay.preprocess.keys import Groups, KeySlots
+from forebay.preprocess.state import pack_array, pack_field, unpack_array, unpack_field
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows of one key in order of arrival."""
+
+    time: I64
+    values: F64
+    codes: U8
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def cut(self, start: int) -> Rows:
+        """Return a copy of the rows from `start` on, so that the block they came from is let go."""
+        return Rows(self.time[start:].copy(), self.values[:, start:].copy(), self.codes[:, start:].copy())
+
+
+def join(parts: list[Rows], fields: int) -> Rows:
+    """Join rows of one or several keys, giving those from before a field came by a missing cell."""
+    if len(parts) == 1 and len(parts[0].values) == fields:
+        return parts[0]
+    for i, part in enumerate(parts):
+        lacking = fields - len(part.values)
+        if lacking:
+            parts[i] = Rows(
+                part.time,
+                np.concatenate([part.values, np.zeros((lacking, len(part)))]),
+                np.concatenate([part.codes, np.full((lacking, len(part)), q.MISSING, dtype=np.uint8)]),
+            )
+    return Rows(
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.values for part in parts], axis=1),
+        np.concatenate([part.codes for part in parts], axis=1),
+    )
+
+
+class PendingWorker(Worker):
+    """Holds rows per key between blocks, and what it needs to know of their stream."""
+
+    def __init__(self, step: str, names: tuple[str, ...], key: str, max_keys: int) -> None:
+        super().__init__()
+        self.slots = KeySlots(key, max_keys)
+        self.choice = FieldChoice(step, names, key)
+        self.fields: dict[str, Field] = {}
+        self.held: dict[int, Rows] = {}
+        self.key_field: Field | None = None
+        self.stamped_by = "device"
+        self.stream = ""
+        self.lane = Lane.NORMAL
+
+    def learn(self, block: Block) -> None:
+        """Take note of the block's stream and of fields that were not seen before."""
+        key = self.slots.key or block.schema.key
+        index = find(block.schema, key) if key else -1
+        if index >= 0:
+            self.key_field = block.schema.fields[index]
+        self.stream, self.lane, self.stamped_by = block.stream, block.lane, block.schema.stamped_by
+        for at in self.choice.of(block.schema):
+            field = block.schema.fields[at]
+            self.fields.setdefault(field.name, field)
+
+    def rows_of(self, block: Block) -> Rows:
+        """Return the block's chosen columns as rows in the order of `fields`."""
+        values = np.zeros((len(self.fields), block.rows))
+        codes = np.full((len(self.fields), block.rows), q.MISSING, dtype=np.uint8)
+        for at, name in enumerate(self.fields):
+            index = block.schema.index(name)
+            if index >= 0 and block.columns[index].offsets is None:
+                column = block.columns[index]
+                values[at] = numbers(column)
+                codes[at] = 0 if column.quality is None else column.quality
+        return Rows(block.time, values, codes)
+
+    def segments(self, groups: Groups, rows: Rows) -> list[tuple[int, I64, Rows]]:
+        """Return for each key of a block its slot, its rows' numbers in the block, and its rows."""
+        out = []
+        for segment, slot in enumerate(groups.present.tolist()):
+            start, end = int(groups.bounds[segment]), int(groups.bounds[segment + 1])
+            if slot < 0:
+                continue
+            if len(groups.order):
+                index = groups.order[start:end]
+                out.append((slot, index, Rows(rows.time[index], rows.values[:, index], rows.codes[:, index])))
+            else:
+                out.append((slot, np.arange(start, end, dtype=np.int64), rows))
+        return out
+
+    def schema(self, stream: str, fields: list[Field]) -> Schema:
+        """Return the schema of derived rows: the key, if there is one, and `fields`."""
+        key = [] if self.key_field is None else [self.key_field]
+        name = "" if self.key_field is None else self.key_field.name
+        return Schema(stream, (*key, *fields), name, self.stamped_by)
+
+    def bypassed(self) -> int:
+        """See Worker."""
+        return self.slots.bypassed
+
+    def dump(self) -> dict[str, Any]:
+        """See Worker."""
+        return {
+            "keys": self.slots.dump(),
+            "fields": [pack_field(field) for field in self.fields.values()],
+            "key_field": None if self.key_field is None else pack_field(self.key_field),
+            "stream": [self.stream, str(self.lane), self.stamped_by],
+            "held": {
+                slot: [pack_array(rows.time), pack_array(rows.values), pack_array(rows.codes)]
+                for slot, rows in self.held.items()
+            },
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """See Worker."""
+        self.slots.load(saved["keys"])
+        self.fields = {field.name: field for field in map(unpack_field, saved["fields"])}
+        self.key_field = None if saved["key_field"] is None else unpack_field(saved["key_field"])
+        self.stream, lane, self.stamped_by = saved["stream"]
+        self.lane = Lane(lane)
+        for slot, packed in saved["held"].items():
+            rows = Rows(*map(unpack_array, packed))
+            if not 0 <= slot < len(self.slots) or rows.values.shape != rows.codes.shape:
+                raise ValueError("held rows do not fit")
+            if rows.values.shape[1:] != rows.time.shape or len(rows.values) > len(self.fields):
+                raise ValueError("held rows do not fit")
+            self.held[slot] = rows

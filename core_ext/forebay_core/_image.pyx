@@ -71,7 +71,7 @@ cdef void _pick(
 
 
 def fit(
-    const uint8_t[:, :, ::1] frame not None,
+    const uint8_t[:, :, :] frame not None,
     float[::1] out not None,
     Py_ssize_t height,
     Py_ssize_t width,
@@ -99,7 +99,7 @@ def fit(
     cdef uint16_t *row
     if frame.shape[2] != 3 or h < 1 or w < 1:
         raise ValueError("expected a frame (h, w, 3) that is not empty")
-    if frame.strides[1] != 3:
+    if frame.strides[1] != 3 or frame.strides[2] != 1:
         raise ValueError("expected a frame whose pixels lie side by side in a row")
     if mean.shape[0] != 3 or scale.shape[0] != 3 or out.shape[0] != 3 * height * width:
         raise ValueError("array shapes do not agree")

@@ -47,12 +47,15 @@ class InferOptions(Options):
     """Labels to keep; empty keeps all that the model knows."""
     tiles: Annotated[int, Field(ge=1, le=4)] = 1
     """Look also at N x N overlapping tiles, for small objects; costs N x N times more."""
+    resolution: Annotated[float, Field(gt=0, le=2)] | None = None
+    """Model pixels per frame pixel of models of variable input size (`faces`: 0.8 finds faces of 24 pixels);
+    less is faster and misses small objects."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if bool(self.inputs) == bool(self.field):
             raise ValueError("give either `inputs` (numeric fields) or `field` (an image field)")
-        vision = {"threshold", "every", "classes", "tiles"}
+        vision = {"threshold", "every", "classes", "tiles", "resolution"}
         series = {"calibration", "memory", "max_keys"}
         wrong = sorted(self.model_fields_set & (vision if self.inputs else series))
         if wrong:

@@ -158,7 +158,9 @@ def _check_graph(manifest: Manifest, model: bytes, place: str) -> None:
         raise ModelError(f"expected opset {manifest.opset}, found {facts.opset}", place=place)
 
 
-def open_session(bundle: Bundle, pool: SessionPool, options: SessionOptions, *, verify: bool = True) -> Session:
+def open_session(
+    bundle: Bundle, pool: SessionPool, options: SessionOptions, *, verify: bool = True
+) -> Session:
     """Return a session for the verified bytes, its signature and golden output checked. Raises ModelError."""
     name = "model.onnx"
     session = pool.get(bundle.manifest.files[name], bundle.files[name], options, place=bundle.place)

@@ -45,7 +45,9 @@ def ssd_anchors(height: int, width: int) -> F32:
             shapes.append((float(np.sqrt(s * scales[k + 1])), 1.0))
         rows, columns = -(-height // stride), -(-width // stride)
         sizes = np.array([(s * np.sqrt(r), s / np.sqrt(r)) for s, r in shapes])
-        y, x = np.meshgrid((np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij")
+        y, x = np.meshgrid(
+            (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns, indexing="ij"
+        )
         centres = np.stack([x, y], axis=2).reshape(-1, 1, 2).repeat(len(shapes), axis=1)
         out.append(np.concatenate([centres, np.broadcast_to(sizes, centres.shape)], axis=2).reshape(-1, 4))
     return np.concatenate(out).astype(np.float32)

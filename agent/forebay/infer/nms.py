@@ -45,5 +45,7 @@ def drop_parts(boxes: F32, scores: F32, labels: I32, passes: I32, limit: float) 
     for i in range(len(boxes)):
         size = np.minimum(boxes[i, 2:], boxes[:, 2:]) - np.maximum(boxes[i, :2], boxes[:, :2])
         inside = np.clip(size, 0, None).prod(axis=1) > limit * max(float(areas[i]), 1e-6)
-        keep[i] = not bool((inside & (labels == labels[i]) & (passes != passes[i]) & (areas > areas[i])).any())
+        keep[i] = not bool(
+            (inside & (labels == labels[i]) & (passes != passes[i]) & (areas > areas[i])).any()
+        )
     return keep

@@ -76,6 +76,7 @@ class Detector:
     threshold : least score; the manifest's if None
     tiles : look also at tiles x tiles parts of the frame (models of fixed input size)
     classes : labels to keep; empty keeps all
+    resolution : model pixels per frame pixel in place of the manifest's (models of variable input size)
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Detector:
         threshold: float | None = None,
         tiles: int = 1,
         classes: tuple[str, ...] = (),
+        resolution: float | None = None,
     ) -> None:
         manifest = bundle.manifest
         prep = manifest.preprocessing
@@ -102,6 +104,7 @@ class Detector:
         self._labels = manifest.labels
         self._wanted = np.array([not classes or label in classes for label in manifest.labels], dtype=bool)
         self._prep, self._session, self._tiles = prep, session, tiles
+        self._resolution = prep.resolve if resolution is None else resolution
         self._decode = DECODERS[manifest.decoder]
         self._input = manifest.inputs[0].name
         self._outputs = tuple(t.name for t in manifest.outputs)
@@ -194,7 +197,7 @@ class Detector:
     def _plan_scaled(self, height: int, width: int) -> list[_Pass]:
         """Whole frame at a resolution that shows the smallest wanted object, else as tiles and an overview."""
         prep, long = self._prep, max(height, width)
-        ratio = max(prep.resolve, min(prep.min_side / long, 4.0)) * self._tiles
+        ratio = max(self._resolution, min(prep.min_side / long, 4.0)) * self._tiles
         whole = _Pass(0, 0, height, width, *_scaled(height, width, min(ratio, prep.max_side / long)))
         passes = [whole]
         if ratio * long > prep.max_side:
@@ -240,6 +243,7 @@ def load_detector(
     verify: bool = True,
     tiles: int = 1,
     classes: tuple[str, ...] = (),
+    resolution: float | None = None,
 ) -> Detector:
     """Return a detector by bundle name or path.
 
@@ -249,7 +253,7 @@ def load_detector(
     threshold : least score, the manifest's if None
     bundles_dir, base : see bundle.find
     pool, options, verify : sessions shared through `pool`; golden check at load
-    tiles, classes : see Detector
+    tiles, classes, resolution : see Detector
 
     Raises
     ------
@@ -258,4 +262,4 @@ def load_detector(
     """
     bundle = load(find(name, bundles_dir=bundles_dir, base=base))
     session = open_session(bundle, pool or SessionPool(), options or SessionOptions(), verify=verify)
-    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes)
+    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution)

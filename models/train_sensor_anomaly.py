@@ -12,7 +12,7 @@ Run from the checkout's top, in an environment of its own:
     /tmp/train/bin/python models/seal.py models/sensor-anomaly
 
 Data: the La Haute Borne recording 2014-2015 (ENGIE, Open License 2.0) from the package openoa 3.2. Training:
-March to December 2014 and synthetic families; January and February 2014 are the demo's and left out; test: 2015.
+March to December 2014 and synthetic families (January and February are the demo's, left out); test: 2015.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import sys
 import tempfile
 import zipfile
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class Network:
     def __init__(self, sizes: list[int], seed: int) -> None:
         rng = np.random.default_rng(seed)
         self.rng, self.layers = rng, len(sizes) - 1
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(pairwise(sizes))
         self.parameters = [rng.normal(0, 1 / np.sqrt(a), (a, b)) for a, b in pairs]
         self.parameters += [np.zeros(b) for b in sizes[1:]]
 

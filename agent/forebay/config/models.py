@@ -14,7 +14,9 @@ class ModelsOptions(Options):
 
     dir: ConfigPath | None = None
     """Folder of bundles of your own, looked in before those that come with Forebay."""
-    providers: Annotated[list[str], Field(min_length=1)] = ["CPUExecutionProvider"]
+    providers: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: ["CPUExecutionProvider"]
+    )
     """ONNX Runtime execution providers, best first. One that is not there is said aloud and passed over."""
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Threads within one run of a model."""
@@ -27,7 +29,7 @@ class InferOptions(Options):
 
     model: Annotated[str, Field(min_length=1)]
     """Name of a bundle, or path of its folder relative to the configuration file."""
-    inputs: list[str] = []
+    inputs: list[str] = Field(default_factory=list)
     """Numeric fields that an anomaly model watches together."""
     field: str = ""
     """Field of encoded images in which a detection model looks."""
@@ -43,7 +45,7 @@ class InferOptions(Options):
     """Devices with a state of their own; readings of further ones get no score and are counted."""
     every: Duration = 0
     """Look at most once in this time of the images' own stamps, per device; 0 is every image."""
-    classes: list[str] = []
+    classes: list[str] = Field(default_factory=list)
     """Labels to keep; empty keeps all that the model knows."""
     tiles: Annotated[int, Field(ge=1, le=4)] = 1
     """Look also at N x N overlapping tiles, for small objects; costs N x N times more."""

@@ -1,4 +1,4 @@
-"""The step `infer` with `inputs`: one score a row for how unusual its fields are for the device they come from."""
+"""The step `infer` with `inputs`: one score a row for how unusual its fields are for their device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AnomalyStep:
 
     Each (device, field) is a series of its own. All windows of a block are one batch; a row's score is the
     largest of its fields'. Until a series has its calibration behind it, it gives no score; a row without
-    any is null(missing), so that no alarm fires. Cells blanked by a deadband count as the value that still holds.
+    any is null(missing), so that no alarm fires. Cells blanked by a deadband count as the value that holds.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ class AnomalyStep:
 
     Attributes
     ----------
+    model : `name@version#hash`, as the score's field carries it
     counts : rows without a score by reason: `calibrating`, `max_keys`, `model_error`
     """
 
@@ -75,12 +76,15 @@ class AnomalyStep:
                 f"expected an input of {self._window + 2} columns, found {manifest.inputs[0].shape}",
                 place=bundle.place,
             )
-        self._model, self._session = bundle.model, session
+        self.model, self._session = bundle.model, session
         self._input, self._output_name = manifest.inputs[0].name, manifest.outputs[0].name
         self._inputs, self._key, self._output = inputs, key, output
         self._calibration, self._memory, self._max_keys = float(calibration), float(memory), max_keys
         self._rows: dict[Any, int] = {}  # device -> place of its first series, in devices
         self._warned: set[str] = set()
+        self._ring: npt.NDArray[np.float32]
+        self._stamp: npt.NDArray[np.int64]
+        self._track: npt.NDArray[np.float64]
         self._allot(1)
 
     def _allot(self, devices: int) -> None:
@@ -136,7 +140,7 @@ class AnomalyStep:
             index = block.schema.index(name)
             if index < 0 or block.schema.fields[index].type not in _NUMERIC:
                 kind = "missing" if index < 0 else block.schema.fields[index].type.value
-                self._warn(f"{block.stream}: {self._model}: expected field {name} with numbers, found {kind}")
+                self._warn(f"{block.stream}: {self.model}: expected field {name} with numbers, found {kind}")
                 continue
             column = block.columns[index]
             cells = column.values.astype(np.float64)
@@ -155,7 +159,7 @@ class AnomalyStep:
         device: npt.NDArray[np.int64],
         field: int,
     ) -> None:
-        """Fill cells that a deadband blanked with the last value of their device, here or before the block."""
+        """Fill cells that a deadband blanked with their device's last value, here or before the block."""
         order = np.argsort(device, kind="stable")
         sorted_device = device[order]
         first = np.searchsorted(sorted_device, sorted_device, side="left")
@@ -208,7 +212,7 @@ class AnomalyStep:
         # Four decimals say all that a score can say, and pack far better.
         column = Column(np.where(has, np.round(score, 4), 0.0), None, codes)
         text = f"how unusual {', '.join(self._inputs)} are here, 0 to 1"
-        return block.with_columns({}, [(Field(name, Type.F64, description=text, model=self._model), column)])
+        return block.with_columns({}, [(Field(name, Type.F64, description=text, model=self.model), column)])
 
     def _warn(self, text: str) -> None:
         """Say a thing once, not once a block."""
@@ -226,7 +230,7 @@ class AnomalyStep:
         packed: bytes = msgpack.packb(
             {
                 "version": _STATE_VERSION,
-                "model": self._model,
+                "model": self.model,
                 "inputs": list(self._inputs),
                 "key": self._key,
                 "devices": list(self._rows),
@@ -269,5 +273,5 @@ class AnomalyStep:
         self._allot(max(1, len(devices)))
         self._ring[:count], self._stamp[:count], self._track[:count] = ring, stamp, track
         self._rows = {device: place for place, device in enumerate(devices)}
-        if model != self._model:
+        if model != self.model:
             self._track[:, _SCORED:] = 0.0  # another model's errors have another scale

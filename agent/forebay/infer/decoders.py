@@ -1,7 +1,8 @@
 """From a detector's raw outputs to boxes in pixels of its input.
 
-Each decoder is a function of the outputs (in the manifest's order), the input's height and width and the least
-score; it returns boxes float32 (n, 4) x1 y1 x2 y2, scores float32 (n,), classes int32 (n,), not yet suppressed.
+Each decoder is a function of the outputs (in the manifest's order), the input's height and width and the
+least score; it returns boxes float32 (n, 4) x1 y1 x2 y2, scores float32 (n,), classes int32 (n,), not yet
+suppressed.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ Decoder = Callable[[list[F32], int, int, float], Found]
 
 
 def _sigmoid(x: F32) -> F32:
-    out: F32 = 1.0 / (1.0 + np.exp(-np.clip(x, -80.0, 80.0)))
-    return out
+    out = 1.0 / (1.0 + np.exp(-np.clip(x, -80.0, 80.0)))
+    return out.astype(np.float32)
 
 
 def _corners(cx: F32, cy: F32, w: F32, h: F32) -> F32:
@@ -54,7 +55,7 @@ def ssd_anchors(height: int, width: int) -> F32:
 
 
 def ssd(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
-    """Outputs: box codes (1, n, 4) cy cx h w times 10, 10, 5, 5; class logits (1, n, c), class 0 is background."""
+    """Outputs: box codes (1, n, 4) cy cx h w times 10, 10, 5, 5; logits (1, n, c), class 0 is background."""
     codes, scores = outputs[0][0], _sigmoid(outputs[1][0])
     anchors = ssd_anchors(height, width)
     rows, classes = np.nonzero(scores[:, 1:] >= threshold)
@@ -66,7 +67,7 @@ def ssd(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
 
 
 def centerface(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
-    """Outputs at a quarter of the input: heat (1, 1, h, w), log sizes and offsets (1, 2, h, w), y before x."""
+    """Outputs at a quarter of the input: heat (1, 1, h, w), log sizes, offsets (1, 2, h, w), y before x."""
     heat, size, offset = outputs[0][0, 0], outputs[1][0], outputs[2][0]
     y, x = np.nonzero(heat >= threshold)
     h, w = (np.exp(np.minimum(size[k, y, x], 10)) * 4 for k in (0, 1))

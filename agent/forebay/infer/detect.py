@@ -48,8 +48,8 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
 class DetectStep:
     """Passes the images on and adds a stream `{stream}_detections`, one row an object.
 
-    Its fields: the key, `frame` (number of the image, also added to the image's own row unless that has such a
-    field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels. The time is the image's. The images that
+    Its fields: the key, `frame` (number of the image, also added to the image's own row unless that has such
+    a field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels. The time is the image's. The images that
     go on are still unmasked; decoded frames go with them for the masking to use.
 
     Parameters

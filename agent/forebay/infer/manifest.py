@@ -59,11 +59,11 @@ class ImagePreprocessing(Options):
     """Order of the channels that the model wants."""
     fit: Literal["stretch", "letterbox", "scale"]
     """To a fixed size, stretched or with borders, or scaled to a size of the frame's own shape."""
-    mean: Triple = [0.0, 0.0, 0.0]
+    mean: Triple = Field(default_factory=lambda: [0.0, 0.0, 0.0])
     """Subtracted from each channel, in the order blue, green, red."""
-    scale: Triple = [1.0, 1.0, 1.0]
+    scale: Triple = Field(default_factory=lambda: [1.0, 1.0, 1.0])
     """Multiplied with each channel after that."""
-    size: list[int] = []
+    size: list[int] = Field(default_factory=list)
     """Height and width of the input (stretch, letterbox)."""
     multiple: Annotated[int, Field(ge=1)] = 1
     """Height and width must be multiples of this (scale)."""
@@ -132,7 +132,7 @@ class Manifest(Options):
     """From the output to results."""
     thresholds: Thresholds
     """Defaults."""
-    labels: list[str] = []
+    labels: list[str] = Field(default_factory=list)
     """Names of the classes, in the order of the output."""
     golden: Golden = Golden()
     """Check at load."""

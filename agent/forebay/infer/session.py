@@ -46,7 +46,7 @@ class Session:
             self._session = ort.InferenceSession(
                 model, settings, providers=_available(ort, options.providers, place)
             )
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base
+        except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(
                 f"ONNX Runtime {ort.__version__} cannot load the graph: {type(error).__name__}",
                 place=place,

@@ -131,7 +131,7 @@ class Detector:
         return np.concatenate([boxes, scores[:, None]], axis=1)
 
     def detect_labelled(self, frame: Frame) -> list[Detection]:
-        """Return the detections, best first. As `detect`, but parts that a tile's edge cut off are dropped."""
+        """Return the detections, best first, as `detect` but without parts that a tile's edge cut off."""
         boxes, scores, labels, passes = self._run(check_frame(frame))
         keep = drop_parts(boxes, scores, labels, passes, PART)
         return [
@@ -195,7 +195,7 @@ class Detector:
         return _Pass(top, left, height, width, inner_height, inner_width)
 
     def _plan_scaled(self, height: int, width: int) -> list[_Pass]:
-        """Whole frame at a resolution that shows the smallest wanted object, else as tiles and an overview."""
+        """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview."""
         prep, long = self._prep, max(height, width)
         ratio = max(self._resolution, min(prep.min_side / long, 4.0)) * self._tiles
         whole = _Pass(0, 0, height, width, *_scaled(height, width, min(ratio, prep.max_side / long)))

@@ -1,24 +1,72 @@
-"""Options of models and of the infer step. Stand-in until the real ones are merged."""
+"""Configuration section `models:` and the step `infer`."""
 
 from __future__ import annotations
 
-from forebay.config.base import ConfigPath, Options
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from forebay.config.base import ConfigPath, Duration, Options
 
 
 class ModelsOptions(Options):
-    """Where model bundles are."""
+    """Where model bundles are and how they run."""
 
     dir: ConfigPath | None = None
-    """Folder of installed bundles, before the shipped ones."""
+    """Folder of bundles of your own, looked in before those that come with Forebay."""
+    providers: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: ["CPUExecutionProvider"]
+    )
+    """ONNX Runtime execution providers, best first. One that is not there is said aloud and passed over."""
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    """Threads within one run of a model."""
+    verify: bool = True
+    """Run each bundle's golden input at load and compare. The sha256 of every file is checked in any case."""
 
 
 class InferOptions(Options):
-    """Run a model on fields."""
+    """Run a model on fields (`inputs`) or on an image field (`field`)."""
 
-    model: str
-    """Name of the bundle."""
-    inputs: tuple[str, ...] = ()
-    """Fields, in the model's order."""
+    model: Annotated[str, Field(min_length=1)]
+    """Name of a bundle, or path of its folder relative to the configuration file."""
+    inputs: list[str] = Field(default_factory=list)
+    """Numeric fields that an anomaly model watches together."""
+    field: str = ""
+    """Field of encoded images in which a detection model looks."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Least score of a detection; the manifest's where it is not given."""
+    output: str = ""
+    """Name of the score's field (`anomaly`) or of the detections' stream (`{stream}_detections`)."""
+    calibration: Annotated[int, Field(ge=32, le=1_000_000)] = 256
+    """Readings of a series, after its window is full, from which the model learns before it gives a score."""
+    memory: Annotated[int, Field(ge=64, le=1_000_000)] = 2000
+    """Readings after which a series' past counts less and less, so that seasons are followed."""
+    max_keys: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Devices with a state of their own; readings of further ones get no score and are counted."""
+    every: Duration = 0
+    """Look at most once in this time of the images' own stamps, per device; 0 is every image."""
+    classes: list[str] = Field(default_factory=list)
+    """Labels to keep; empty keeps all that the model knows."""
+    tiles: Annotated[int, Field(ge=1, le=4)] = 1
+    """Look also at N x N overlapping tiles, for small objects; costs N x N times more."""
+    resolution: Annotated[float, Field(gt=0, le=2)] | None = None
+    """Model pixels per frame pixel of models of variable input size (`faces`: 0.8 finds faces of 24 pixels);
+    less is faster and misses small objects."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.inputs) == bool(self.field):
+            raise ValueError("give either `inputs` (numeric fields) or `field` (an image field)")
+        vision = {"threshold", "every", "classes", "tiles", "resolution"}
+        series = {"calibration", "memory", "max_keys"}
+        wrong = sorted(self.model_fields_set & (vision if self.inputs else series))
+        if wrong:
+            other, here = ("field", "inputs") if self.inputs else ("inputs", "field")
+            hint = "; alarm on the score with an `alarm` step" if "threshold" in wrong else ""
+            raise ValueError(f"`{wrong[0]}` goes with `{other}`, not with `{here}`{hint}")
+        if len(set(self.inputs)) != len(self.inputs):
+            raise ValueError("`inputs` names a field twice")
+        return self
 
 
-STEP_OPTIONS: dict[str, type[Options]] = {"infer": InferOptions}
+STEP_OPTIONS = {"infer": InferOptions}

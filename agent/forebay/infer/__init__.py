@@ -1,0 +1,83 @@
+"""Inference: verified model bundles, the sensor anomaly model, detectors for images.
+
+Only this room imports onnxruntime, and only when a model is built.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forebay.config.models import InferOptions, ModelsOptions
+from forebay.stages import Step
+
+if TYPE_CHECKING:
+    from forebay.infer.session import SessionPool
+
+__all__ = ["build"]
+
+
+def build(
+    name: str,
+    options: InferOptions,
+    *,
+    key: str = "",
+    bundles_dir: Path | None = None,
+    base: Path | None = None,
+    models: ModelsOptions | None = None,
+    pool: SessionPool | None = None,
+) -> Step:
+    """Return the step that `options` describe, its model verified and loaded.
+
+    Parameters
+    ----------
+    name : of the step, used in messages
+    options : as configured
+    key : field that tells devices apart, "" for none
+    bundles_dir : looked in before the bundles that come with Forebay; `models.dir` if None
+    base : folder of the configuration file
+    models : the section `models:`; defaults if None
+    pool : sessions are shared by steps that are given the same one
+
+    Raises
+    ------
+    ModelError
+        If the bundle is missing, damaged or of another task.
+    """
+    from forebay.infer.bundle import find, load, open_session
+    from forebay.infer.session import SessionOptions, SessionPool
+
+    models = models or ModelsOptions()
+    if bundles_dir is None and models.dir is not None:
+        bundles_dir = (base or Path()) / models.dir
+    bundle = load(find(options.model, bundles_dir=bundles_dir, base=base))
+    settings = SessionOptions(tuple(models.providers), models.threads)
+    session = open_session(bundle, pool or SessionPool(), settings, verify=models.verify)
+    if options.inputs:
+        from forebay.infer.anomaly import AnomalyStep
+
+        return AnomalyStep(
+            name,
+            bundle,
+            session,
+            inputs=tuple(options.inputs),
+            key=key,
+            output=options.output or "anomaly",
+            calibration=options.calibration,
+            memory=options.memory,
+            max_keys=options.max_keys,
+        )
+    from forebay.infer.detect import DetectStep
+    from forebay.infer.vision import Detector
+
+    detector = Detector(
+        bundle,
+        session,
+        threshold=options.threshold,
+        tiles=options.tiles,
+        classes=tuple(options.classes),
+        resolution=options.resolution,
+    )
+    return DetectStep(
+        name, detector, field=options.field, key=key, output=options.output, every_ns=options.every
+    )

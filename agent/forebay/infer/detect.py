@@ -1,0 +1,199 @@
+"""The step `infer` with `field`: what a detection model sees in a column of images."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from forebay.blocks import Block, Column, Field, Schema, Type
+from forebay.errors import ForebayError, InputError, MissingExtra, ModelError
+from forebay.infer.vision import Detection, Detector
+
+_log = logging.getLogger(__name__)
+
+MAX_CACHED_BYTES = 64 * 1024 * 1024  # decoded frames kept beside one block for the masking that follows
+_STATE_VERSION = 1
+
+
+def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
+    """Return an encoded picture as BGR uint8 (h, w, 3), turned as its EXIF says.
+
+    Raises
+    ------
+    InputError
+        If it cannot be decoded.
+    MissingExtra
+        Without OpenCV.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtra("decoding images", "vision") from error
+    frame = None
+    if data:
+        try:
+            frame = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:
+            frame = None
+    if frame is None:
+        raise InputError(f"{len(data)} bytes are no picture that can be decoded")
+    return np.ascontiguousarray(frame, dtype=np.uint8)
+
+
+class DetectStep:
+    """Passes the images on and adds a stream `{stream}_detections`, one row an object.
+
+    Its fields: the key, `frame` (number of the image, also added to the image's own row unless that has such
+    a field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels. The time is the image's. The images that
+    go on are still unmasked; decoded frames go with them for the masking to use.
+
+    Parameters
+    ----------
+    name : of the step
+    detector : ready to run
+    field : bytes field of encoded images
+    key : field that tells cameras apart, "" for none
+    output : stream of the detections, "" for `{stream}_detections`
+    every_ns : least time between two looks at one camera; 0 for every image
+
+    Attributes
+    ----------
+    counts : images by what became of them: `looked`, `skipped` (every), `undecodable`, `model_error`
+    """
+
+    def __init__(
+        self, name: str, detector: Detector, *, field: str, key: str = "", output: str = "", every_ns: int = 0
+    ) -> None:
+        self.name = name
+        self.counts: Counter[str] = Counter()
+        self._detector, self._field, self._key = detector, field, key
+        self._output, self._every = output, every_ns
+        self._frames = 0
+        self._looked: dict[Any, int] = {}  # camera -> time of the last look
+        self._warned = False
+
+    def process(self, block: Block) -> list[Block]:
+        """Return the block of images and, if anything was found, a block of detections."""
+        index = block.schema.index(self._field)
+        if index < 0 or block.schema.fields[index].type is not Type.BYTES:
+            if not self._warned:
+                self._warned = True
+                kind = "missing" if index < 0 else block.schema.fields[index].type.value
+                _log.warning(
+                    "%s: %s: expected field %s with images, found %s",
+                    block.stream, self._detector.model, self._field, kind,
+                )  # fmt: skip
+            return [block]
+        block, numbers = self._numbered(block)
+        column = block.columns[index]
+        frames: list[npt.NDArray[np.uint8] | None] = list(column.frames or [None] * block.rows)
+        wanted = self._wanted(block) & ~column.is_null()
+        found: list[tuple[int, Detection]] = []
+        for row in np.flatnonzero(wanted).tolist():
+            found += [(row, d) for d in self._look(column, row, frames)]
+        cached = Column(column.values, column.offsets, column.quality, column.spans, frames)
+        out = [block.with_columns({self._field: cached})]
+        if found:
+            out.append(self._detections(block, numbers, found))
+        return out
+
+    def _numbered(self, block: Block) -> tuple[Block, Column]:
+        """Return the block with a field `frame` and that column."""
+        index = block.schema.index("frame")
+        if index >= 0 and block.schema.fields[index].type is Type.I64:
+            return block, block.columns[index]
+        numbers = Column(np.arange(self._frames, self._frames + block.rows, dtype=np.int64))
+        self._frames += block.rows
+        if index >= 0:  # somebody else's field of another kind: leave it alone
+            return block, numbers
+        field = Field("frame", Type.I64, description="number of the image in this stream")
+        return block.with_columns({}, [(field, numbers)]), numbers
+
+    def _wanted(self, block: Block) -> npt.NDArray[np.bool_]:
+        """Return the rows that are due by `every`."""
+        if not self._every:
+            return np.ones(block.rows, dtype=bool)
+        index = block.schema.index(self._key) if self._key else -1
+        keys: list[Any] = [None] * block.rows
+        if index >= 0:
+            keys = block.columns[index].to_list(block.schema.fields[index].type)
+        out = np.zeros(block.rows, dtype=bool)
+        for row, (key, time) in enumerate(zip(keys, block.time.tolist(), strict=True)):
+            last = self._looked.get(key)
+            # A clock that went back must not stop the looking until it has caught up.
+            if last is None or time - last >= self._every or time < last:
+                self._looked[key] = time
+                out[row] = True
+        self.counts["skipped"] += int(np.count_nonzero(~out))
+        return out
+
+    def _look(self, column: Column, row: int, frames: list[npt.NDArray[np.uint8] | None]) -> list[Detection]:
+        frame = frames[row]
+        try:
+            if frame is None:
+                frame = decode_image(column.cell_bytes(row))
+                if sum(f.nbytes for f in frames if f is not None) + frame.nbytes <= MAX_CACHED_BYTES:
+                    frames[row] = frame
+            found = self._detector.detect_labelled(frame)
+        except (InputError, ModelError) as error:
+            # The picture goes on without detections; masking looks for itself and fails closed.
+            self.counts["undecodable" if isinstance(error, InputError) else "model_error"] += 1
+            _log.warning("%s: field %s: %s", self._detector.model, self._field, error)
+            return []
+        self.counts["looked"] += 1
+        return found
+
+    def _detections(self, block: Block, numbers: Column, found: list[tuple[int, Detection]]) -> Block:
+        rows = np.array([row for row, _ in found], dtype=np.int64)
+        fields, columns = [], []
+        key = block.schema.index(self._key) if self._key else -1
+        if key >= 0:
+            fields.append(block.schema.fields[key])
+            columns.append(block.take(rows).columns[key])
+        frame_codes = None if numbers.quality is None else numbers.quality[rows]
+        fields.append(Field("frame", Type.I64, description="number of the image"))
+        columns.append(Column(numbers.values[rows], None, frame_codes))
+        model = self._detector.model
+        fields.append(Field("label", Type.STR, description="class of the object", model=model))
+        columns.append(Column.of(Type.STR, [d.label for _, d in found]))
+        fields.append(Field("score", Type.F64, description="confidence, 0 to 1", model=model))
+        columns.append(Column.of(Type.F64, [d.score for _, d in found]))
+        for place, name in enumerate(("x1", "y1", "x2", "y2")):
+            fields.append(Field(name, Type.F64, unit="px", model=model))
+            columns.append(Column.of(Type.F64, [d.box[place] for _, d in found]))
+        schema = Schema(
+            self._output or f"{block.stream}_detections",
+            tuple(fields),
+            key=self._key if key >= 0 else "",
+            stamped_by=block.schema.stamped_by,
+        )
+        return Block(schema, block.time[rows], tuple(columns), block.lane)
+
+    def flush(self) -> list[Block]:
+        """Nothing is held."""
+        return []
+
+    def state(self) -> bytes:
+        """Return the frame counter and when each camera was last looked at."""
+        packed: bytes = msgpack.packb(
+            {"version": _STATE_VERSION, "frames": self._frames, "looked": list(self._looked.items())}
+        )
+        return packed
+
+    def restore(self, state: bytes) -> None:
+        """Take over a saved state. Raises ForebayError if it is damaged."""
+        try:
+            saved = msgpack.unpackb(state, strict_map_key=False)
+            frames, looked = int(saved["frames"]), {key: int(time) for key, time in saved["looked"]}
+            if saved["version"] != _STATE_VERSION:
+                raise ValueError("version")
+        except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+            raise ForebayError(
+                f"the saved state is damaged: {type(error).__name__}", place=self.name
+            ) from None
+        self._frames, self._looked = frames, looked

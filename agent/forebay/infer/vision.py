@@ -1,0 +1,265 @@
+"""Detectors: frames in, boxes in pixels of the frame out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from forebay_core import image as kernel
+
+from forebay.errors import InputError, ModelError
+from forebay.infer.bundle import Bundle, find, load, open_session
+from forebay.infer.decoders import DECODERS, F32, I32, Found
+from forebay.infer.manifest import ImagePreprocessing, Task
+from forebay.infer.nms import drop_parts, suppress
+from forebay.infer.session import Session, SessionOptions, SessionPool
+
+Frame = npt.NDArray[np.uint8]
+
+TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour sees too
+PART = 0.8  # a box this far inside one of another pass is a part of it
+MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object: its label, score 0..1 and box x1, y1, x2, y2 in pixels of the frame."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A region of the frame and the size at which the model sees it."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    inner_height: int
+    inner_width: int
+
+
+def check_frame(frame: Frame) -> Frame:
+    """Return a frame as BGR uint8 (h, w, 3), C-contiguous; grey and alpha are converted.
+
+    Raises
+    ------
+    InputError
+        For another type, shape or an empty frame.
+    """
+    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or not frame.size:
+        raise InputError(f"expected an image uint8 (h, w, 3), found {frame.dtype}{list(frame.shape)}")
+    if frame.ndim == 2:
+        frame = frame[:, :, None]
+    channels = frame.shape[2]
+    if channels == 1:
+        frame = np.repeat(frame, 3, axis=2)
+    elif channels == 4:
+        frame = frame[:, :, :3]
+    elif channels != 3:
+        raise InputError(f"expected an image of 1, 3 or 4 channels, found {channels}")
+    return np.ascontiguousarray(frame)
+
+
+class Detector:
+    """A detection model ready to run. May be used from several threads.
+
+    Parameters
+    ----------
+    bundle, session : verified and loaded
+    threshold : least score; the manifest's if None
+    tiles : look also at tiles x tiles parts of the frame (models of fixed input size)
+    classes : labels to keep; empty keeps all
+    resolution : model pixels per frame pixel in place of the manifest's (models of variable input size)
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        session: Session,
+        *,
+        threshold: float | None = None,
+        tiles: int = 1,
+        classes: tuple[str, ...] = (),
+        resolution: float | None = None,
+    ) -> None:
+        manifest = bundle.manifest
+        prep = manifest.preprocessing
+        if manifest.task is not Task.DETECTION or not isinstance(prep, ImagePreprocessing):
+            raise ModelError(f"expected a detection model, found task {manifest.task}", place=bundle.place)
+        unknown = sorted(set(classes) - set(manifest.labels))
+        if unknown:
+            hint = f"it knows: {', '.join(manifest.labels)}"
+            raise ModelError(f"the model has no class `{unknown[0]}`", place=bundle.place, hint=hint)
+        self.name = manifest.name
+        self.model = bundle.model
+        self.threshold = manifest.thresholds.score if threshold is None else threshold
+        self._iou = manifest.thresholds.iou
+        self._labels = manifest.labels
+        self._wanted = np.array([not classes or label in classes for label in manifest.labels], dtype=bool)
+        self._prep, self._session, self._tiles = prep, session, tiles
+        self._resolution = prep.resolve if resolution is None else resolution
+        self._decode = DECODERS[manifest.decoder]
+        self._input = manifest.inputs[0].name
+        self._outputs = tuple(t.name for t in manifest.outputs)
+        self._mean = np.array(prep.mean, dtype=np.float32)
+        self._scale = np.array(prep.scale, dtype=np.float32)
+
+    def detect(self, frame: Frame) -> F32:
+        """Return float32 (n, 5): x1, y1, x2, y2, score in pixels of the frame, best first.
+
+        For masking: a box that lies partly within another one is kept.
+
+        Parameters
+        ----------
+        frame : uint8 (h, w, 3), BGR; grey and BGRA are taken too
+
+        Raises
+        ------
+        InputError
+            If it is no image.
+        ModelError
+            If the model fails.
+        """
+        boxes, scores, _, _ = self._run(check_frame(frame))
+        return np.concatenate([boxes, scores[:, None]], axis=1)
+
+    def detect_labelled(self, frame: Frame) -> list[Detection]:
+        """Return the detections, best first, as `detect` but without parts that a tile's edge cut off."""
+        boxes, scores, labels, passes = self._run(check_frame(frame))
+        keep = drop_parts(boxes, scores, labels, passes, PART)
+        return [
+            Detection(self._labels[k], round(float(s), 4), tuple(round(float(v), 1) for v in b))  # type: ignore[arg-type]
+            for b, s, k in zip(boxes[keep], scores[keep], labels[keep].tolist(), strict=True)
+        ]
+
+    def _run(self, frame: Frame) -> tuple[F32, F32, I32, I32]:
+        height, width = frame.shape[:2]
+        found = [self._look(frame, p) for p in self._plan(height, width)]
+        boxes = np.concatenate([f[0] for f in found])
+        scores, labels = (np.concatenate([f[k] for f in found]) for k in (1, 2))
+        passes = np.repeat(np.arange(len(found), dtype=np.int32), [len(f[1]) for f in found])
+        np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32), out=boxes)
+        usable = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1) & self._wanted[labels]
+        boxes, scores, labels, passes = boxes[usable], scores[usable], labels[usable], passes[usable]
+        keep = suppress(boxes, scores, labels, self._iou)
+        return boxes[keep], scores[keep], labels[keep], passes[keep]
+
+    def _look(self, frame: Frame, p: _Pass) -> Found:
+        """Run the model on one region, return what it found in pixels of the frame."""
+        prep = self._prep
+        if prep.fit == "scale":
+            height, width = (-(-s // prep.multiple) * prep.multiple for s in (p.inner_height, p.inner_width))
+            top = left = 0
+        else:
+            height, width = prep.size
+            top, left = (height - p.inner_height) // 2, (width - p.inner_width) // 2
+        planar = prep.layout == "nchw"
+        tensor = np.empty(3 * height * width, dtype=np.float32)
+        region = frame[p.top : p.top + p.height, p.left : p.left + p.width]
+        kernel.fit(
+            region, tensor, height, width, top, left, p.inner_height, p.inner_width,
+            self._mean, self._scale, prep.colour == "rgb", planar, 0.0,
+        )  # fmt: skip
+        shape = (1, 3, height, width) if planar else (1, height, width, 3)
+        outputs = self._session.run({self._input: tensor.reshape(shape)}, self._outputs)
+        boxes, scores, labels = self._decode(outputs, height, width, self.threshold)
+        if not bool(np.isfinite(boxes).all()):
+            raise ModelError("the model answered with numbers that are not finite", place=self.name)
+        boxes = (boxes - np.array([left, top, left, top], dtype=np.float32)) * np.array(
+            [p.width / p.inner_width, p.height / p.inner_height] * 2, dtype=np.float32
+        ) + np.array([p.left, p.top, p.left, p.top], dtype=np.float32)
+        return boxes.astype(np.float32), scores.astype(np.float32), labels
+
+    def _plan(self, height: int, width: int) -> list[_Pass]:
+        """Return the regions to look at."""
+        prep = self._prep
+        if prep.fit == "scale":
+            return self._plan_scaled(height, width)
+        regions = [(0, 0, height, width)]
+        if self._tiles > 1:
+            regions += _grid(height, width, self._tiles, self._tiles)
+        return [self._placed(*r) for r in regions]
+
+    def _placed(self, top: int, left: int, height: int, width: int) -> _Pass:
+        inner_height, inner_width = self._prep.size
+        if self._prep.fit == "letterbox":
+            ratio = min(inner_height / height, inner_width / width)
+            inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
+        return _Pass(top, left, height, width, inner_height, inner_width)
+
+    def _plan_scaled(self, height: int, width: int) -> list[_Pass]:
+        """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview."""
+        prep, long = self._prep, max(height, width)
+        ratio = max(self._resolution, min(prep.min_side / long, 4.0)) * self._tiles
+        whole = _Pass(0, 0, height, width, *_scaled(height, width, min(ratio, prep.max_side / long)))
+        passes = [whole]
+        if ratio * long > prep.max_side:
+            rows, columns = (max(1, math.ceil(s * ratio / prep.max_side)) for s in (height, width))
+            coarser = max(1.0, math.sqrt(rows * columns / MAX_TILES))
+            rows, columns = max(1, int(rows / coarser)), max(1, int(columns / coarser))
+            for top, left, h, w in _grid(height, width, rows, columns):
+                passes.append(_Pass(top, left, h, w, *_scaled(h, w, min(ratio, prep.max_side / max(h, w)))))
+        if prep.overview and max(whole.inner_height, whole.inner_width) > 1.5 * prep.overview:
+            passes.append(_Pass(0, 0, height, width, *_scaled(height, width, prep.overview / long)))
+        return passes
+
+
+def _scaled(height: int, width: int, ratio: float) -> tuple[int, int]:
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def _grid(height: int, width: int, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
+    """Return overlapping regions (top, left, height, width) that cover the frame."""
+    out = []
+    for top, h in _cuts(height, rows):
+        for left, w in _cuts(width, columns):
+            out.append((top, left, h, w))
+    return out
+
+
+def _cuts(length: int, count: int) -> list[tuple[int, int]]:
+    if count == 1:
+        return [(0, length)]
+    size = min(length, math.ceil(length / (count - (count - 1) * TILE_OVERLAP)))
+    starts = [round(k * (length - size) / (count - 1)) for k in range(count)]
+    return [(start, size) for start in starts]
+
+
+def load_detector(
+    name: str,
+    threshold: float | None = None,
+    *,
+    bundles_dir: Path | None = None,
+    base: Path | None = None,
+    pool: SessionPool | None = None,
+    options: SessionOptions | None = None,
+    verify: bool = True,
+    tiles: int = 1,
+    classes: tuple[str, ...] = (),
+    resolution: float | None = None,
+) -> Detector:
+    """Return a detector by bundle name or path.
+
+    Parameters
+    ----------
+    name : e.g. `faces`, `faces-near`, `plates-cn`, `street-objects`, or a folder with a separator in it
+    threshold : least score, the manifest's if None
+    bundles_dir, base : see bundle.find
+    pool, options, verify : sessions shared through `pool`; golden check at load
+    tiles, classes, resolution : see Detector
+
+    Raises
+    ------
+    ModelError
+        If the bundle is missing, damaged or not a detector.
+    """
+    bundle = load(find(name, bundles_dir=bundles_dir, base=base))
+    session = open_session(bundle, pool or SessionPool(), options or SessionOptions(), verify=verify)
+    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution)

@@ -138,6 +138,8 @@ cdef inline bint is_alnum(uint8_t c) noexcept nogil:
 
 include "_text_checks.pxi"
 include "_text_fold.pxi"
+include "_text_around.pxi"
+include "_text_address.pxi"
 include "_text_rules.pxi"
 
 

@@ -8,7 +8,6 @@ Invariants
 - A row with a hit whose rule is REMOVE becomes an empty cell, whatever else was found in it.
 """
 
-cimport cython
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 

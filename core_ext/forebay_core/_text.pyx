@@ -12,10 +12,9 @@ Invariants
 - What is found does not depend on which classes are asked for, but for such covering.
 """
 
-cimport cython
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 import numpy as np
 

@@ -205,7 +205,8 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
     if digits == 0:
         return e
     if digits < n:
-        if n == 18 and is_uscc(s + b) and not (digits == 17 and (s[e - 1] | 0x20) == 120 and is_resident18(s + b)):
+        if n == 18 and is_uscc(s + b) and not (
+                digits == 17 and (s[e - 1] | 0x20) == 120 and is_resident18(s + b)):
             emit(c, out, b, e, USCC, 97)
             return e
         if n == 17 and is_vin(s + b):

@@ -103,7 +103,10 @@ RESIDENT_CHECK = b"10X98765432"
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
-_DEPARTMENTS = "1:1239 2:19 3:123459 4:19 5:12349 6:129 7:129 8:19 9:123 A:19 N:1239 Y:1".split()
+_DEPARTMENTS = (
+    *("1:1239", "2:19", "3:123459", "4:19", "5:12349", "6:129", "7:129", "8:19", "9:123"),
+    *("A:19", "N:1239", "Y:1"),
+)
 USCC_STARTS: frozenset[str] = frozenset(d[0] + kind for d in _DEPARTMENTS for kind in d[2:])
 ORGANISATION_WEIGHTS = (3, 7, 9, 10, 5, 8, 4, 2)
 

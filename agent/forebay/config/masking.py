@@ -55,7 +55,7 @@ class Pass(Options):
     """Let it through."""
 
     unguarded: bool = False
-    """For a field: the guard's second scan leaves it out as well. Say so only for what must leave readable."""
+    """For a field: the guard does not search it either. Say so only for what must leave readable."""
 
 
 class Scan(Options):
@@ -73,15 +73,15 @@ class Suppress(Options):
 
 
 class Keep(Options):
-    """Keep the first and last characters and cover the others; all where less than a third would be covered."""
+    """Cover all but the first and last characters; all of them where less than a third would be covered."""
 
     operator: Literal["keep"]
     """Keep the ends."""
 
-    first: int = Field(0, ge=0, le=64)
+    first: int = Field(default=0, ge=0, le=64)
     """Letters, digits and ideographs kept at the start; separators do not count."""
 
-    last: int = Field(0, ge=0, le=64)
+    last: int = Field(default=0, ge=0, le=64)
     """The same at the end."""
 
     char: str = "*"
@@ -101,7 +101,7 @@ class Tag(Options):
     operator: Literal["tag"]
     """Replace by a label."""
 
-    text: str = Field("", max_length=64)
+    text: str = Field(default="", max_length=64)
     """What to write instead of the class in brackets."""
 
 
@@ -111,7 +111,7 @@ class Token(Options):
     operator: Literal["token"]
     """Replace by a token."""
 
-    length: int = Field(16, ge=12, le=52)
+    length: int = Field(default=16, ge=12, le=52)
     """Characters of the token, 5 bits each. 16 make a collision among 10^9 values unlikely (4e-7)."""
 
 
@@ -131,7 +131,7 @@ class Undeclared(Options):
     image: Literal["pass", "mask", "suppress"] = "suppress"
     """Images. `pass` lets them through as they are, metadata included."""
 
-    integer_digits: int = Field(10, ge=0, le=19)
+    integer_digits: int = Field(default=10, ge=0, le=19)
     """Whole numbers of at least so many digits are scanned as text; 0: none are."""
 
 
@@ -147,13 +147,13 @@ class Images(Options):
     person: Literal["fill", "pixelate", "blur", "pass"] = "pass"
     """Whole persons."""
 
-    margin: float = Field(0.1, ge=0, le=2)
+    margin: float = Field(default=0.1, ge=0, le=2)
     """Added on each side, as a share of the region's width and height."""
 
-    blocks: int = Field(6, ge=2, le=32)
+    blocks: int = Field(default=6, ge=2, le=32)
     """Pixelate: squares along the longer side of the region."""
 
-    quality: int = Field(90, ge=10, le=100)
+    quality: int = Field(default=90, ge=10, le=100)
     """Quality of the JPEG written. Images are always written anew, so that no metadata passes."""
 
 
@@ -163,7 +163,7 @@ class Keys(Options):
     id: str = Field(pattern=r"^[a-z0-9]{1,16}$")
     """Name of the key, part of every token and of each batch's attestation."""
 
-    tenant: str = Field("", max_length=64)
+    tenant: str = Field(default="", max_length=64)
     """Whose data: other tenants get other tokens from the same secret."""
 
     secret: str
@@ -187,13 +187,13 @@ class PolicyOptions(Options):
     extends: str = ""
     """`base`, `strict` or a path relative to this file; what this file does not say is taken from there."""
 
-    classes: dict[ClassName, ClassRule] = {}
+    classes: dict[ClassName, ClassRule] = Field(default_factory=dict)
     """What happens to identifiers found in text, and to fields that declare a class."""
 
-    grades: dict[Grade, Literal["pass", "scan", "suppress"]] = {}
-    """What happens to fields of a grade that declare no class. A grade without a rule is stopped by the guard."""
+    grades: dict[Grade, Literal["pass", "scan", "suppress"]] = Field(default_factory=dict)
+    """What happens to fields of a grade. The guard stops fields of a grade without a rule."""
 
-    fields: dict[str, FieldRule] = {}
+    fields: dict[str, FieldRule] = Field(default_factory=dict)
     """Rules for fields by name: `stream.field`, `field`, or patterns with `*`. They go before all others."""
 
     undeclared: Undeclared = Undeclared()

@@ -134,7 +134,7 @@ def _config_error(error: ValidationError, path: Path, root: yaml.Node) -> Config
 
 
 def _walk(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[list[str], yaml.Node]:
-    # The location also names the branch of a union (`keep`) and `[key]`; what is no key of the file is left out.
+    # The location also names the branch of a union (`keep`) and `[key]`: no keys of the file, so left out.
     keys, node = [], root
     for step, part in enumerate(location):
         if not isinstance(node, yaml.MappingNode):

@@ -125,7 +125,8 @@ class Masker:
         return self._operators.apply(column, spans, codes, hits)
 
     def _cells(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        assert column.offsets is not None and plan.rule is not None
+        assert column.offsets is not None
+        assert plan.rule is not None
         lengths = np.diff(column.offsets)
         rows = np.flatnonzero(lengths)
         spans = np.zeros((len(rows), 3), dtype=np.int64)

@@ -132,11 +132,11 @@ class Policy:
     @cached_property
     def scanned_classes(self) -> tuple[str, ...]:
         """Classes that the scan looks for: all but those that the policy lets pass."""
-        rules = self.options.classes
+        rules: dict[str, ClassRule] = {str(name): rule for name, rule in self.options.classes.items()}
         return tuple(
             name
             for name in TEXT_CLASSES
-            if name not in rules or rules[name].operator != "pass"  # type: ignore[index]
+            if name not in rules or rules[name].operator != "pass"
         )
 
     def plan(self, field: Field, stream: str = "") -> Plan:
@@ -158,12 +158,12 @@ class Policy:
         named = self._named_rule(field.name, stream)
         if named is not None:
             return _by_name(field, *named)
-        known = self.options.classes
+        known: dict[str, ClassRule] = {str(name): rule for name, rule in self.options.classes.items()}
         classes = [c for c in field.classes if not (is_image(field) and c in IMAGE_CLASSES)]
         unknown = [c for c in classes if c not in known]
         if unknown:
             return Plan(Action.NULL, f"the policy has no rule for class `{unknown[0]}`")
-        treatment = "scan"
+        treatment: str = "scan"
         if field.grade is not None:
             if field.grade not in self.options.grades:
                 return Plan(Action.NULL, f"the policy has no rule for grade `{field.grade}`")
@@ -172,8 +172,8 @@ class Policy:
                 why = f"grades.{field.grade} says suppress"
                 return Plan(Action.NULL, why, label=f"grade-{field.grade}", code=q.SUPPRESSED)
         if classes:
-            strict = max(classes, key=lambda c: OPERATOR_STRICTNESS.index(known[c].operator))  # type: ignore[index]
-            rule: ClassRule = known[strict]  # type: ignore[index]
+            strict = max(classes, key=lambda c: OPERATOR_STRICTNESS.index(known[c].operator))
+            rule = known[strict]
             if rule.operator != "pass":
                 return _whole(field, rule, strict, f"classes.{strict} says {rule.operator}")
         if field.grade is not None or field.classes:
@@ -195,6 +195,7 @@ class Policy:
 
     def _undeclared(self, field: Field) -> Plan:
         options = self.options.undeclared
+        treatment: str
         if is_image(field):
             if options.image == "mask":
                 return Plan(Action.IMAGE, "undeclared.image says mask")

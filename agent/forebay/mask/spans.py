@@ -22,7 +22,7 @@ NO_RULE = "no_rule"
 
 
 class Operators:
-    """A policy's rules in the form that the splice kernel takes. One for each masker, not shared by threads."""
+    """A policy's rules in the form that the splice kernel takes. Used by one thread."""
 
     def __init__(self, policy: Policy) -> None:
         self.tokens = Tokens(policy) if policy.uses_tokens else None
@@ -95,8 +95,10 @@ class Operators:
     def _make_tokens(
         self, column: Column, spans: I64Array, codes: U8Array, which: npt.NDArray[np.int64]
     ) -> list[bytes]:
-        assert column.offsets is not None and self.tokens is not None
-        texts, places = list(self._fixed), {}
+        assert column.offsets is not None
+        assert self.tokens is not None
+        texts = list(self._fixed)
+        places: dict[bytes, int] = {}
         wanted = np.flatnonzero(np.isin(codes, list(self._lengths)))
         starts = column.offsets[spans[wanted, 0]]
         data = column.values.tobytes()

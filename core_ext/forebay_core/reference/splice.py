@@ -96,7 +96,7 @@ def _mask(
 
 
 def keep(text: bytes, first: int, last: int, fill: bytes) -> bytes:
-    """Mask all but the first and last letters and digits; all of them where less than a third would be masked."""
+    """Mask all but the ends; everything where less than a third would be masked."""
     characters = _characters(text)
     counted = [i for i, (_, counts) in enumerate(characters) if counts]
     if 3 * (len(counted) - first - last) < len(counted) or b"\\" in text or b"%" in text:

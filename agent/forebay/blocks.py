@@ -115,6 +115,8 @@ class Column:
         the guard's scan leaves out. Not on the wire.
     frames : None or one decoded BGR image (or None) a row: a cache beside an encoded image column. Not on
         the wire. Masking must replace or drop it together with `values`.
+    masked : hash of the policy whose masking made the column, empty before. The guard nulls what does not
+        carry its own. Not on the wire.
     """
 
     values: npt.NDArray[Any]
@@ -122,6 +124,7 @@ class Column:
     quality: U8Array | None = None
     spans: I64Array | None = None
     frames: list[npt.NDArray[np.uint8] | None] | None = None
+    masked: str = ""
 
     @property
     def rows(self) -> int:
@@ -254,14 +257,15 @@ def take(column: Column, index: npt.NDArray[np.int64]) -> Column:
         codes = None
     frames = None if column.frames is None else [column.frames[i] for i in index.tolist()]
     if column.offsets is None:
-        return Column(column.values[index], None, codes, None, frames)
+        return Column(column.values[index], None, codes, None, frames, column.masked)
     starts, ends = column.offsets[:-1][index], column.offsets[1:][index]
     lengths = ends - starts
     offsets = np.zeros(len(index) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     # position of every byte: its place in the new buffer, moved by its cell's shift
     positions = np.arange(int(offsets[-1]), dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
-    return Column(column.values[positions], offsets, codes, _take_spans(column.spans, index), frames)
+    spans = _take_spans(column.spans, index)
+    return Column(column.values[positions], offsets, codes, spans, frames, column.masked)
 
 
 def _take_spans(spans: I64Array | None, index: npt.NDArray[np.int64]) -> I64Array | None:
@@ -286,7 +290,7 @@ def null_out(column: Column, rows: npt.NDArray[np.bool_], code: int) -> Column:
     if column.offsets is None:
         values = column.values.copy()
         values[rows] = 0
-        return Column(values, None, codes, None, frames)
+        return Column(values, None, codes, None, frames, column.masked)
     lengths = np.where(rows, 0, np.diff(column.offsets))
     offsets = np.zeros(column.rows + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -294,7 +298,7 @@ def null_out(column: Column, rows: npt.NDArray[np.bool_], code: int) -> Column:
     spans = column.spans
     if spans is not None:
         spans = spans[~rows[spans[:, 0]]]
-    return Column(column.values[kept], offsets, codes, spans, frames)
+    return Column(column.values[kept], offsets, codes, spans, frames, column.masked)
 
 
 def concat(blocks: Sequence[Block]) -> Block:
@@ -319,8 +323,10 @@ def _concat_columns(columns: Sequence[Column]) -> Column:
     frames = None
     if any(c.frames is not None for c in columns):
         frames = [f for c in columns for f in (c.frames or [None] * c.rows)]
+    policies = {c.masked for c in columns}
+    masked = policies.pop() if len(policies) == 1 else ""
     if columns[0].offsets is None:
-        return Column(values, None, codes, None, frames)
+        return Column(values, None, codes, None, frames, masked)
     rows = np.cumsum([0] + [c.rows for c in columns])
     size = np.cumsum([0] + [len(c.values) for c in columns])
     parts = [np.zeros(1, dtype=np.int64)]
@@ -332,4 +338,5 @@ def _concat_columns(columns: Sequence[Column]) -> Column:
         for c, row in zip(columns, rows.tolist(), strict=False)
         if c.spans is not None
     ]
-    return Column(values, np.concatenate(parts), codes, np.concatenate(spans) if spans else None, frames)
+    joined = np.concatenate(spans) if spans else None
+    return Column(values, np.concatenate(parts), codes, joined, frames, masked)

@@ -1,0 +1,124 @@
+"""The last line before sealing: what no rule covers or what still holds an identifier becomes null.
+
+The guard trusts nothing that masking says about text: it searches again, with a scan of its own over
+everything that is about to be stored, and leaves out only the spans that masking itself wrote.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay import quality as q
+from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
+from forebay.mask.masker import long_integers
+from forebay.mask.policy import Action, Plan, Policy
+from forebay_core import text_tables as tables
+from forebay_core.text import decimal_text, scan
+
+LEAK_CLASSES = ("resident_id", "mobile", "bank_card", "uscc", "plate", "vin", "imei", "email")
+"""What the second line searches for: classes with a check digit or a form that little else has."""
+
+_MIN_CONFIDENCE = 80  # leaves out the 15-digit resident number, which any order number may look like
+_MAX_PLANS = 1024
+_ROW = 2**32  # a cell is shorter than 4 GiB, so row * _ROW + byte orders places of a column
+
+
+class Guard:
+    """Stands at the spool's door. Used by one thread."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._classes = sum(1 << tables.CODES[c] for c in LEAK_CLASSES if c in policy.scanned_classes)
+        self._plans: dict[Schema, tuple[Plan, ...]] = {}
+
+    def check(self, block: Block) -> Block:
+        """Return the block with every cell null that must not be stored. Never raises for data.
+
+        `hits` counts `guard:no_rule`, `guard:unmasked`, `guard:failed` and `leak:class`.
+        """
+        hits: Counter[str] = Counter(block.hits)
+        columns = []
+        for field, plan, column in zip(
+            block.schema.fields, self._plan(block.schema), block.columns, strict=True
+        ):
+            found: Counter[str] = Counter()
+            try:
+                new = self._column(field, plan, column, found)
+            except Exception:  # noqa: BLE001 - fails closed: what could not be checked is not stored
+                present = ~column.is_null()
+                new = null_out(replace(column, spans=None), present, q.DETECTOR_FAILED)
+                found = Counter({"guard:failed": int(present.sum())})
+            hits.update(found)
+            columns.append(new)
+        return replace(block, columns=tuple(columns), hits=hits)
+
+    def _plan(self, schema: Schema) -> tuple[Plan, ...]:
+        plans = self._plans.get(schema)
+        if plans is None:
+            plans = tuple(self.policy.plan(f, schema.stream) for f in schema.fields)
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[schema] = plans
+        return plans
+
+    def _column(self, field: Field, plan: Plan, column: Column, hits: Counter[str]) -> Column:
+        if plan.action is Action.NULL:
+            return self._close(column, plan.code, "guard:no_rule", hits)
+        if column.masked != self.policy.hash:
+            # a step behind masking, or a wiring that left it out; a column of nulls has nothing to hide
+            return self._close(column, q.GUARDED, "guard:unmasked", hits)
+        if plan.unguarded or plan.action is Action.IMAGE:
+            return column
+        if field.type in (Type.STR, Type.BYTES):
+            return self._search(column, plan, hits) if field.media != "image" else column
+        if plan.action is Action.DIGITS:
+            return self._search_digits(column, plan, hits)
+        return column
+
+    def _close(self, column: Column, code: int, label: str, hits: Counter[str]) -> Column:
+        present = ~column.is_null()
+        if not present.any():
+            return column
+        hits[label] += int(present.sum())
+        return null_out(replace(column, spans=None), present, code)
+
+    def _search(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
+        assert column.offsets is not None
+        spans, codes, confidence = scan(column.values, column.offsets, self._classes, plan.context)
+        sure = confidence >= _MIN_CONFIDENCE
+        if column.spans is not None and len(codes):
+            sure &= ~_within(spans, column.spans)
+        return _null_leaks(column, spans[sure, 0], codes[sure], hits)
+
+    def _search_digits(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
+        wide, numbers = long_integers(column, self.policy.options.undeclared.integer_digits)
+        if not len(wide):
+            return column
+        data, offsets = decimal_text(numbers)
+        spans, codes, confidence = scan(data, offsets, self._classes, plan.context)
+        sure = confidence >= _MIN_CONFIDENCE
+        return _null_leaks(column, wide[spans[sure, 0]], codes[sure], hits)
+
+
+def _null_leaks(column: Column, rows: I64Array, codes: npt.NDArray[np.uint8], hits: Counter[str]) -> Column:
+    if not len(rows):
+        return column
+    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
+        hits[f"leak:{tables.CLASSES[code]}"] += int(count)
+    gone = np.zeros(column.rows, dtype=np.bool_)
+    gone[rows] = True
+    return null_out(column, gone, q.LEAK)
+
+
+def _within(spans: I64Array, made: I64Array) -> npt.NDArray[np.bool_]:
+    # Is each span wholly inside one that masking wrote? One that reaches beyond holds text of the source.
+    starts = made[:, 0] * _ROW + made[:, 1]
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], (made[:, 0] * _ROW + made[:, 2])[order]
+    place = np.searchsorted(starts, spans[:, 0] * _ROW + spans[:, 1], side="right") - 1
+    covered = ends[np.maximum(place, 0)] >= spans[:, 0] * _ROW + spans[:, 2]
+    return np.asarray((place >= 0) & covered, dtype=np.bool_)

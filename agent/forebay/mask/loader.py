@@ -1,0 +1,163 @@
+"""Read a policy file: YAML with places, what it extends, every error at once and none with a value in it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from forebay import shipped
+from forebay.config import masking
+from forebay.config.masking import PolicyOptions
+from forebay.errors import ConfigError
+
+SHIPPED = ("base", "strict")
+_MAX_DEPTH = 8  # policies that extend each other
+_MAX_BYTES = 1024 * 1024
+
+
+def read_policy(name_or_path: str, base: Path) -> tuple[PolicyOptions, Path]:
+    """Return the options of a policy with what it extends taken in, and the file that it came from.
+
+    Raises
+    ------
+    ConfigError
+        Missing, malformed, unknown keys or classes, a circle of `extends`. All errors of a file at once.
+    """
+    path = _find(name_or_path, base)
+    raw, node = _resolve(path, ())
+    try:
+        return PolicyOptions.model_validate(raw), path
+    except ValidationError as error:
+        raise _config_error(error, path, node) from None
+
+
+def _find(name_or_path: str, base: Path) -> Path:
+    if name_or_path in SHIPPED:
+        return shipped.path("config") / "policies" / f"{name_or_path}.yaml"
+    path = base / name_or_path
+    if path.is_file():
+        return path
+    guess = difflib.get_close_matches(name_or_path, SHIPPED, 1)
+    hint = f"did you mean `{guess[0]}`?" if guess else "policies that ship: base, strict"
+    raise ConfigError("there is no such policy file", place=str(path), hint=hint)
+
+
+def _resolve(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], yaml.Node]:
+    real = path.resolve()
+    if real in seen or len(seen) >= _MAX_DEPTH:
+        raise ConfigError("policies extend each other in a circle or too deep", place=str(path))
+    raw, node = _load(path)
+    parent_name = raw.get("extends")
+    if not isinstance(parent_name, str) or not parent_name:
+        return raw, node
+    parent_path = _find(parent_name, path.parent)
+    parent, parent_node = _resolve(parent_path, (*seen, real))
+    try:
+        PolicyOptions.model_validate(parent)
+    except ValidationError as error:
+        raise _config_error(error, parent_path, parent_node) from None
+    return _merge(parent, raw), node
+
+
+def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    merged = {k: v for k, v in parent.items() if k not in ("name", "version", "extends")}
+    for key, value in child.items():
+        old = merged.get(key)
+        if key == "keys" or not (isinstance(old, dict) and isinstance(value, dict)):
+            merged[key] = value
+        elif key == "fields":  # the first pattern that fits counts, so the child's come first
+            merged[key] = {**value, **{k: v for k, v in old.items() if k not in value}}
+        else:
+            merged[key] = {**old, **value}
+    return merged
+
+
+def _load(path: Path) -> tuple[dict[str, Any], yaml.Node]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read the policy: {error.strerror}", place=str(path)) from None
+    if len(text) > _MAX_BYTES:
+        raise ConfigError("a policy has at most 1 MiB", place=str(path))
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        raw = loader.construct_document(node) if node is not None else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"not YAML: {error.problem or error.context}", place=place) from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError("not YAML text in UTF-8", place=str(path)) from None
+    if not isinstance(raw, dict) or node is None:
+        raise ConfigError("expected keys such as `name` and `classes`", place=str(path))
+    _refuse_twice(node, path)
+    return raw, node
+
+
+def _refuse_twice(node: yaml.Node | None, path: Path) -> None:
+    # YAML keeps the last of two equal keys without a word; in a policy that would be a rule lost
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_twice(item, path)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            mark = key.start_mark
+            place = f"{path}:{mark.line + 1}:{mark.column + 1}"
+            raise ConfigError(f"`{key.value}` stands here twice", place=place)
+        seen.add(str(key.value))
+        _refuse_twice(value, path)
+
+
+def _config_error(error: ValidationError, path: Path, root: yaml.Node) -> ConfigError:
+    lines: list[tuple[str, str, str]] = []
+    for item in error.errors(include_input=False, include_url=False, include_context=True):
+        keys, node = _walk(root, item["loc"])
+        mark = node.start_mark
+        dotted = ".".join(keys) or "(policy)"
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}: {dotted}"
+        message = str(item["msg"]).removeprefix("Value error, ")
+        lines.append((place, message, _hint(item["type"], keys)))
+    if len(lines) == 1:
+        place, message, hint = lines[0]
+        return ConfigError(message, place=place, hint=hint)
+    text = "\n".join(f"  {p}: {m}{f' ({h})' if h else ''}" for p, m, h in lines)
+    return ConfigError(f"{len(lines)} errors\n{text}", place=str(path))
+
+
+def _walk(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[list[str], yaml.Node]:
+    # The location also names the branch of a union (`keep`) and `[key]`: no keys of the file, so left out.
+    keys, node = [], root
+    for step, part in enumerate(location):
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        found = next(((k, v) for k, v in node.value if str(k.value) == str(part)), None)
+        if found is not None:
+            keys.append(str(part))
+            node = found[1] if step + 1 < len(location) else found[0]
+        elif part != "[key]" and step == len(location) - 1:
+            keys.append(str(part))  # a missing key: its place is where it should stand
+    return keys, node
+
+
+def _names() -> list[str]:
+    found: set[str] = set(masking.DECLARED_CLASSES)
+    for value in vars(masking).values():
+        if isinstance(value, type) and issubclass(value, BaseModel):
+            found.update(value.model_fields)
+    return sorted(found)
+
+
+def _hint(kind: str, keys: list[str]) -> str:
+    if kind not in ("extra_forbidden", "literal_error", "enum") or not keys:
+        return ""
+    guess = difflib.get_close_matches(keys[-1], _names(), 1)
+    return f"did you mean `{guess[0]}`?" if guess and guess[0] != keys[-1] else ""

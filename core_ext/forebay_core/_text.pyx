@@ -1,0 +1,317 @@
+"""Find identifiers in a UTF-8 column in one pass, without a Python object per candidate.
+
+Invariants
+----------
+- A cell is first folded to one byte a character (SYMBOLS): full-width forms, the many dashes and spaces,
+  JSON escapes (backslash u XXXX, backslash n) and percent escapes look like what they stand for, and what
+  has no width is gone. `pos[j]` is the byte in the cell where symbol j begins.
+- Symbols stand between PAD zeros on either side, so rules may look a few symbols around without a check.
+- Rules look at maximal runs of letters and digits: a number inside a longer number is none.
+- Hits of a row are in order and do not overlap; where two rules claim the same bytes the later, wider one
+  (e-mail, IPv6, MAC, GPS pair) takes the place of those that it covers.
+- What is found does not depend on which classes are asked for, but for such covering.
+"""
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from forebay_core import text_tables as tables
+
+cdef enum:
+    PAD = 8
+    OTHER = 0x80
+    PROVINCE = 0x81
+    PLATE_END = 0x82
+    MIDDLE_DOT = 0x83
+    DEGREE = 0x84
+    SKIP = 0xFF
+    # kinds of symbols
+    DIGIT = 1
+    LETTER = 2
+    HEX = 4
+    LOCAL = 8  # in the local part of an address
+    DOMAIN = 16
+    STARTS = 32  # a rule begins here
+    ALNUM = 3
+    # classes, as in text_tables.CLASSES
+    RESIDENT_ID = 1
+    MOBILE = 2
+    LANDLINE = 3
+    BANK_CARD = 4
+    USCC = 5
+    PASSPORT = 6
+    PLATE = 7
+    VIN = 8
+    IMEI = 9
+    EMAIL = 10
+    IPV4 = 11
+    IPV6 = 12
+    MAC = 13
+    GPS = 14
+    # context words, as in text_tables.CONTEXTS
+    NEAR_IMEI = 0
+    NEAR_PERMIT = 1
+    NEAR_CARD = 2
+    NEAR_PHONE = 3
+    NEAR_GPS = 4
+    NEAR_VERSION = 5
+    N_CONTEXTS = 6
+    MAX_WORDS = 16
+    MAX_LABELS = 64
+
+cdef uint8_t SYMBOL[65536]
+cdef uint8_t KIND[256]
+cdef uint64_t LABEL[MAX_LABELS]
+cdef int N_LABELS = 0
+cdef uint8_t WORD[N_CONTEXTS][MAX_WORDS][24]
+cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
+cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
+cdef int VERSION_BYTES = tables.VERSION_BYTES
+
+
+def _fill_tables():
+    global N_LABELS
+    cdef bytes symbols = tables.SYMBOLS
+    cdef int i, k
+    cdef uint64_t packed
+    memcpy(SYMBOL, <const uint8_t *> symbols, 65536)
+    memset(KIND, 0, 256)
+    for i in range(128):
+        if chr(i).isdigit():
+            KIND[i] = DIGIT | HEX | LOCAL | DOMAIN | STARTS
+        elif chr(i).isalpha():
+            KIND[i] = LETTER | LOCAL | DOMAIN | STARTS | (HEX if chr(i) in "abcdefABCDEF" else 0)
+    for char in "._%+-":
+        KIND[<int> ord(char)] |= LOCAL
+    for char in ".-":
+        KIND[<int> ord(char)] |= DOMAIN
+    for i in (64, 58, PROVINCE):  # @ :
+        KIND[i] |= STARTS
+    for label in tables.LABELS:
+        packed = 0
+        for i in label.encode():
+            packed = packed << 8 | <uint64_t> i
+        LABEL[N_LABELS] = packed
+        N_LABELS += 1
+    for i, words in enumerate(tables.CONTEXTS):
+        for k, word in enumerate(words):
+            memcpy(WORD[i][k], <const uint8_t *> (<bytes> word), len(word))
+            WORD_LENGTH[i][k] = len(word)
+
+
+_fill_tables()
+
+cdef struct Cell:
+    const uint8_t *s  # symbols, PAD zeros on either side
+    const int32_t *pos  # byte of each symbol within the cell
+    const uint8_t *raw
+    int64_t row
+    int end  # index after the last symbol
+    uint32_t context  # kinds of context that the caller vouches for (a field named imei)
+
+cdef struct Hits:
+    int64_t *spans
+    uint8_t *codes
+    uint8_t *confidence
+    Py_ssize_t n
+    Py_ssize_t capacity
+    Py_ssize_t row_from  # first hit of the current row
+    uint32_t classes
+    int failed
+
+
+cdef inline bint is_digit(uint8_t c) noexcept nogil:
+    return c >= 48 and c <= 57
+
+
+cdef inline bint is_letter(uint8_t c) noexcept nogil:
+    return KIND[c] & LETTER
+
+
+cdef inline bint is_alnum(uint8_t c) noexcept nogil:
+    return KIND[c] & ALNUM
+
+
+include "_text_checks.pxi"
+include "_text_fold.pxi"
+include "_text_around.pxi"
+include "_text_address.pxi"
+include "_text_rules.pxi"
+
+
+cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:
+    cdef const uint8_t *s = c.s
+    cdef int j = PAD, e, colons_until = 0
+    cdef uint8_t symbol
+    out.row_from = out.n
+    while j < c.end:
+        symbol = s[j]
+        if not KIND[symbol] & STARTS:
+            j += 1
+        elif is_alnum(symbol):
+            e = j + 1
+            while is_alnum(s[e]):
+                e += 1
+            j = alnum_run(c, out, j, e)
+        elif symbol == 64:
+            j = email(c, out, j)
+        elif symbol == 58:
+            if j >= colons_until:
+                j = colon_run(c, out, j, &colons_until)
+            else:
+                j += 1
+        else:
+            j = plate(c, out, j)
+
+
+cdef inline int worth_folding(const uint8_t *raw, Py_ssize_t n) noexcept nogil:
+    # Every class but e-mail has two digits or more. A loop without branches, so the compiler vectorises it.
+    cdef Py_ssize_t i
+    cdef int digits = 0, others = 0
+    cdef uint8_t byte
+    for i in range(n):
+        byte = raw[i]
+        digits += <uint8_t> (byte - 48) < 10
+        others += (byte == 64) | (byte == 92) | (byte == 0xEF)  # @, an escape, full-width forms
+    return digits >= 2 or others
+
+
+cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexcept nogil:
+    # -1 when the offsets are not a partition of the data
+    cdef Py_ssize_t i, longest = 0
+    if offsets.shape[0] < 1 or offsets[0] < 0 or offsets[offsets.shape[0] - 1] > size:
+        return -1
+    for i in range(offsets.shape[0] - 1):
+        if offsets[i + 1] < offsets[i]:
+            return -1
+        if offsets[i + 1] - offsets[i] > longest:
+            longest = offsets[i + 1] - offsets[i]
+    return longest
+
+
+cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, uint8_t *symbols, int32_t *pos,
+                   uint32_t context, Hits *out) noexcept nogil:
+    cdef Cell c
+    cdef Py_ssize_t row
+    cdef int64_t length
+    c.s, c.pos, c.context = symbols, pos, context
+    for row in range(offsets.shape[0] - 1):
+        length = offsets[row + 1] - offsets[row]
+        c.raw = data + offsets[row]
+        if length == 0 or not worth_folding(c.raw, length):
+            continue
+        c.row = row
+        c.end = fold(c.raw, <int> length, symbols, pos)
+        scan_cell(&c, out)
+        if out.failed:
+            return
+
+
+def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, unsigned int classes,
+         unsigned int context):
+    """Find identifiers in every cell of a column.
+
+    Parameters
+    ----------
+    data : uint8 (total,), bytes of all cells, UTF-8 or not.  IN
+    offsets : int64 (n + 1,), cell i is data[offsets[i]:offsets[i + 1]].  IN
+    classes : bits `1 << code` of the classes wanted, see text_tables.CLASSES
+    context : bits `1 << k` of the contexts (text_tables.CONTEXTS) that every cell stands in, for columns
+        whose name says what they hold
+
+    Returns
+    -------
+    spans : int64 (k, 3), C-contiguous: row, start, end in bytes within the cell; sorted, not overlapping
+    codes : uint8 (k,), class of each hit
+    confidence : uint8 (k,), 0..100
+
+    Raises
+    ------
+    ValueError
+        The offsets do not fit the data, or a cell has 2 GiB or more.
+
+    Notes
+    -----
+    Linear in the bytes: each rule looks at a bounded number of symbols. The GIL is released.
+    """
+    cdef Hits out
+    cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
+    cdef uint8_t *symbols
+    cdef int32_t *pos
+    cdef uint8_t empty = 0
+    if longest < 0:
+        raise ValueError("offsets do not fit the data")
+    if longest >= 0x7FFFFF00:
+        raise ValueError("a cell has 2 GiB or more")
+    memset(&out, 0, sizeof(out))
+    out.classes = classes
+    symbols = <uint8_t *> malloc(longest + 2 * PAD)
+    pos = <int32_t *> malloc((longest + 2 * PAD) * sizeof(int32_t))
+    try:
+        if symbols == NULL or pos == NULL:
+            raise MemoryError
+        with nogil:
+            scan_all(&data[0] if data.shape[0] else &empty, offsets, symbols, pos, context, &out)
+        if out.failed:
+            raise MemoryError
+        return _arrays(&out)
+    finally:
+        free(symbols)
+        free(pos)
+        free(out.spans)
+        free(out.codes)
+        free(out.confidence)
+
+
+cdef tuple _arrays(Hits *out):
+    cdef int64_t[:, ::1] spans
+    cdef uint8_t[::1] codes, confidence
+    result = (np.empty((out.n, 3), np.int64), np.empty(out.n, np.uint8), np.empty(out.n, np.uint8))
+    if out.n:
+        spans, codes, confidence = result
+        memcpy(&spans[0, 0], out.spans, out.n * 24)
+        memcpy(&codes[0], out.codes, out.n)
+        memcpy(&confidence[0], out.confidence, out.n)
+    return result
+
+
+def decimal_text(const int64_t[::1] values not None):
+    """Write integers as decimal text, so that numbers can be scanned.
+
+    Parameters
+    ----------
+    values : int64 (n,).  IN
+
+    Returns
+    -------
+    data : uint8 (total,), the digits, a minus sign before negative ones
+    offsets : int64 (n + 1,)
+    """
+    cdef Py_ssize_t i, n = values.shape[0], used = 0
+    cdef uint64_t rest
+    cdef int k
+    cdef uint8_t buffer[20]
+    text, ends = np.empty(n * 20, np.uint8), np.zeros(n + 1, np.int64)
+    cdef uint8_t[::1] data = text
+    cdef int64_t[::1] offsets = ends
+    with nogil:
+        for i in range(n):
+            # the magnitude in unsigned arithmetic: -(-2**63) does not fit an int64
+            rest = <uint64_t> values[i] if values[i] >= 0 else 0 - <uint64_t> values[i]
+            k = 0
+            while rest or k == 0:
+                buffer[k] = 48 + <uint8_t> (rest % 10)
+                rest //= 10
+                k += 1
+            if values[i] < 0:
+                data[used] = 45
+                used += 1
+            while k:
+                k -= 1
+                data[used] = buffer[k]
+                used += 1
+            offsets[i + 1] = used
+    return text[:used].copy(), ends

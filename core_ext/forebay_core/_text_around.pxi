@@ -1,0 +1,78 @@
+# What may stand around a number. Included by _text.pyx.
+
+cdef inline bint is_separator(uint8_t c) noexcept nogil:
+    return c == 32 or c == 45 or c == 46  # space - .
+
+
+cdef inline bint after_label(const uint8_t *s, int d) noexcept nogil:
+    # Do the letters just before d form a known word, whole?
+    cdef int i = d - 1, k
+    cdef uint64_t packed = 0
+    while is_letter(s[i]) and d - i <= 8:
+        packed |= (<uint64_t> (s[i] | 0x20)) << (8 * (d - 1 - i))
+        i -= 1
+    if is_alnum(s[i]):
+        return 0
+    for k in range(N_LABELS):
+        if LABEL[k] == packed:
+            return 1
+    return 0
+
+
+cdef inline bint in_fraction(const uint8_t *s, int d) noexcept nogil:
+    return s[d - 1] == 46 and is_digit(s[d - 2])
+
+
+cdef inline bint left_open(const uint8_t *s, int d) noexcept nogil:
+    # May a number begin at d: not inside a name, not the fraction of a decimal?
+    if is_letter(s[d - 1]):
+        return after_label(s, d)
+    return not in_fraction(s, d)
+
+
+cdef inline bint right_open(const uint8_t *s, int f) noexcept nogil:
+    # May a number end at f? `13812345678.0`, a number that went through a float column, may.
+    cdef int i = f + 1
+    if is_letter(s[f]):
+        return 0
+    if s[f] == 46 and is_digit(s[i]):
+        while s[i] == 48:
+            i += 1
+        return not is_alnum(s[i])
+    return 1
+
+
+cdef inline bint joined_left(const uint8_t *s, int d, uint8_t separator) noexcept nogil:
+    # May groups joined by `separator` begin at d, or do they go on to the left? A country code or a date
+    # before them is no part of them.
+    cdef int i = d - 1, length
+    if not left_open(s, d):
+        return 0
+    if s[i] != separator or not is_digit(s[i - 1]):
+        return 1
+    i -= 1
+    length = i
+    while is_digit(s[i]):
+        i -= 1
+    length -= i
+    if s[i + length] == 54 and s[i + length - 1] == 56 and (
+            length == 2 or (length == 4 and s[i + 1] == 48 and s[i + 2] == 48)):
+        return 1  # 86, 0086
+    if separator != 32:
+        return 0
+    return length == 11 or s[i] == 45 or s[i] == 58 or s[i] == 47  # a date or a time: - : /
+
+
+cdef inline bint joined_right(const uint8_t *s, int f, uint8_t separator) noexcept nogil:
+    cdef int i = f + 1, length
+    if not right_open(s, f):
+        return 0
+    if s[f] != separator or not is_digit(s[i]):
+        return 1
+    if separator != 32:
+        return 0
+    while is_digit(s[i]):
+        i += 1
+    length = i - f - 1
+    return (length == 11 or s[i] == 45 or s[i] == 58 or s[i] == 47
+            or (length == 3 and s[f + 1] == 49 and s[i] == 32))

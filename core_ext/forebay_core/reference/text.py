@@ -1,0 +1,340 @@
+"""Twin of the text kernel in plain Python: the same rules, written for reading rather than speed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from forebay_core import text_tables as tables
+from forebay_core.reference import text_checks as check
+from forebay_core.reference.text_address import AddressRules
+from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
+from forebay_core.reference.text_fold import PAD
+
+SEPARATORS = frozenset(b" -.")
+
+
+def scan(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], classes: int, context: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Find identifiers in every cell of a column. See the compiled kernel for the parameters."""
+    bounds = np.asarray(offsets).tolist()
+    if not bounds or bounds[0] < 0 or bounds[-1] > len(data) or sorted(bounds) != bounds:
+        raise ValueError("offsets do not fit the data")
+    raw = np.asarray(data).tobytes()
+    hits: list[tuple[int, int, int, int, int]] = []
+    for row, (start, end) in enumerate(pairwise(bounds)):
+        found = _Cell(raw[start:end], classes, context).scan()
+        hits += [(row, *hit) for hit in found]
+    table = np.array(hits, dtype=np.int64).reshape(-1, 5)
+    return (
+        np.ascontiguousarray(table[:, :3]),
+        table[:, 3].astype(np.uint8),
+        table[:, 4].astype(np.uint8),
+    )
+
+
+def decimal_text(
+    values: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Write integers as decimal text. See the compiled kernel."""
+    cells = [str(v).encode() for v in np.asarray(values).tolist()]
+    offsets = np.zeros(len(cells) + 1, dtype=np.int64)
+    np.cumsum([len(c) for c in cells], out=offsets[1:])
+    return np.frombuffer(b"".join(cells), dtype=np.uint8), offsets
+
+
+class _Groups(NamedTuple):
+    digits: bytes
+    total: list[int]
+    end: list[int]
+    separator: list[int]
+
+
+class _Cell(AddressRules):
+    def scan(self) -> list[tuple[int, int, int, int]]:
+        if sum(c in DIGITS for c in self.raw) < 2 and not any(c in (64, 92, 0xEF) for c in self.raw):
+            return []
+        s, j, colons_until = self.s, PAD, 0
+        while j < self.end:
+            if s[j] in ALNUM:
+                e = self.while_in(j, ALNUM)
+                j = self.alnum_run(j, e)
+            elif s[j] == 0x40:
+                j = self.email(j)
+            elif s[j] == 0x3A and j >= colons_until:
+                j, colons_until = self.colon_run(j, colons_until)
+            elif s[j] == tables.PROVINCE:
+                j = self.plate(j)
+            else:
+                j += 1
+        return self.hits
+
+    # --- what stands around a number
+
+    def left_open(self, d: int) -> bool:
+        if self.s[d - 1] not in LETTERS:
+            return not self.in_fraction(d)
+        b = d
+        while self.s[b - 1] in LETTERS:
+            b -= 1
+        if self.s[b - 1] in ALNUM:
+            return False
+        return self.s[b:d].decode().lower() in tables.LABELS
+
+    def right_open(self, f: int) -> bool:
+        s = self.s
+        if s[f] in LETTERS:
+            return False
+        if s[f] == 0x2E and s[f + 1] in DIGITS:
+            return s[self.while_in(f + 1, frozenset(b"0"))] not in ALNUM
+        return True
+
+    def joined_left(self, d: int, separator: int) -> bool:
+        s = self.s
+        if not self.left_open(d):
+            return False
+        if s[d - 1] != separator or s[d - 2] not in DIGITS:
+            return True
+        i = d - 1
+        while s[i - 1] in DIGITS:
+            i -= 1
+        if s[i : d - 1] in (b"86", b"0086"):
+            return True
+        return separator == 0x20 and (d - 1 - i == 11 or s[i - 1] in b"-:/")
+
+    def joined_right(self, f: int, separator: int) -> bool:
+        s = self.s
+        if not self.right_open(f):
+            return False
+        if s[f] != separator or s[f + 1] not in DIGITS:
+            return True
+        i = self.while_in(f + 1, DIGITS)
+        length = i - f - 1
+        next_mobile = length == 3 and s[f + 1] == 0x31 and s[i] == 0x20
+        return separator == 0x20 and (length == 11 or s[i] in b"-:/" or next_mobile)
+
+    # --- rules
+
+    def alnum_run(self, b: int, e: int) -> int:
+        s, n = self.s, e - b
+        if (n == 2 and s[e] == 0x2D) or (n == 4 and s[e] == 0x2E):
+            end = self.mac_end(b, n)
+            if end:
+                self.emit(b, end, "mac", 90)
+                return end
+        run = s[b:e]
+        if not any(c in DIGITS for c in run):
+            return e
+        if not run.isdigit() and self.mixed(b, e, run):
+            return e
+        d = b
+        while d < e:
+            if s[d] not in DIGITS:
+                d += 1
+                continue
+            f = self.while_in(d, DIGITS)
+            if f - d >= 11:
+                d = self.digit_run(d, f)
+            elif f == e:
+                return max(self.short_run(b, d, f), e)
+            else:
+                d = f
+        return d
+
+    def mixed(self, b: int, e: int, run: bytes) -> bool:
+        """Try what is made of letters and digits."""
+        s = self.s
+        resident = len(run) == 18 and run[:17].isdigit() and run[17] in b"xX" and check.is_resident18(run)
+        if len(run) == 18 and check.is_uscc(run) and not resident:
+            self.emit(b, e, "uscc", 97)
+            return True
+        if len(run) == 17 and check.is_vin(run):
+            self.emit(b, e, "vin", 95)
+            return True
+        if len(run) not in (9, 11):
+            return False
+        kind = check.passport_kind(run)
+        part_of_name = s[b - 1] in b"-_" or (s[e] == 0x2D and s[e + 1] in ALNUM)
+        if kind and not part_of_name and (kind == 1 or self.near(b, tables.CONTEXT_PERMIT)):
+            self.emit(b, e, "passport", 75)
+            return True
+        return False
+
+    def digit_run(self, d: int, f: int) -> int:
+        s, n = self.s, f - d
+        t = s[d:f]
+        if self.in_fraction(d):
+            return f
+        if n == 17 and s[f] in b"xX" and s[f + 1] not in ALNUM and check.is_resident18(s[d : f + 1]):
+            self.emit(d, f + 1, "resident_id", 99)
+            return f + 1
+        if n == 18 and check.is_resident18(t):
+            self.emit(d, f, "resident_id", 99)
+            return f
+        if n > 19 or not self.left_open(d) or not self.right_open(f):
+            return f
+        if n == 11 and check.is_mobile(t):
+            self.emit(d, f, "mobile", 90)
+        elif n == 13 and t[:2] == b"86" and check.is_mobile(t[2:]):
+            self.emit(d + 2, f, "mobile", 90)
+        elif n == 15 and t[:4] == b"0086" and check.is_mobile(t[4:]):
+            self.emit(d + 4, f, "mobile", 90)
+        elif n == 18 and check.is_uscc(t):
+            self.emit(d, f, "uscc", 95)
+        elif n == 15 and check.is_luhn(t) and self.near(d, tables.CONTEXT_IMEI):
+            self.emit(d, f, "imei", 95)
+        elif n in (11, 12) and self.plain_landline(t) and self.near(d, tables.CONTEXT_PHONE):
+            self.emit(d, f, "landline", 75)
+        elif n >= 13:
+            kind = check.card_kind(t)
+            if kind == 1 or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
+                self.emit(d, f, "bank_card", 90)
+            elif n == 15 and check.is_resident15(t):
+                self.emit(d, f, "resident_id", 70)
+        return f
+
+    @staticmethod
+    def plain_landline(t: bytes) -> bool:
+        area = check.area_length(t)
+        return bool(area) and t[area] in b"2345678" and check.is_local(t[area], area, len(t) - area)
+
+    def short_run(self, b: int, d: int, f: int) -> int:
+        s, after = self.s, self.s[f]
+        if after == 0x2E and f - d <= 3 and s[f + 1] in DIGITS:
+            end = self.ipv4_end(d)
+            if end:
+                goes_on = s[d - 1] == 0x2E and s[d - 2] in ALNUM
+                if d == b and not goes_on and not self.near(d, tables.CONTEXT_VERSION):
+                    self.emit(d, end, "ipv4", 80)
+                return end
+            end = 0 if self.in_fraction(d) else self.gps(d)
+            if end:
+                return end
+        if f - d < 2 or not self.left_open(d):
+            return 0
+        if (after in SEPARATORS and s[f + 1] in DIGITS) or (after == 0x29 and s[d - 1] == 0x28):
+            return self.joined(d)
+        return 0
+
+    def collect(self, d: int) -> _Groups:
+        s, i = self.s, d
+        digits = bytearray()
+        groups = _Groups(b"", [], [], [])
+        while len(groups.total) < 6:
+            before = len(digits)
+            while s[i] in DIGITS and len(digits) < 20:
+                digits.append(s[i])
+                i += 1
+            if len(digits) == 17 and s[i] in b"xX":
+                digits += b"X"
+                i += 1
+            if s[i] in ALNUM or len(digits) == before:
+                break
+            groups.total.append(len(digits))
+            groups.end.append(i)
+            groups.separator.append(s[i])
+            if s[i] in SEPARATORS and s[i + 1] in DIGITS:
+                i += 1
+            elif len(groups.total) == 1 and s[i] == 0x29 and s[d - 1] == 0x28:
+                i += 2 if s[i + 1] in b" -" else 1
+            else:
+                break
+        return groups._replace(digits=bytes(digits))
+
+    def joined(self, d: int) -> int:
+        g = self.collect(d)
+        if len(g.total) < 2:
+            return 0
+        for k in range(1, len(g.total)):
+            whole = g.total[k] == 18 and g.separator[0] != 0x2E and not self.in_fraction(d)
+            if whole and check.is_resident18(g.digits[:18]):
+                self.emit(d, g.end[k], "resident_id", 97)
+                return g.end[k]
+        if g.digits[:1] == b"0" or (g.digits[:1] == b"8" and self.s[d - 1] == 0x2B):
+            end = self.joined_landline(d, g)
+            if end:
+                return end
+        return self.joined_card(d, g) or self.joined_mobile(d, g) or self.joined_imei(d, g)
+
+    def fits(self, d: int, g: _Groups, last: int) -> bool:
+        return self.joined_left(d, g.separator[0]) and self.joined_right(g.end[last], g.separator[0])
+
+    def joined_card(self, d: int, g: _Groups) -> int:
+        if g.separator[0] == 0x2E:
+            return 0
+        candidates: list[int] = []
+        if g.total[0] == 6 and 16 <= g.total[1] <= 19:
+            candidates = [1]
+        elif g.total[:4] == [4, 8, 12, 16] and len(set(g.separator[:3])) == 1:
+            longer = len(g.total) >= 5 and 17 <= g.total[4] <= 19 and g.separator[3] == g.separator[0]
+            candidates = [4, 3] if longer else [3]
+        for last in candidates:
+            if self.fits(d, g, last) and check.card_kind(g.digits[: g.total[last]]) == 1:
+                self.emit(d, g.end[last], "bank_card", 88)
+                return g.end[last]
+        return 0
+
+    def joined_mobile(self, d: int, g: _Groups) -> int:
+        if g.total[0] != 3 or not check.is_mobile(g.digits):
+            return 0
+        if g.total[1:3] == [7, 11]:
+            if g.separator[0] != g.separator[1]:
+                return 0
+            last = 2
+        elif g.total[1] == 11 and g.separator[0] != 0x2E:
+            last = 1
+        else:
+            return 0
+        if not self.fits(d, g, last):
+            return 0
+        self.emit(d, g.end[last], "mobile", 85)
+        return g.end[last]
+
+    def joined_imei(self, d: int, g: _Groups) -> int:
+        if g.total[:4] != [2, 8, 14, 15] or not check.is_luhn(g.digits[:15]):
+            return 0
+        if not self.near(d, tables.CONTEXT_IMEI):
+            return 0
+        self.emit(d, g.end[3], "imei", 95)
+        return g.end[3]
+
+    def joined_landline(self, d: int, g: _Groups) -> int:
+        s, start, first = self.s, d, 0
+        if g.digits[:1] == b"8":
+            if g.total[0] != 2 or g.digits[1:2] != b"6" or len(g.total) < 3:
+                return 0
+            area = check.area_length(b"0" + g.digits[2:4])
+            if not area or g.total[1] != 1 + area:
+                return 0
+            first, start = 1, g.end[0] + 1
+        else:
+            area = check.area_length(g.digits)
+            if not area or g.total[0] != area:
+                return 0
+        base, last = g.total[first], first + 1
+        if g.separator[first] == 0x2E:
+            return 0
+        local = g.total[last] - base
+        halved = local in (3, 4) and last + 1 < len(g.total) and g.separator[last] != 0x2E
+        if halved and g.total[last + 1] - g.total[last] == 4:
+            last, local = last + 1, local + 4
+        if not check.is_local(g.digits[base], area, local):
+            return 0
+        if g.separator[first] == 0x29:
+            start = d - 1
+        elif first == 0 and not self.joined_left(d, g.separator[0]):
+            return 0
+        end = g.end[last]
+        if s[end] == 0x2D and s[end + 1] in DIGITS:
+            f = self.while_in(end + 1, DIGITS)
+            if f - end > 7 or s[f] in ALNUM or s[f] == 0x2D:
+                return 0
+            end = f
+        elif not self.joined_right(end, g.separator[first]):
+            return 0
+        self.emit(start, end, "landline", 85)
+        return end

@@ -1,0 +1,214 @@
+"""A cell under scan and the rules for addresses, plates and positions: twin of the text kernel's."""
+
+from __future__ import annotations
+
+from forebay_core import text_tables as tables
+from forebay_core.reference.text_checks import ALNUM, DIGITS, HEX, LETTERS
+from forebay_core.reference.text_fold import PAD, fold
+
+CODE = tables.CODES
+LOCAL = ALNUM | frozenset(b"._%+-")
+DOMAIN = ALNUM | frozenset(b".-")
+
+
+class AddressRules:
+    """A folded cell, its hits so far, and the rules that need no digit groups."""
+
+    def __init__(self, raw: bytes, classes: int, context: int) -> None:
+        self.raw, self.classes, self.context = raw, classes, context
+        self.s, self.pos = fold(raw)
+        self.end = len(self.s) - PAD
+        self.hits: list[tuple[int, int, int, int]] = []
+
+    def while_in(self, i: int, kind: frozenset[int]) -> int:
+        while self.s[i] in kind:
+            i += 1
+        return i
+
+    def emit(self, start: int, end: int, name: str, confidence: int) -> None:
+        if not self.classes >> CODE[name] & 1:
+            return
+        first = self.pos[start]
+        while self.hits and self.hits[-1][1] > first:
+            self.hits.pop()
+        self.hits.append((first, self.pos[end], CODE[name], confidence))
+
+    def near(self, j: int, kind: int) -> bool:
+        if self.context >> kind & 1:
+            return True
+        reach = tables.VERSION_BYTES if kind == tables.CONTEXT_VERSION else tables.CONTEXT_BYTES
+        end = self.pos[j]
+        window = self.raw[max(0, end - reach) : end].lower()
+        return any(word in window for word in tables.CONTEXTS[kind])
+
+    def in_fraction(self, d: int) -> bool:
+        return self.s[d - 1] == 0x2E and self.s[d - 2] in DIGITS
+
+    def ipv4_end(self, d: int) -> int:
+        s, i = self.s, d
+        octets = []
+        for k in range(4):
+            f = self.while_in(i, DIGITS)
+            if not 1 <= f - i <= 3 or int(s[i:f]) > 255:
+                return 0
+            octets.append(int(s[i:f]))
+            if k < 3 and s[f] != 0x2E:
+                return 0
+            i = f + 1
+        i -= 1
+        if s[i] in ALNUM or (s[i] == 0x2E and s[i + 1] in ALNUM):
+            return 0
+        return 0 if octets[0] in (0, 127, 255) else i
+
+    def decimal_end(self, d: int) -> tuple[int, int]:
+        s = self.s
+        f = self.while_in(d, DIGITS)
+        if not 1 <= f - d <= 3 or s[f] != 0x2E:
+            return 0, 0
+        i = self.while_in(f + 1, DIGITS)
+        if not 4 <= i - f - 1 <= 15:
+            return 0, 0
+        whole = int(s[d:f])
+        if s[i] == tables.DEGREE:
+            i += 1
+        if s[i] in b"nsewNSEW":
+            i += 1
+        return (0 if s[i] in ALNUM or (s[i] == 0x2E and s[i + 1] in DIGITS) else i), whole
+
+    def gps(self, d: int) -> int:
+        s = self.s
+        first, a = self.decimal_end(d)
+        if not first:
+            return 0
+        end, plain = first, True
+        while s[end] not in DIGITS and end - first < 20:
+            if end >= self.end:
+                return 0
+            sign = s[end] == 0x2D and end > first and s[end + 1] in DIGITS
+            plain = plain and (s[end] in b" ,;/|" or sign)
+            end += 1
+        if end == first:
+            return 0
+        second, b = self.decimal_end(end)
+        if not second:
+            return 0
+        low, high = min(a, b), max(a, b)
+        in_china = 3 <= low <= 53 and 73 <= high <= 135
+        if not (plain and in_china) and (low > 90 or high > 180 or not self.near(end, tables.CONTEXT_GPS)):
+            return 0
+        self.emit(d - 1 if s[d - 1] in b"+-" else d, second, "gps", 80)
+        return second
+
+    def mac_end(self, b: int, width: int) -> int:
+        s, i, separator = self.s, b, self.s[b + width]
+        letters = 0
+        for k in range(12):
+            if k and k % width == 0:
+                if s[i] != separator:
+                    return 0
+                i += 1
+            if s[i] not in HEX:
+                return 0
+            letters += s[i] in LETTERS
+            i += 1
+        if letters in (0, 12) or s[i] in ALNUM or (s[i] == separator and s[i + 1] in ALNUM):
+            return 0
+        return 0 if s[b - 1] == separator and s[b - 2] in ALNUM else i
+
+    def plate(self, j: int) -> int:
+        s, i = self.s, j + 1
+        if s[i] == 0x20 and s[i + 1] in LETTERS:
+            i += 1
+        if s[i] not in LETTERS or s[i] in b"iI":
+            return j + 1
+        i += 1
+        if (s[i] == tables.MIDDLE_DOT or s[i] in b" -.") and s[i + 1] in ALNUM:
+            i += 1
+        e = self.while_in(i, ALNUM)
+        serial = s[i:e].upper()
+        n = len(serial)
+        digits = sum(c in DIGITS for c in serial)
+        if n > 6 or digits < 2 or any(c in b"IO" for c in serial):
+            return j + 1
+        if n == 4 and s[e] == tables.PLATE_END:
+            e += 1
+        elif n == 6:
+            letter_first = serial[0] in LETTERS
+            rest = serial[2:] if letter_first else serial[:5]
+            if not rest.isdigit() or not (letter_first or serial[5] in LETTERS):
+                return j + 1
+        elif n != 5:
+            return j + 1
+        self.emit(j, e, "plate", 90)
+        return e
+
+    def email(self, j: int) -> int:
+        s, b, i, end = self.s, j, j + 1, 0
+        while j - b < 64 and s[b - 1] in LOCAL:
+            b -= 1
+        while b < j and s[b] not in ALNUM:
+            b += 1
+        if b == j or s[i] not in ALNUM:
+            return j + 1
+        while i - j < 255 and s[i] in DOMAIN:
+            i += 1
+            if s[i - 1] == 0x2E:
+                label = i
+                i = self.while_in(i, LETTERS)
+                if 2 <= i - label <= 24:
+                    end = i
+                if i == label and s[i] not in ALNUM:
+                    break
+        if not end:
+            return j + 1
+        self.emit(b, end, "email", 95)
+        return end
+
+    def colon_run(self, j: int, until: int) -> tuple[int, int]:
+        s, b = self.s, j
+        if s[j + 1] not in HEX and s[j + 1] != 0x3A:
+            return j + 1, until
+        while j - b < 5 and s[b - 1] in HEX:
+            b -= 1
+        e = self.while_in(j + 1, HEX | {0x3A})
+        if e - b > 64:
+            return j + 1, e
+        end = 0
+        if s[b - 1] not in ALNUM and j - b < 5:
+            end = self.colon_address(b, e)
+        if not end and s[j + 1] != 0x3A:
+            end = self.colon_address(j + 1, e)
+        return end or j + 1, e
+
+    def colon_address(self, b: int, e: int) -> int:
+        s, tail = self.s, 0
+        while e > b and s[e - 1] == 0x3A and s[e - 2] != 0x3A:
+            e -= 1
+        if s[e] == 0x2E and s[e - 1] in DIGITS:
+            tail = e
+            while tail > b and s[tail - 1] in DIGITS:
+                tail -= 1
+            if s[tail - 1] != 0x3A or not self.ipv4_end(tail):
+                return 0
+        elif s[e] in ALNUM:
+            return 0
+        text = s[b : tail or e]
+        if b > 0 and (text[:1] == b":" and text[:2] != b"::"):
+            return 0
+        halves = text.split(b"::")
+        if len(halves) > 2 or text.find(b":::") >= 0:
+            return 0
+        groups = [g for half in halves for g in half.split(b":") if g]
+        if any(len(g) > 4 for g in groups):
+            return 0
+        digits = sum(c in DIGITS for c in text) + (4 if tail else 0)
+        double, count = len(halves) == 2, len(groups) + (2 if tail else 0)
+        if not tail and not double and count in (6, 8) and all(len(g) == 2 for g in groups):
+            if digits:
+                self.emit(b, e, "mac", 92)
+            return e if digits else 0
+        if digits < 2 or (not 2 <= count <= 7 if double else count != 8):
+            return 0
+        e = self.ipv4_end(tail) if tail else e
+        self.emit(b, e, "ipv6", 92)
+        return e

@@ -1,0 +1,10 @@
+"""Find identifiers in a UTF-8 column: the compiled kernel, or its twin under FOREBAY_PURE=1."""
+
+from forebay_core import IMPLEMENTATION
+
+if IMPLEMENTATION == "compiled":
+    from forebay_core._text import decimal_text, scan
+else:
+    from forebay_core.reference.text import decimal_text, scan
+
+__all__ = ["decimal_text", "scan"]

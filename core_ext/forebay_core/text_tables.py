@@ -1,0 +1,121 @@
+"""Facts that the text kernel and its twin share: class codes, folding of characters, words, weights.
+
+Data only, no logic of the scan, so that the two implementations stay independent of each other.
+
+References
+----------
+GB 11643-1999 (resident number), GB 32100-2015 and GB 11714-1997 (social credit code), GB 16735-2019 (VIN),
+GA 36-2018 (plates), ISO/IEC 7812-1 (Luhn, IIN), YD/T 1085 (numbering).
+"""
+
+from __future__ import annotations
+
+CLASSES: tuple[str, ...] = (
+    "",  # code 0 is no class
+    "resident_id",
+    "mobile",
+    "landline",
+    "bank_card",
+    "uscc",
+    "passport",
+    "plate",
+    "vin",
+    "imei",
+    "email",
+    "ipv4",
+    "ipv6",
+    "mac",
+    "gps",
+)
+"""Name of each class by its code."""
+
+CODES: dict[str, int] = {name: code for code, name in enumerate(CLASSES) if name}
+"""Code of each class by its name."""
+
+ALL_CLASSES = (1 << len(CLASSES)) - 2
+"""Bit mask with the bit `1 << code` of every class."""
+
+PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+PLATE_ENDS = "警学挂港澳试超领使"
+
+# Folded symbols above ASCII: one byte a character, so that every rule looks at single bytes.
+OTHER, PROVINCE, PLATE_END, MIDDLE_DOT, DEGREE, SKIP = 0x80, 0x81, 0x82, 0x83, 0x84, 0xFF
+
+
+def _symbols() -> bytes:
+    # Full-width forms fold to ASCII, the many spaces and dashes to one each; what has no width (also the
+    # direction marks that address books paste around numbers) vanishes, so that it cannot split a number.
+    table = bytearray([OTHER]) * 65536
+    table[0:128] = bytes(range(128))
+    for code in range(0xFF01, 0xFF5F):
+        table[code] = code - 0xFEE0
+    for code in (0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000):
+        table[code] = 0x20
+    for code in (*range(0x2010, 0x2016), 0x2043, 0x2212, 0xFE58, 0xFE63):
+        table[code] = 0x2D
+    for code in (0xB7, 0x2022, 0x2027, 0x2219, 0x22C5, 0x30FB, 0xFF65):
+        table[code] = MIDDLE_DOT
+    for code in (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF):
+        table[code] = SKIP
+    for code in (0xB0, 0xBA):
+        table[code] = DEGREE
+    for char in PROVINCES:
+        table[ord(char)] = PROVINCE
+    for char in PLATE_ENDS:
+        table[ord(char)] = PLATE_END
+    return bytes(table)
+
+
+SYMBOLS: bytes = _symbols()
+"""Folded symbol of each code point below 65536."""
+
+LABELS: tuple[str, ...] = (
+    *("tel", "telno", "phone", "phoneno", "mobile", "mob", "cell", "call", "sms", "wechat", "weixin"),
+    *("wx", "vx", "dh", "sj", "sjh", "shouji", "dianhua", "lianxi", "contact", "card", "cardno", "acct"),
+    *("account", "kh", "id", "idno", "idcard", "sfz", "imei", "no", "to", "from"),
+)
+"""Words that may stand directly before a number (`tel13812345678`). Any other letter there means that the
+digits are part of a longer name: a serial number, a hex string."""
+
+# Context words: looked for, ASCII letters in lower case, in the bytes before a candidate.
+CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_VERSION = 0, 1, 2, 3, 4, 5
+CONTEXT_BYTES = 40
+VERSION_BYTES = 12  # `version` speaks of the number right behind it only
+CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
+    tuple(word.encode() for word in words)
+    for words in (
+        ("imei", "串号", "meid", "设备识别码"),
+        ("护照", "通行证", "回乡证", "证件", "passport", "permit", "签证"),
+        ("卡", "账号", "帐号", "账户", "card", "acct", "account"),
+        ("电话", "座机", "固话", "传真", "热线", "tel", "phone", "fax", "致电"),
+        ("gps", "经度", "纬度", "经纬", "坐标", "定位", "位置", "lat", "lng", "lon", "position", "location"),
+        ("版本", "固件", "version", "ver", "firmware", "release"),
+    )
+)
+
+PROVINCE_NUMBERS: frozenset[int] = frozenset(
+    (*range(11, 16), *range(21, 24), *range(31, 38), *range(41, 47), *range(50, 55), *range(61, 66))
+) | frozenset((71, 81, 82, 83, 91))
+"""First two digits of a resident number (GB/T 2260, with the permits of 2018)."""
+
+RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+RESIDENT_CHECK = b"10X98765432"
+
+USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
+_DEPARTMENTS = (
+    *("1:1239", "2:19", "3:123459", "4:19", "5:12349", "6:129", "7:129", "8:19", "9:123"),
+    *("A:19", "N:1239", "Y:1"),
+)
+USCC_STARTS: frozenset[str] = frozenset(d[0] + kind for d in _DEPARTMENTS for kind in d[2:])
+ORGANISATION_WEIGHTS = (3, 7, 9, 10, 5, 8, 4, 2)
+
+VIN_WEIGHTS = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
+VIN_VALUES: dict[str, int] = {
+    **{str(d): d for d in range(10)},
+    **dict(zip("ABCDEFGH", range(1, 9), strict=True)),
+    **dict(zip("JKLMN", range(1, 6), strict=True)),
+    "P": 7,
+    "R": 9,
+    **dict(zip("STUVWXYZ", range(2, 10), strict=True)),
+}

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from faults import KINDS, Series, families, inject
+
 from forebay_core import series as kernel
 
 HERE = Path(__file__).parent

@@ -13,8 +13,11 @@ from forebay.config import preprocess
 from forebay.config.agent import AgentConfig, PipelineOptions
 from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
+from forebay.config.registry import TypedOptions
+from forebay.config.sources import FileOptions
 from forebay.errors import ConfigError
 from forebay.mask import Detector, Guard, Masker, Policy, load_policy
+from forebay.sources.context import SourceContext
 from forebay.spool import Spool
 from forebay.stages import Source, Step
 from forebay.supervise import SourceRunner
@@ -148,7 +151,9 @@ class _Builder:
             commit_bytes=min(COMMIT_BYTES, config.spool.max_bytes // LEAST_COMMIT_SHARE),
         )
         masker = Masker(self.policy, detectors=self._detectors)
-        return Worker(worker_options, steps, masker, Guard(self.policy), sealer, self._spool.writer, self._clock)
+        return Worker(
+            worker_options, steps, masker, Guard(self.policy), sealer, self._spool.writer, self._clock
+        )
 
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall_ns(), self._clock.monotonic_ns(), self._clock.state())
@@ -168,12 +173,41 @@ class _Builder:
         self._taken_sources.add(options.source)
         return source
 
-    def _make(self, config: Any, name: str, options: PipelineOptions) -> Source:
+    def _make(self, config: TypedOptions, name: str, options: PipelineOptions) -> Source:
         stream, fields, key = self._config.stream(name), options.fields, options.key or ""
-        if config.type == "file":
+        if isinstance(config, FileOptions):
             from forebay.sources.file import FileSource
 
             return FileSource(config, self._base, stream, fields, key, clock=self._clock)
-        from forebay.sources.live import make
+        context = SourceContext(
+            name=options.source,
+            stream=stream,
+            fields=fields,
+            key=key,
+            gateway=self._config.gateway.id,
+            base=self._base,
+            clock=self._clock,
+        )
+        return build_live(config, context)
 
-        return make(config, name, self._base, stream, fields, key, clock=self._clock)
+
+def build_live(options: Any, context: SourceContext) -> Source:
+    """Build a source that is not a file. Its library is imported now, and only now."""
+    match options.type:
+        case "system":
+            from forebay.sources.system import SystemSource
+
+            return SystemSource(options, context)
+        case "modbus":
+            from forebay.sources.modbus import ModbusSource
+
+            return ModbusSource(options, context)
+        case "mqtt":
+            from forebay.sources.mqtt import MqttSource
+
+            return MqttSource(options, context)
+        case "zmq":
+            from forebay.sources.zmq_push import ZmqSource
+
+            return ZmqSource(options, context)
+    raise ConfigError(f"no room builds a source of type `{options.type}`", place=f"sources.{context.name}")

@@ -64,12 +64,7 @@ class SourceRunner:
         if self._stop.is_set():
             return False
         nbytes = chunk.nbytes or sum(block.nbytes for block in chunk.blocks)
-        if len(self._workers) > 1 and chunk.done is not None:
-            chunk = replace(chunk, done=_AllOf(chunk.done, len(self._workers)))
-        answers = [
-            worker.queue.put(chunk, nbytes) for worker in self._workers
-        ]  # each gets it, whatever others say
-        taken = all(answers)
+        taken = self._worker.queue.put(chunk, nbytes)
         if taken and chunk.position is not None:
             self._position = chunk.position
         return taken and not self._stop.is_set()

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcpy
 
-from forebay_core._cells cimport (
+from forebay_core._row_cells cimport (
     copy_text, column_for, room_for_scratch, store_bool, store_null, store_number, store_special, store_text,
     store_time,
 )

@@ -2,12 +2,12 @@
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp
 
-from forebay_core._cells cimport (
+from forebay_core._row_cells cimport (
     find_node, room_for_scratch, store_bool, store_null, store_number, store_special, store_text, store_time,
 )
 from forebay_core._columns cimport *
 from forebay_core._decimal cimport Number, lex_number
-from forebay_core._text cimport scan_string, unescape
+from forebay_core._row_text cimport scan_string, unescape
 
 
 cdef inline const uint8_t *skip_space(const uint8_t *p, const uint8_t *end) noexcept nogil:

@@ -14,12 +14,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from libc.string cimport memchr
 
-from forebay_core._cells cimport begin_record, end_record, find_node
+from forebay_core._row_cells cimport begin_record, end_record, find_node
 from forebay_core._columns cimport *
 from forebay_core._csv cimport read_cells
 from forebay_core._decimal cimport POWER_MAX, POWER_MIN
 from forebay_core._json cimport read_record
-from forebay_core._text cimport has_high_bit, is_utf8
+from forebay_core._row_text cimport has_high_bit, is_utf8
 
 from forebay_core.row_codes import Status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 import time
@@ -36,12 +37,17 @@ class Pass:
     check = apply
 
 
-def rows(first: int, count: int) -> Block:
+def rows(first: int, count: int, *, wide: bool = False) -> Block:
+    """Return rows first..first + count - 1; wide ones do not compress."""
+    rng = random.Random(first)
     numbers = list(range(first, first + count))
     return Block(
         SCHEMA,
         np.array(numbers, dtype=np.int64) * NS,
-        (Column.of(Type.F64, [n / 10 for n in numbers]), Column.of(Type.STR, [f"row {n}" for n in numbers])),
+        (
+            Column.of(Type.F64, [n / 10 for n in numbers]),
+            Column.of(Type.STR, [f"{rng.randbytes(16).hex() if wide else 'row'} {n}" for n in numbers]),
+        ),
     )
 
 
@@ -239,7 +245,7 @@ def test_a_full_spool_blocks_and_goes_on_when_delivered(gateway, start_receiver)
     road = gateway([receiver.endpoint], max_bytes=quota)
     road.worker.queue._max_bytes = 200_000
     feeder = threading.Thread(
-        target=lambda: [road.put(rows(i * 1000, 1000)) for i in range(200)], daemon=True
+        target=lambda: [road.put(rows(i * 1000, 1000, wide=True)) for i in range(200)], daemon=True
     )
     feeder.start()
     deadline = time.monotonic() + 10
@@ -260,7 +266,7 @@ def test_evicted_numbers_become_gaps_that_the_center_knows(gateway, start_receiv
     receiver.stop()
     road = gateway([receiver.endpoint], max_bytes=1024 * 1024, on_full=on_full)
     for first in range(0, 200_000, 1000):
-        road.put(rows(first, 1000))
+        road.put(rows(first, 1000, wide=True))
     receiver = start_receiver(receiver.endpoint)
     road.wait_delivered(20)
     reader = road.spool.reader()

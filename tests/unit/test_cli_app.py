@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import click
-import forebay
 import pytest
+
+import forebay
 from forebay.cli import app
 from forebay.errors import ConfigError, InputError
 

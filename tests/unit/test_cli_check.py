@@ -5,6 +5,7 @@ import socket
 
 import jsonschema
 import pytest
+
 from forebay.cli import app
 
 AGENT = """\

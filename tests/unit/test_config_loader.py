@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import Field, ValidationError
+
 from forebay.blocks import Lane
 from forebay.config.base import Duration, Options
 from forebay.config.explain import explain, suggest
@@ -13,7 +15,6 @@ from forebay.config.registry import by_name, by_type
 from forebay.config.secrets import SecretRef, read_secret, secrets_of
 from forebay.config.yaml_source import parse
 from forebay.errors import ConfigError
-from pydantic import Field, ValidationError
 
 MINIMAL = """\
 gateway: {id: g1}

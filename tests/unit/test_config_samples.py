@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from forebay.config.loader import load
 from forebay.config.schema import KINDS, model_of, schema_of
 from forebay.config.yaml_source import parse

@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+
 from forebay import log
 from forebay.errors import InputError
 

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from forebay.config.findings import ConfigErrors
 from forebay.config.yaml_source import MAX_DEPTH, MAX_FILE_BYTES, Document, parse
 

@@ -101,9 +101,8 @@ def load_command(name: str, entry: Entry) -> click.Command:
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from forebay_core import IMPLEMENTATION
-
     from forebay import __version__
+    from forebay_core import IMPLEMENTATION
 
     click.echo(f"forebay {__version__} (core: {IMPLEMENTATION})")
     ctx.exit()

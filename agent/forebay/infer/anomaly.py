@@ -9,7 +9,6 @@ from typing import Any
 import msgpack
 import numpy as np
 import numpy.typing as npt
-from forebay_core import series as kernel
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
@@ -17,6 +16,7 @@ from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import Bundle
 from forebay.infer.manifest import SeriesPreprocessing, Task
 from forebay.infer.session import Session
+from forebay_core import series as kernel
 
 _log = logging.getLogger(__name__)
 

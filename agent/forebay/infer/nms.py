@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from forebay_core import image as kernel
 
 F32 = npt.NDArray[np.float32]

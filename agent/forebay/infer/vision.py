@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from forebay_core import image as kernel
 
 from forebay.errors import InputError, ModelError
 from forebay.infer.bundle import Bundle, find, load, open_session
@@ -16,6 +15,7 @@ from forebay.infer.decoders import DECODERS, F32, I32, Found
 from forebay.infer.manifest import ImagePreprocessing, Task
 from forebay.infer.nms import drop_parts, suppress
 from forebay.infer.session import Session, SessionOptions, SessionPool
+from forebay_core import image as kernel
 
 Frame = npt.NDArray[np.uint8]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from forebay_core.signal import deadband
 
 from forebay import quality as q
 from forebay.blocks import Block, null_out
@@ -12,6 +11,7 @@ from forebay.config.preprocess import DeadbandOptions
 from forebay.preprocess.arrays import codes_of, numbers
 from forebay.preprocess.base import FieldChoice, KeyedWorker
 from forebay.preprocess.state import Table
+from forebay_core.signal import deadband
 
 # Nulls that report that something went wrong. They are news once, like a changed value, and a row is not
 # dropped while it carries one; other nulls (missing, null, unchanged, suppressed) say nothing.

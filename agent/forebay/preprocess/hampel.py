@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from forebay_core.hampel import hampel
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Type
@@ -12,6 +11,7 @@ from forebay.preprocess.arrays import codes_of, numbers
 from forebay.preprocess.base import FieldChoice, KeyedWorker
 from forebay.preprocess.keys import Groups
 from forebay.preprocess.state import Table
+from forebay_core.hampel import hampel
 
 
 class HampelWorker(KeyedWorker):

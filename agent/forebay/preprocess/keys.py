@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from forebay_core.grouping import factorize, group_rows
 
 from forebay.blocks import Block, Column, Type
 from forebay.preprocess.arrays import AS_THEY_ARE, I32, I64, ONE_GROUP, find
+from forebay_core.grouping import factorize, group_rows
 
 _PARSERS: dict[Type, Callable[[str], Any]] = {
     Type.F64: float,

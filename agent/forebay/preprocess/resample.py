@@ -22,7 +22,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from forebay_core.windows import resample
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
@@ -30,6 +29,7 @@ from forebay.config.preprocess import ResampleOptions
 from forebay.preprocess.arrays import F64, I64, U8, or_none
 from forebay.preprocess.base import pieces
 from forebay.preprocess.pending import PendingWorker, Rows, join
+from forebay_core.windows import resample
 
 MAX_HELD = 65_536  # rows of a key that wait; a sender whose time stands still fills no memory
 

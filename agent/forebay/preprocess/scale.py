@@ -6,12 +6,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
-from forebay_core.signal import scale
 
 from forebay.blocks import Block, Column, Field, Type
 from forebay.config.preprocess import ScaleOptions
 from forebay.preprocess.arrays import codes_of, numbers
 from forebay.preprocess.base import FieldChoice, Worker
+from forebay_core.signal import scale
 
 _EXACT = 2**53  # integers up to here are exact in a double
 

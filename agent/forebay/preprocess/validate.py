@@ -6,7 +6,6 @@ import logging
 from math import inf
 
 import numpy as np
-from forebay_core.signal import validate
 
 from forebay import quality as q
 from forebay.blocks import Block, Column
@@ -15,6 +14,7 @@ from forebay.preprocess.arrays import codes_of, find, numbers
 from forebay.preprocess.base import FieldChoice, KeyedWorker, column_with
 from forebay.preprocess.keys import Groups
 from forebay.preprocess.state import Table
+from forebay_core.signal import validate
 
 log = logging.getLogger(__name__)
 

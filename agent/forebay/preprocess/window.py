@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from forebay_core.windows import MOMENTS, moments, percentiles
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
@@ -30,6 +29,7 @@ from forebay.preprocess.arrays import F64, I64, U8, or_none
 from forebay.preprocess.base import pieces
 from forebay.preprocess.pending import PendingWorker, Rows, join
 from forebay.preprocess.window_plan import Plan, Planner, RowPlanner, TimePlanner
+from forebay_core.windows import MOMENTS, moments, percentiles
 
 WINDOW_SUFFIX = "_window"
 _UNITLESS = frozenset({"count", "crest", "skewness", "kurtosis"})

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from forebay_core.windows import panes
 
 from forebay.blocks import Block
 from forebay.config.preprocess import MAX_WINDOW_ROWS, WindowOptions
@@ -15,6 +14,7 @@ from forebay.preprocess.arrays import I64, U8
 from forebay.preprocess.keys import Groups
 from forebay.preprocess.pending import Rows
 from forebay.preprocess.state import Table
+from forebay_core.windows import panes
 
 # A row so many windows behind the open one is late; further back, the device's clock was set back.
 LATE_WINDOWS = 10

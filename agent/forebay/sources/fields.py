@@ -29,13 +29,13 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from forebay_core.row_codes import ROOT, ColumnType, Dest, Kind, Role, TakenColumn
-from forebay_core.rows import RowParser
 
 from forebay import quality as q
 from forebay.blocks import MAX_BYTES_BYTES, Block, Column, Field, I64Array, Schema, Type, U8Array
 from forebay.config.fields import FieldOptions
 from forebay.errors import InputError
+from forebay_core.row_codes import ROOT, ColumnType, Dest, Kind, Role, TakenColumn
+from forebay_core.rows import RowParser
 
 SYSTEM_COLUMNS = frozenset({"time", "quality", "quality_detail", "gateway", "epoch", "seq"})
 MAX_FIELDS = 1_000  # columns of a stream; what comes under further names is counted as rejected, `fields`

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay_core import row_codes as c
-from forebay_core.reference.cells import Bad, Cells, Column, Node, Stop, unescape
 from forebay_core.reference.numbers import lex_number
+from forebay_core.reference.row_cells import Bad, Cells, Column, Node, Stop, unescape
 from forebay_core.row_codes import Buffer, ColumnType, Dest, Kind, Reason, Role, Status, TakenColumn
 
 _SPACE = re.compile(rb"[ \t\n\r]*")

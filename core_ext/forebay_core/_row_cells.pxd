@@ -6,7 +6,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from forebay_core._columns cimport *
 from forebay_core._decimal cimport Number, fits_int64, lex_number, to_double, to_scaled
-from forebay_core._text cimport put_code_point, unescape
+from forebay_core._row_text cimport put_code_point, unescape
 from forebay_core._timestamp cimport TIME_BAD, TIME_LOCAL, parse_iso
 
 

@@ -106,7 +106,7 @@ class Server:
         self._socket.setsockopt(zmq.SNDTIMEO, 0)
         self._socket.setsockopt(zmq.RCVHWM, 2 * options.window)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_BATCH_BYTES)
-        self._socket.setsockopt(zmq.IPV6, 1)
+        self._socket.setsockopt(zmq.IPV6, int("[" in options.endpoint))
         set_heartbeat(self._socket)
         set_server(self._socket, key)
         try:

@@ -124,6 +124,10 @@ class Reader:
             streams.setdefault(stream, _empty_entry())["pending"] = readings
         return streams
 
+    def check_structure(self) -> str:
+        """Return `ok` or SQLite's first complaint. It does not see a flipped bit inside a blob: the tags do."""
+        return str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+
     def counters(self) -> dict[str, int]:
         """Return epochs, next numbers, transactions."""
         return dict(self._db.execute("SELECT name, value FROM counter"))

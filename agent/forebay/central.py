@@ -1,0 +1,44 @@
+"""The receiver as configured: keys, allow-list, sinks, server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forebay.clock import SystemClock
+from forebay.config.loader import LoadedConfig
+from forebay.config.receiver import ReceiverConfig, SqliteSinkOptions
+from forebay.errors import ConfigError
+from forebay.keys import read_secret
+from forebay.receive.server import Server, ServerOptions
+from forebay.receive.sink import Sink
+from forebay.receive.zap import AllowList
+
+
+def build_server(loaded: LoadedConfig[ReceiverConfig]) -> Server:
+    """Return a receiver that is bound and ready to run.
+
+    Raises
+    ------
+    ForebayError
+        A key cannot be read, a sink not be opened, the endpoint not be bound.
+    """
+    config = loaded.config
+    key = read_secret(loaded.resolve(config.listen.key))
+    allowed = AllowList(loaded.resolve(config.listen.allow))
+    sinks = [_sink(loaded, name, options) for name, options in config.sinks.items()]
+    try:
+        return Server(
+            ServerOptions(config.center.id, config.listen.endpoint), key, allowed, sinks, SystemClock()
+        )
+    except BaseException:
+        for sink in sinks:
+            sink.close()
+        raise
+
+
+def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any) -> Sink:
+    if isinstance(options, SqliteSinkOptions):
+        from forebay.receive.sqlite import SqliteSink
+
+        return SqliteSink(loaded.resolve(options.path))
+    raise ConfigError(f"no room builds a sink of type `{options.type}`", place=loaded.place(f"sinks.{name}"))

@@ -1,0 +1,89 @@
+"""`forebay status`: the ledger and the buffer of an agent, running or not."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from forebay.config.loader import load_agent
+from forebay.spool import Reader, segment_path
+from forebay.spool.reader import equations_hold
+
+DEFAULT_CONFIG = Path("/etc/forebay/agent.yaml")
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status_command(config: Path, as_json: bool) -> int:
+    """Say how the agent of CONFIG (/etc/forebay/agent.yaml) is: what was read, dropped, delivered, what waits."""
+    loaded = load_agent(config)
+    folder = loaded.resolve(loaded.config.spool.dir)
+    facts = collect(folder, loaded.config.gateway.id)
+    click.echo(json.dumps(facts, ensure_ascii=False) if as_json else render(facts))
+    return 0
+
+
+def collect(folder: Path, gateway: str) -> dict[str, Any]:
+    """Return the facts of a spool."""
+    reader = Reader(segment_path(folder))
+    try:
+        batches, readings, size = reader.counts()
+        ledger = reader.ledger()
+    finally:
+        reader.close()
+    return {
+        "gateway": gateway,
+        "running": is_running(folder),
+        "spool": {
+            "dir": str(folder),
+            "pending_batches": batches,
+            "pending_readings": readings,
+            "pending_bytes": size,
+            "file_bytes": sum(p.stat().st_size for p in folder.glob("segment-*")),
+        },
+        "streams": ledger,
+        "balanced": all(equations_hold(entry) for entry in ledger.values()),
+    }
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether an agent holds the spool's lock."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def render(facts: dict[str, Any]) -> str:
+    """Return the facts as a table for people."""
+    spool = facts["spool"]
+    lines = [
+        f"gateway {facts['gateway']}: {'running' if facts['running'] else 'not running'}",
+        f"spool   {spool['pending_batches']} batches wait ({spool['pending_bytes']} bytes) in {spool['dir']}",
+        "",
+        f"{'stream':<24}{'read':>12}{'filtered':>12}{'guarded':>10}{'rejected':>10}{'accepted':>12}"
+        f"{'delivered':>12}{'pending':>10}{'lost':>8}",
+    ]
+    for name, entry in facts["streams"].items():
+        lost = sum(sum(entry[kind].values()) for kind in ("evicted", "dead_lettered", "quarantined"))
+        filtered, rejected = sum(entry["filtered"].values()), sum(entry["rejected"].values())
+        lines.append(
+            f"{name:<24}{entry['read']:>12}{filtered:>12}{entry['guarded']:>10}{rejected:>10}"
+            f"{entry['accepted']:>12}{entry['delivered']:>12}{entry['pending']:>10}{lost:>8}"
+        )
+    if not facts["balanced"]:
+        lines.append("the ledger does not balance: please report this")
+    return "\n".join(lines)

@@ -89,7 +89,7 @@ def test_a_crop_with_distant_rows_is_read_in_place(kernel: ModuleType) -> None:
     [{"top": -1}, {"left": 9}, {"inner_height": 0}, {"inner_width": 99}, {"mean": np.zeros(2, np.float32)}],
 )
 def test_a_place_outside_the_input_is_refused(kernel: ModuleType, bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="lie within|do not agree"):
+    with pytest.raises(ValueError, match=r"lie within|do not agree"):
         fit(kernel, noise(8, 8), (16, 16), **({"inner_height": 8, "inner_width": 8} | bad))
 
 

@@ -232,8 +232,8 @@ def _print_table(run: _Table, as_json: bool, out: Path | None, threshold: float)
             handle.close()
     if not as_json:
         click.echo(
-            f"{rows} rows, {anomalies} with anomaly >= {threshold:g}, {without} without a score (calibrating), "
-            f"{run.rejected} left out; {model} on {', '.join(run.fields)}"
+            f"{rows} rows, {anomalies} with anomaly >= {threshold:g}, {without} without a score "
+            f"(calibrating), {run.rejected} left out; {model} on {', '.join(run.fields)}"
         )
 
 

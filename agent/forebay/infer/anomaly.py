@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay import quality as q
-from forebay.blocks import Block, Column, Field, Type
+from forebay.blocks import Block, Column, Field, Grade, Type
 from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import Bundle
 from forebay.infer.manifest import SeriesPreprocessing, Task
@@ -212,7 +212,13 @@ class AnomalyStep:
         # Four decimals say all that a score can say, and pack far better.
         column = Column(np.where(has, np.round(score, 4), 0.0), None, codes)
         text = f"how unusual {', '.join(self._inputs)} are here, 0 to 1"
-        return block.with_columns({}, [(Field(name, Type.F64, description=text, model=self.model), column)])
+        field = Field(name, Type.F64, grade=self._grade(block), description=text, model=self.model)
+        return block.with_columns({}, [(field, column)])
+
+    def _grade(self, block: Block) -> Grade | None:
+        """Return the highest grade among the inputs: what is derived from a field tells about it."""
+        grades = {f.grade for f in block.schema.fields if f.name in self._inputs and f.grade is not None}
+        return max(grades, key=list(Grade).index) if grades else None
 
     def _warn(self, text: str) -> None:
         """Say a thing once, not once a block."""

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
-from forebay.blocks import Block, Column, Field, Schema, Type
+from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take
 from forebay.errors import ForebayError, InputError, MissingExtra, ModelError
 from forebay.infer.vision import Detection, Detector
 
@@ -150,22 +150,24 @@ class DetectStep:
 
     def _detections(self, block: Block, numbers: Column, found: list[tuple[int, Detection]]) -> Block:
         rows = np.array([row for row, _ in found], dtype=np.int64)
-        fields, columns = [], []
+        # A label and a box tell less than the picture: of its grade, or general where nobody declared one.
+        grade = block.schema.fields[block.schema.index(self._field)].grade or Grade.GENERAL
         key = block.schema.index(self._key) if self._key else -1
-        if key >= 0:
-            fields.append(block.schema.fields[key])
-            columns.append(block.take(rows).columns[key])
-        frame_codes = None if numbers.quality is None else numbers.quality[rows]
-        fields.append(Field("frame", Type.I64, description="number of the image"))
-        columns.append(Column(numbers.values[rows], None, frame_codes))
-        model = self._detector.model
-        fields.append(Field("label", Type.STR, description="class of the object", model=model))
-        columns.append(Column.of(Type.STR, [d.label for _, d in found]))
-        fields.append(Field("score", Type.F64, description="confidence, 0 to 1", model=model))
-        columns.append(Column.of(Type.F64, [d.score for _, d in found]))
+        made: list[tuple[str, Type, str, str, list[Any]]] = [
+            ("label", Type.STR, "", "class of the object", [d.label for _, d in found]),
+            ("score", Type.F64, "", "confidence, 0 to 1", [d.score for _, d in found]),
+        ]
         for place, name in enumerate(("x1", "y1", "x2", "y2")):
-            fields.append(Field(name, Type.F64, unit="px", model=model))
-            columns.append(Column.of(Type.F64, [d.box[place] for _, d in found]))
+            made.append((name, Type.F64, "px", "edge of the box", [d.box[place] for _, d in found]))
+        codes = None if numbers.quality is None else numbers.quality[rows]
+        fields = [Field("frame", Type.I64, grade=grade, description="number of the image")]
+        columns = [Column(numbers.values[rows], None, codes)]
+        if key >= 0:
+            fields.insert(0, block.schema.fields[key])
+            columns.insert(0, take(block.columns[key], rows))
+        for name, kind, unit, text, cells in made:
+            fields.append(Field(name, kind, unit, grade, text, model=self._detector.model))
+            columns.append(Column.of(kind, cells))
         schema = Schema(
             self._output or f"{block.stream}_detections",
             tuple(fields),

@@ -1,0 +1,161 @@
+"""`forebay infer` and `forebay models` end to end, in this process."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from forebay import shipped
+from forebay.cli.infer import infer_command
+from forebay.cli.models import models_group
+from forebay.infer.bundle import find
+
+DEMO = shipped.path("config") / "demo"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(infer_command, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """The first 4,000 rows of the recording, one value of one turbine made a fault."""
+    with (DEMO / "la-haute-borne-2014-01-02.csv").open() as lines:
+        rows = list(islice(csv.reader(lines), 4001))
+    rows[3601][rows[0].index("temperature")] = "-273"
+    path = tmp_path / "wind.csv"
+    with path.open("w", newline="") as out:
+        csv.writer(out).writerows(rows)
+    return path
+
+
+def test_a_table_gives_one_object_a_row_and_finds_the_fault(table: Path) -> None:
+    result = run("sensor-anomaly", table, "--json", "--key", "turbine")
+    assert result.exit_code == 0
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(rows) == 4000
+    assert rows[0].keys() == {"row", "ts", "turbine", "anomaly", "model"}
+    assert rows[0]["anomaly"] is None
+    assert rows[3600]["anomaly"] > 0.9
+    assert np.mean([(r["anomaly"] or 0) > 0.9 for r in rows]) < 0.05
+
+
+def test_a_table_is_written_with_its_score_and_summed_up(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scored.csv"
+    result = run("sensor-anomaly", table, "--inputs", "temperature,power", "--key", "turbine", "-o", out)
+    assert result.exit_code == 0
+    assert "4000 rows" in result.stdout
+    assert "on temperature, power" in result.stdout
+    with out.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 4000
+    assert float(rows[3600]["anomaly"]) > 0.9
+    assert rows[0]["anomaly"] == ""
+
+
+def test_broken_rows_are_named_and_left_out(table: Path) -> None:
+    lines = table.read_text().splitlines()
+    lines[10] = "2014-01-01,too,short"
+    lines[20] = lines[20] + ",one more"
+    lines[30] = lines[30].replace("R80", "\x00R80")
+    table.write_text("\n".join(lines))
+    result = run("sensor-anomaly", table, "--inputs", "power", "--json")
+    assert result.exit_code == 0
+    assert f"{table}:11: expected 9 cells" in result.stderr
+    assert len(result.stdout.splitlines()) == 3998
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--inputs", "nope"), "no column `nope`"),
+        (("--key", "nope"), "no column `nope`"),
+    ],
+)
+def test_an_unknown_column_is_an_error_with_the_known_ones(
+    table: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run("sensor-anomaly", table, *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "wind_speed" in result.stderr
+
+
+def test_an_image_gives_boxes_as_json_and_a_drawn_picture(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    out = tmp_path / "drawn.png"
+    result = run("faces", DEMO / "photos" / "astronaut.jpg", "--json", "-o", out)
+    assert result.exit_code == 0
+    (line,) = result.stdout.splitlines()
+    found = json.loads(line)
+    assert found.keys() == {"label", "score", "box"}
+    assert found["label"] == "face"
+    x1, y1, x2, y2 = found["box"]
+    drawn, plain = cv2.imread(str(out)), cv2.imread(str(DEMO / "photos" / "astronaut.jpg"))
+    changed = (drawn != plain).any(axis=2)
+    assert changed[round(y2), round(x1) + 5 : round(x2) - 5].all()  # the lower edge
+    assert not changed[round(y1) + 20 : round(y2) - 20, round(x1) + 20 : round(x2) - 20].any()
+
+
+def test_a_video_gives_its_frame_numbers(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    path, out = tmp_path / "in.avi", tmp_path / "out.avi"
+    frame = cv2.imread(str(DEMO / "photos" / "astronaut.jpg"))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (512, 512))
+    for picture in (frame, np.zeros_like(frame), frame):
+        writer.write(picture)
+    writer.release()
+    result = run("faces-near", path, "--json", "-o", out)
+    assert result.exit_code == 0
+    assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 2]
+    assert out.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("x.jpg", b"noise"), ("x.mp4", b"noise"), ("x.csv", b""), ("y.csv", b"a,a\n1,2")]
+)
+def test_a_broken_input_is_a_named_error(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    result = run("faces-near" if not name.endswith("csv") else "sensor-anomaly", path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert str(path) in result.stderr
+
+
+def test_an_unknown_model_names_the_known_ones() -> None:
+    result = run("facs", DEMO / "photos" / "astronaut.jpg")
+    assert result.exit_code == 1
+    assert "known bundles: faces, faces-near, plates-cn, sensor-anomaly, street-objects" in result.stderr
+
+
+def test_models_list_names_all_five() -> None:
+    result = CliRunner().invoke(models_group, ["list", "--json"])
+    assert result.exit_code == 0
+    facts = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [f["name"] for f in facts] == [
+        "faces",
+        "faces-near",
+        "plates-cn",
+        "sensor-anomaly",
+        "street-objects",
+    ]
+    assert {f["licence"] for f in facts} == {"MIT", "Apache-2.0"}
+
+
+def test_models_verify_tells_good_from_tampered(tmp_path: Path) -> None:
+    assert CliRunner().invoke(models_group, ["verify"]).exit_code == 0
+    copy = shutil.copytree(find("faces-near"), tmp_path / "faces-near")
+    with (Path(copy) / "model.onnx").open("ab") as model:
+        model.write(b"\0")
+    result = CliRunner().invoke(models_group, ["verify", "faces-near", "--dir", str(tmp_path), "--json"])
+    assert result.exit_code == 1
+    facts = json.loads(result.stdout)
+    assert facts["ok"] is False
+    assert "expected sha256" in facts["error"]

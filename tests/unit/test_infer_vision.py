@@ -1,0 +1,185 @@
+"""Detectors on real photographs, and frames that are none."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from forebay import shipped
+from forebay.errors import InputError, ModelError
+from forebay.infer.decoders import blazeface_anchors, retinaface_priors, ssd_anchors
+from forebay.infer.nms import drop_parts
+from forebay.infer.vision import Detector, _cuts, load_detector
+
+cv2 = pytest.importorskip("cv2")
+
+PHOTOS = shipped.path("config") / "demo" / "photos"
+# Measured by hand: hairline to chin, ear to ear.
+FACES = {"astronaut.jpg": (180, 76, 272, 179), "hopper.jpg": (165, 140, 362, 335)}
+
+
+def photo(name: str) -> np.ndarray:
+    frame = cv2.imread(str(PHOTOS / name))
+    assert frame is not None
+    return np.asarray(frame)
+
+
+@lru_cache
+def detector(name: str) -> Detector:
+    return load_detector(name)
+
+
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(w, 0) * max(h, 0)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+@pytest.mark.parametrize("model", ["faces", "faces-near"])
+@pytest.mark.parametrize("name", FACES)
+def test_the_one_face_of_a_portrait_is_found_where_it_is(model: str, name: str) -> None:
+    boxes = detector(model).detect(photo(name))
+    assert boxes.shape == (1, 5)
+    assert boxes.dtype == np.float32
+    assert iou(FACES[name], tuple(boxes[0, :4])) > 0.5
+    assert boxes[0, 4] > 0.6
+
+
+@pytest.mark.parametrize("model", ["faces", "faces-near", "plates-cn"])
+def test_a_cup_is_no_face_and_no_plate(model: str) -> None:
+    assert detector(model).detect(photo("coffee.jpg")).shape == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("astronaut.jpg", "Person"), ("hopper.jpg", "Person"), ("coffee.jpg", "Coffee cup")]
+)
+def test_street_objects_names_what_a_photograph_shows(name: str, label: str) -> None:
+    found = detector("street-objects").detect_labelled(photo(name))
+    assert found[0].label == label
+    assert (found[0].box[2] - found[0].box[0]) * (found[0].box[3] - found[0].box[1]) > 20_000
+
+
+def test_faces_of_32_pixels_are_found_in_a_large_frame() -> None:
+    frame = cv2.resize(photo("coffee.jpg"), (1920, 1080))
+    small = cv2.resize(photo("astronaut.jpg"), None, fx=32 / 88, fy=32 / 88, interpolation=cv2.INTER_AREA)
+    expected = []
+    for top, left in ((40, 100), (600, 1500), (850, 60)):
+        frame[top : top + len(small), left : left + len(small)] = small
+        expected.append(
+            tuple(v * 32 / 88 + o for v, o in zip(FACES["astronaut.jpg"], (left, top) * 2, strict=True))
+        )
+    found = detector("faces").detect(frame)
+    assert [max(iou(e, tuple(f[:4])) for f in found) > 0.4 for e in expected] == [True] * 3
+
+
+def test_large_frames_are_tiled_and_boxes_stay_in_frame_pixels() -> None:
+    frame = np.zeros((700, 1900, 3), np.uint8)
+    frame[150:662, 1300:1812] = photo("astronaut.jpg")
+    tiled = load_detector("faces", resolution=1.0)
+    (found,) = tiled.detect_labelled(frame)
+    assert len(tiled._plan(700, 1900)) > 3
+    expected = tuple(v + o for v, o in zip(FACES["astronaut.jpg"], (1300, 150) * 2, strict=True))
+    assert iou(expected, found.box) > 0.5
+
+
+def test_a_synthetic_plate_is_found() -> None:
+    frame = np.full((480, 640, 3), 90, np.uint8)
+    cv2.rectangle(frame, (120, 60), (520, 430), (60, 60, 70), -1)
+    plate = np.full((70, 220, 3), (160, 60, 10), np.uint8)
+    cv2.rectangle(plate, (3, 3), (216, 66), (255, 255, 255), 2)
+    for a, b in (((28, 10), (28, 20)), ((12, 20), (46, 20)), ((17, 27), (41, 40)), ((29, 40), (29, 60))):
+        cv2.rectangle(plate, a, b, (255, 255, 255), 3)
+    cv2.putText(plate, "A", (52, 54), cv2.FONT_HERSHEY_DUPLEX, 1.5, (255, 255, 255), 3, cv2.LINE_AA)
+    cv2.putText(plate, "8K216", (98, 54), cv2.FONT_HERSHEY_DUPLEX, 1.25, (255, 255, 255), 3, cv2.LINE_AA)
+    frame[330:400, 210:430] = plate
+    (found,) = detector("plates-cn").detect_labelled(cv2.GaussianBlur(frame, (0, 0), 0.8))
+    assert found.label == "plate"
+    assert iou((210, 330, 430, 400), found.box) > 0.7
+
+
+def test_only_wanted_classes_come_back_and_unknown_ones_are_refused() -> None:
+    cups = load_detector("street-objects", classes=("Coffee cup",))
+    assert not cups.detect_labelled(photo("astronaut.jpg"))
+    assert [d.label for d in cups.detect_labelled(photo("coffee.jpg"))] == ["Coffee cup"]
+    with pytest.raises(ModelError, match="no class `Helmet`") as caught:
+        load_detector("street-objects", classes=("Helmet",))
+    assert "Person" in caught.value.hint
+
+
+def test_a_higher_threshold_finds_less() -> None:
+    frame = photo("astronaut.jpg")
+    few = load_detector("street-objects", threshold=0.95).detect(frame)
+    many = load_detector("street-objects", threshold=0.05).detect(frame)
+    assert len(few) == 0 < len(many)
+    assert (np.diff(many[:, 4]) <= 0).all()
+
+
+def test_tiles_find_what_the_whole_frame_is_too_coarse_for() -> None:
+    frame = np.full((1200, 1600, 3), 200, np.uint8)
+    frame[80:480, 100:700] = photo("coffee.jpg")
+    whole = [d.label for d in load_detector("street-objects").detect_labelled(frame)]
+    tiled = [d.label for d in load_detector("street-objects", tiles=2).detect_labelled(frame)]
+    assert tiled.count("Coffee cup") == 1
+    assert len(tiled) >= len(whole)
+
+
+@pytest.mark.parametrize("model", ["faces", "faces-near", "street-objects", "plates-cn"])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 700, 3), (700, 2, 3), (40, 50), (40, 50, 1), (40, 50, 4)])
+def test_tiny_grey_and_alpha_frames_are_looked_at(model: str, shape: tuple[int, ...]) -> None:
+    boxes = detector(model).detect(np.full(shape, 128, np.uint8))
+    assert boxes.shape[1] == 5
+
+
+def test_a_grey_portrait_gives_the_same_face() -> None:
+    grey = cv2.cvtColor(photo("astronaut.jpg"), cv2.COLOR_BGR2GRAY)
+    (box,) = detector("faces").detect(grey)
+    assert iou(FACES["astronaut.jpg"], tuple(box[:4])) > 0.5
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((0, 5, 3), np.uint8),
+        np.zeros((5, 5, 2), np.uint8),
+        np.zeros((5, 5, 3)),
+        np.zeros(5, np.uint8),
+    ],
+)
+def test_what_is_no_frame_is_an_input_error(frame: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"expected an image"):
+        detector("faces-near").detect(frame)
+
+
+def test_a_sensor_model_is_no_detector() -> None:
+    with pytest.raises(ModelError, match="expected a detection model, found task anomaly"):
+        load_detector("sensor-anomaly")
+
+
+def test_anchor_counts_are_those_of_the_models() -> None:
+    assert ssd_anchors(300, 300).shape == (1917, 4)
+    assert blazeface_anchors(128, 128).shape == (896, 2)
+    assert retinaface_priors(320, 320).shape == (2 * (1600 + 400 + 100), 4)
+
+
+@pytest.mark.parametrize(("length", "count"), [(1000, 1), (1000, 2), (1001, 4), (7, 3)])
+def test_tiles_cover_everything(length: int, count: int) -> None:
+    seen = np.zeros(length, int)
+    for start, size in _cuts(length, count):
+        assert start >= 0
+        assert start + size <= length
+        seen[start : start + size] += 1
+    assert seen.min() >= 1
+
+
+def test_a_part_that_a_tile_cut_off_is_dropped_but_not_a_neighbour() -> None:
+    boxes = np.array([[0, 0, 100, 200], [0, 100, 100, 200], [10, 10, 40, 40]], np.float32)
+    labels, passes = np.zeros(3, np.int32), np.array([0, 1, 0], np.int32)
+    keep = drop_parts(boxes, np.array([0.5, 0.9, 0.5], np.float32), labels, passes, 0.8)
+    assert keep.tolist() == [True, False, True]
+
+
+def test_photographs_have_a_notice() -> None:
+    notice = (PHOTOS / "NOTICE.md").read_text(encoding="utf-8")
+    assert all(p.name in notice for p in Path(PHOTOS).glob("*.jpg"))

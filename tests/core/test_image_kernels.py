@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import forebay_core
 import numpy as np
 import pytest
+
+import forebay_core
 from forebay_core.reference import image as reference
 
 kernels = [pytest.param(reference, id="reference")]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+
 from forebay import shipped
 from forebay.cli.infer import infer_command
 from forebay.cli.models import models_group

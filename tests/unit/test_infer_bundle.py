@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
 from forebay import shipped
 from forebay.errors import ModelError
 from forebay.infer.bundle import check_golden, find, load, open_session, read_manifest

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+
 from forebay import infer, shipped
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Lane, Schema, Type
@@ -16,7 +18,6 @@ from forebay.errors import ForebayError, ModelError
 from forebay.infer.anomaly import AnomalyStep
 from forebay.infer.detect import DetectStep
 from forebay.infer.session import SessionPool
-from pydantic import ValidationError
 
 SECOND = 1_000_000_000
 PHOTOS = shipped.path("config") / "demo" / "photos"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from forebay import shipped
 from forebay.errors import InputError, ModelError
 from forebay.infer.decoders import blazeface_anchors, retinaface_priors, ssd_anchors

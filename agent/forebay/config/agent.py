@@ -115,7 +115,6 @@ class OnFull(StrEnum):
     DROP_OLDEST = "drop_oldest"
     DROP_NEWEST = "drop_newest"
     BLOCK = "block"
-    THIN = "thin"
 
 
 class SpoolOptions(Options):
@@ -128,7 +127,9 @@ class SpoolOptions(Options):
     sync: Sync = Sync.FULL
     """`full` survives a power cut; `normal` may lose the last seconds in one."""
     on_full: OnFull = OnFull.BLOCK
-    """What gives when the quota is reached. `block` stops reading the sources."""
+    """What gives when the quota is reached. `block` stops reading the sources; the others delete batches that
+    are not on the wire, urgent ones last, and tell the center of each hole: `evict_lowest_value` bulk before
+    normal, `drop_oldest` whichever is older, `drop_newest` what would come in."""
     compression: Literal["zstd", "none"] = "zstd"
     """How batches are compressed on disk and wire."""
 

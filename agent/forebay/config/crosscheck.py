@@ -10,12 +10,10 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from forebay.config.agent import AgentConfig, OnFull, PipelineOptions, Sync
+from forebay.config.agent import AgentConfig, PipelineOptions, Sync
 from forebay.config.explain import suggest
 from forebay.config.findings import Finding, KeyPath, Severity
 from forebay.config.yaml_source import Document
-
-BUILT_ON_FULL = frozenset({OnFull.BLOCK})  # what the spool does so far; the other words are accepted
 
 _NAMES_FIELDS = ("field", "fields", "inputs", "by")  # step options that hold names of fields
 
@@ -85,12 +83,6 @@ def check_config(config: AgentConfig, document: Document) -> list[Finding]:
         warn("no `forward` section: readings are buffered and sent nowhere", hint="add `forward`")
     if config.masking is None:
         warn("no `masking` section: the shipped `base` policy applies", severity=Severity.INFO)
-    if config.spool.on_full not in BUILT_ON_FULL:
-        warn(
-            f"`{config.spool.on_full}` is not part of this version yet: the spool blocks when it is full",
-            "spool",
-            "on_full",
-        )
     if config.spool.sync is Sync.NORMAL:
         warn("a power cut may lose readings that were accepted", "spool", "sync", hint="`full` loses none")
     if config.web is not None:

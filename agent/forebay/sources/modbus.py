@@ -166,7 +166,7 @@ class ModbusSource:
                 log.warning(
                     "no device answers", extra={"source": self._context.name, "retry_s": round(wait, 1)}
                 )
-                if not self._emit(emit, dict.fromkeys(self._devices, {})):
+                if not self._emit(emit, {device: {} for device in self._devices}):
                     return
                 self._stop.wait(max(wait, ticks.seconds_left()))
         finally:

@@ -133,11 +133,7 @@ class Policy:
     def scanned_classes(self) -> tuple[str, ...]:
         """Classes that the scan looks for: all but those that the policy lets pass."""
         rules: dict[str, ClassRule] = {str(name): rule for name, rule in self.options.classes.items()}
-        return tuple(
-            name
-            for name in TEXT_CLASSES
-            if name not in rules or rules[name].operator != "pass"
-        )
+        return tuple(name for name in TEXT_CLASSES if name not in rules or rules[name].operator != "pass")
 
     def plan(self, field: Field, stream: str = "") -> Plan:
         """Return what happens to a field, decided by its name, grade, classes and type, in this order."""

@@ -215,7 +215,9 @@ class _Lines:
             self._put(self._masker.mask_text([lines[0].text], [0], is_key=True)[0], lines[0])
             start = 1
         records, used = tables.split_records([line.text for line in lines[start:]], at_end)
+        self._masker.first_line += start
         masked = tables.mask_csv_records(records, self._header, self._delimiter, self._masker, self._broken)
+        self._masker.first_line -= start
         at = done = start
         for record, text in zip(records, masked, strict=True):
             for piece in text.split("\n"):

@@ -55,32 +55,34 @@ def mask_csv_records(
     note_broken: Callable[[], None],
 ) -> list[str]:
     """Return the records masked, each as one text with its inner line ends."""
-    texts = ["\n".join(record) for record in records]
-    rows: list[list[str] | None] = [split_cells(text, delimiter) for text in texts]
+    starts = [0]  # line on which each record begins, from the first one
+    for record in records[:-1]:
+        starts.append(starts[-1] + len(record))
+    texts = {start: "\n".join(record) for start, record in zip(starts, records, strict=False)}
+    rows: dict[int, list[str]] = {}
     leaves: list[Leaf] = []
     broken: list[int] = []
-    for number, cells in enumerate(rows):
+    for start, text in texts.items():
+        cells = split_cells(text, delimiter)
         if cells is None:
-            broken.append(number)
+            broken.append(start)
             note_broken()
             continue
+        rows[start] = cells
         for place, raw in enumerate(cells):
             value = _unquote(raw)
             if value:
                 name = header[place] if place < len(header) else f"column_{place + 1}"
-                leaves.append(Leaf(number, place, name, float(value) if _is_short(value) else value))
+                leaves.append(Leaf(start, place, name, float(value) if _is_short(value) else value))
     changed = masker.mask(leaves)
-    for (number, place), new in changed.items():
-        cells = rows[number]
-        assert cells is not None
+    for (start, place), new in changed.items():
+        cells = rows[start]
         cells[place] = _quote("" if new is None else str(new), cells[place], delimiter)
-    for number in {number for number, _ in changed}:
-        cells = rows[number]
-        assert cells is not None
-        texts[number] = delimiter.join(cells)
-    for number, text in zip(broken, masker.mask_text([texts[n] for n in broken], broken), strict=True):
-        texts[number] = text
-    return texts
+    for start in {start for start, _ in changed}:
+        texts[start] = delimiter.join(rows[start])
+    for start, text in zip(broken, masker.mask_text([texts[n] for n in broken], broken), strict=True):
+        texts[start] = text
+    return list(texts.values())
 
 
 def split_cells(text: str, delimiter: str) -> list[str] | None:

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 STAMP := $(VENV)/.forebay-set-up
-CORE := $(wildcard core_ext/forebay_core/*.pyx core_ext/forebay_core/*.pxd)
+CORE := $(wildcard core_ext/forebay_core/*.pyx core_ext/forebay_core/*.pxd core_ext/forebay_core/*.pxi)
 
 .PHONY: setup demo test check lint types bench lock clean build
 

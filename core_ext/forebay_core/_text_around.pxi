@@ -42,9 +42,14 @@ cdef inline bint right_open(const uint8_t *s, int f) noexcept nogil:
     return 1
 
 
+cdef inline bint is_other_number(uint8_t c) noexcept nogil:
+    # What stands on the far side of a neighbouring number tells that it is a date, a time, a decimal or the
+    # end of a name, so no group of this one: - : / . or a letter. So does a length of 5 digits or more.
+    return c == 45 or c == 58 or c == 47 or c == 46 or is_letter(c)
+
+
 cdef inline bint joined_left(const uint8_t *s, int d, uint8_t separator) noexcept nogil:
-    # May groups joined by `separator` begin at d, or do they go on to the left? A country code or a date
-    # before them is no part of them.
+    # May groups joined by `separator` begin at d, or do they go on to the left?
     cdef int i = d - 1, length
     if not left_open(s, d):
         return 0
@@ -60,7 +65,7 @@ cdef inline bint joined_left(const uint8_t *s, int d, uint8_t separator) noexcep
         return 1  # 86, 0086
     if separator != 32:
         return 0
-    return length == 11 or s[i] == 45 or s[i] == 58 or s[i] == 47  # a date or a time: - : /
+    return length >= 5 or is_other_number(s[i])
 
 
 cdef inline bint joined_right(const uint8_t *s, int f, uint8_t separator) noexcept nogil:
@@ -74,5 +79,5 @@ cdef inline bint joined_right(const uint8_t *s, int f, uint8_t separator) noexce
     while is_digit(s[i]):
         i += 1
     length = i - f - 1
-    return (length == 11 or s[i] == 45 or s[i] == 58 or s[i] == 47
+    return (length >= 5 or (is_other_number(s[i]) and s[i] != 46) or (s[i] == 46 and is_digit(s[i + 1]))
             or (length == 3 and s[f + 1] == 49 and s[i] == 32))

@@ -136,6 +136,7 @@ def _config_error(error: ValidationError, path: Path, root: yaml.Node) -> Config
 def _walk(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[list[str], yaml.Node]:
     # The location also names the branch of a union (`keep`) and `[key]`: no keys of the file, so left out.
     keys, node = [], root
+    location = tuple(part for part in location if part != "[key]")
     for step, part in enumerate(location):
         if not isinstance(node, yaml.MappingNode):
             continue
@@ -143,7 +144,7 @@ def _walk(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[list[str], 
         if found is not None:
             keys.append(str(part))
             node = found[1] if step + 1 < len(location) else found[0]
-        elif part != "[key]" and step == len(location) - 1:
+        elif step == len(location) - 1:
             keys.append(str(part))  # a missing key: its place is where it should stand
     return keys, node
 

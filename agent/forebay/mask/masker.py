@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from forebay_core import text_tables as tables
+from forebay_core.text import decimal_text, scan
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.mask.images import Detector, ImageMasker
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.spans import WHOLE_CELL, Operators
-from forebay_core import text_tables as tables
-from forebay_core.text import decimal_text, scan
 
 _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not grow the process
 _MAX_EXACT_FLOAT = 2.0**53
@@ -140,7 +140,7 @@ class Masker:
         # Opaque bytes: a hit cannot be cut out without breaking a format that nobody knows here.
         assert column.offsets is not None
         spans, codes, _ = scan(column.values, column.offsets, self._operators.classes, plan.context)
-        self._tell(name, spans, codes)
+        self._tell(name, spans, codes, "suppress")
         pictures = np.array([column.cell_bytes(r).startswith(_PICTURE_STARTS) for r in range(column.rows)])
         if pictures.any():
             hits["image:undeclared"] += int(pictures.sum())
@@ -154,7 +154,7 @@ class Masker:
         data, offsets = decimal_text(numbers)
         spans, codes, _ = scan(data, offsets, self._operators.classes, plan.context)
         spans[:, 0] = wide[spans[:, 0]]
-        self._tell(name, spans, codes)
+        self._tell(name, spans, codes, "suppress")
         return self._null_hits(column, spans[:, 0], codes, hits)
 
     def _null_hits(self, column: Column, rows: I64Array, codes: U8Array, hits: Counter[str]) -> Column:
@@ -166,9 +166,10 @@ class Masker:
             hits[f"{tables.CLASSES[code]}:suppress"] += int(count)
         return null_out(column, gone, q.SUPPRESSED)
 
-    def _tell(self, name: str, spans: I64Array, codes: U8Array) -> None:
+    def _tell(self, name: str, spans: I64Array, codes: U8Array, done: str = "") -> None:
         if self._trace is not None and len(codes):
-            known = [(self._operators.names[c], self._operators.operator(c)) for c in codes.tolist()]
+            names, operator = self._operators.names, self._operators.operator
+            known = [(names[c], done or operator(c)) for c in codes.tolist()]
             self._trace(name, spans, known)
 
 

@@ -104,7 +104,7 @@ class _Cell(AddressRules):
             i -= 1
         if s[i : d - 1] in (b"86", b"0086"):
             return True
-        return separator == 0x20 and (d - 1 - i == 11 or s[i - 1] in b"-:/")
+        return separator == 0x20 and (d - 1 - i >= 5 or s[i - 1] in b"-:/." or s[i - 1] in LETTERS)
 
     def joined_right(self, f: int, separator: int) -> bool:
         s = self.s
@@ -115,7 +115,8 @@ class _Cell(AddressRules):
         i = self.while_in(f + 1, DIGITS)
         length = i - f - 1
         next_mobile = length == 3 and s[f + 1] == 0x31 and s[i] == 0x20
-        return separator == 0x20 and (length == 11 or s[i] in b"-:/" or next_mobile)
+        other = length >= 5 or s[i] in b"-:/" or s[i] in LETTERS or (s[i] == 0x2E and s[i + 1] in DIGITS)
+        return separator == 0x20 and (other or next_mobile)
 
     # --- rules
 

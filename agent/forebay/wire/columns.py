@@ -530,7 +530,9 @@ class _Decoder:
         codes = reader.ints(n, groups)
         self.in_range(codes, unique, reader)
         if grouping:
-            self.groups = _row_groups(_Numbered(codes.astype(np.int32), np.empty(unique), values, codes), null_codes)
+            self.groups = _row_groups(
+                _Numbered(codes.astype(np.int32), np.empty(unique), values, codes), null_codes
+            )
         if offsets is None:
             return values[codes], None
         taken = codec.gather(values, offsets, codes, self.left)
@@ -603,7 +605,9 @@ def _decompress(frame: bytes, size: int, reader: _Reader) -> U8Array:
     try:
         declared = zstandard.get_frame_parameters(frame)
         if declared.content_size != size or declared.dict_id:
-            raise reader.fail(f"expected a zstd frame of {size} bytes, it declares another size or a dictionary")
+            raise reader.fail(
+                f"expected a zstd frame of {size} bytes, it declares another size or a dictionary"
+            )
         out = _local.decompressor.decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise reader.fail("not a zstd frame") from error

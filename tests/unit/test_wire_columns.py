@@ -192,7 +192,7 @@ def test_columns_that_do_not_fit_are_the_callers_error():
         Block(good.schema, good.time, ()),
         Block(good.schema, good.time, (Column(np.arange(2), None, np.zeros(3, np.uint8)),)),
     ):
-        with pytest.raises(ValueError, match="expected|length"):
+        with pytest.raises(ValueError, match=r"expected|length"):
             encode_columns(block, level=1)
 
 

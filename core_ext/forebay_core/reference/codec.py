@@ -1,4 +1,4 @@
-"""Reference twin of _codec.pyx: the same bytes, in plain Python on integers modulo 2^64."""
+"""Reference twin of _int_encoder.pyx and _int_decoder.pyx: the same bytes, in integers modulo 2^64."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The reference series of DESIGN.md section 8: what size and speed figures are measured on.
 
-50 devices round-robin, 1 Hz each with +-5 ms jitter (one event every 20 ms). Five readings an event: `t`, `h`,
-`p` are random walks per device, `vib` is log-normal noise around a level of the device, `st` a state that
+50 devices round-robin, 1 Hz each with +-5 ms jitter (one event every 20 ms). Five readings an event:
+`t`, `h`, `p` are random walks per device, `vib` is log-normal noise around a level of the device, `st` a state that
 changes once in 1,000. Beside them `ts` (ms since 1970), `dev` and `seq`. Seeded: the same rows on every run.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
 from forebay.blocks import Block, Column, Field, Schema, Type
 
 DEVICES = 50
@@ -142,7 +141,7 @@ def order0_entropy(values: npt.NDArray[np.int64]) -> float:
 
 
 def entropy_per_reading(series: Series) -> float:
-    """Return the order-0 entropy, in bytes a reading, of the fields' deltas per device and of time's deltas."""
+    """Return the order-0 entropy of time's and the fields' deltas (per device), in bytes a reading."""
     fields = (
         series.ts_ms,
         np.rint(series.t * 100).astype(np.int64),

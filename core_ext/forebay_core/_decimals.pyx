@@ -18,6 +18,7 @@ cdef double[16] POWERS = [
 ]
 cdef double LIMIT = 2251799813685248.0  # 2^51: below it, adding 1.5 * 2^52 rounds to the nearest integer
 cdef double ROUNDER = 6755399441055744.0
+cdef uint64_t SIGN = <uint64_t>1 << 63
 
 
 cdef inline uint64_t bits_of(double value) noexcept nogil:
@@ -116,7 +117,7 @@ def from_decimal(const int64_t[::1] mantissas not None, int k, double[::1] out n
 
 
 def to_ordered(const double[::1] values not None, int64_t[::1] out not None):
-    """Map doubles to int64 so that order is kept and near values are near: negatives' bits are turned over.
+    """Map doubles to int64 in order, so that near values are near: sign and magnitude of the bits; -0.0 is -2^63.
 
     Parameters
     ----------
@@ -134,7 +135,9 @@ def to_ordered(const double[::1] values not None, int64_t[::1] out not None):
     with nogil:
         for i in range(n):
             bits = bits_of(values[i])
-            out[i] = <int64_t>(bits ^ ((0 - (bits >> 63)) >> 1))
+            if bits > SIGN:
+                bits = SIGN - bits  # minus the magnitude; SIGN itself, -0.0, stays
+            out[i] = <int64_t>bits
 
 
 def from_ordered(const int64_t[::1] values not None, double[::1] out not None):
@@ -156,5 +159,6 @@ def from_ordered(const int64_t[::1] values not None, double[::1] out not None):
     with nogil:
         for i in range(n):
             bits = <uint64_t>values[i]
-            bits ^= (0 - (bits >> 63)) >> 1
+            if bits > SIGN:
+                bits = SIGN - bits
             memcpy(&out[i], &bits, 8)

@@ -1,15 +1,8 @@
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 # Bytes that put_residuals may write for n residuals, and the scratch that it needs beside.
 cdef int64_t residuals_bound(int64_t n) noexcept nogil
 cdef int64_t scratch_bound(int64_t n) noexcept nogil
-
-# Index of the highest set bit plus one; 0 for 0.
-cdef int bit_length(uint64_t u) noexcept nogil
-
-# LEB128. get_varint returns the position after it, -1 where the bytes end first or exceed 64 bits.
-cdef int64_t put_varint(uint8_t* out, int64_t at, uint64_t value) noexcept nogil
-cdef int64_t get_varint(const uint8_t* data, int64_t at, int64_t size, uint64_t* value) noexcept nogil
 
 # Estimated size in bits of the cheapest coding of `total` residuals of which u holds a sample of n.
 cdef int64_t residuals_cost(const uint64_t* u, int64_t n, int64_t total, bint entropy) noexcept nogil

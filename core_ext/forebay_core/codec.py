@@ -7,8 +7,9 @@ from forebay_core import IMPLEMENTATION
 
 if IMPLEMENTATION == "compiled":
     from ._cells import factorize, gather
-    from ._codec import decode_ints, encode_ints
     from ._decimals import from_decimal, from_ordered, to_decimal, to_ordered
+    from ._int_decoder import decode_ints
+    from ._int_encoder import encode_ints
     from ._residuals import decode_residuals, encode_residuals
 else:
     from .reference.cells import factorize, gather

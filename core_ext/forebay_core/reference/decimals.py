@@ -59,11 +59,13 @@ def from_decimal(mantissas: npt.NDArray[np.int64], k: int, out: npt.NDArray[np.f
 
 
 def _turn(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    return bits ^ np.where(bits >> np.uint64(63) != 0, np.uint64(2**63 - 1), np.uint64(0))
+    """Turn sign and magnitude into two's complement and back; -0.0 stays."""
+    sign = np.uint64(2**63)
+    return np.where(bits > sign, sign - bits, bits)
 
 
 def to_ordered(values: npt.NDArray[np.float64], out: npt.NDArray[np.int64]) -> None:
-    """Map doubles to int64 so that order is kept: negatives' bits are turned over."""
+    """Map doubles to int64 in order; -0.0 is -2^63."""
     if len(out) != len(values):
         raise ValueError("expected an output of the same length")
     out[:] = _turn(values.view(np.uint64)).view(np.int64)

@@ -6,12 +6,12 @@ import json
 import math
 import struct
 import threading
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-
 from forebay import quality
 from forebay_core import IMPLEMENTATION, row_codes
 from forebay_core.reference import records as reference_records
@@ -54,7 +54,7 @@ def one_column(core: Any, type_: ColumnType, lines: list[str], *, takes: str = "
     codes = list(codes or bytes(rows))
     if type_ is ColumnType.STR:
         ends = struct.unpack(f"<{rows + 1}q", offsets)
-        cells: list[Any] = [values[a:b].decode() for a, b in zip(ends, ends[1:], strict=False)]
+        cells: list[Any] = [values[a:b].decode() for a, b in pairwise(ends)]
     else:
         cells = list(struct.unpack(f"<{rows}{'d' if type_ is ColumnType.F64 else 'q'}", values))
     return cells, codes, rejects
@@ -75,7 +75,8 @@ def test_quality_codes_of_the_kernel_are_those_of_the_product() -> None:
 @pytest.mark.parametrize(
     "text",
     ["0", "-0", "1", "-1.5", "0.1", "1e22", "1e23", "123456789012345678", "9007199254740993", "2.5e-324",
-     "4.9e-324", "1.7976931348623157e308", "1.8e308", "-1e999", "2.2250738585072011e-308", "0.30000000000000004",
+     "4.9e-324", "1.7976931348623157e308", "1.8e308", "-1e999", "2.2250738585072011e-308",
+     "0.30000000000000004",
      "7.2057594037927933e16", "1448997445238699", "9214843084008499.5", "8.5e-310", "1e-400", "0e999999999",
      "123456789012345678901234567890", "0.000000000000000000000000000000000000000123456789",
      "9007199254740992.5", "179769313486231580793728971405301e276", "1" * 5000, "3.14159265358979323846"],
@@ -130,10 +131,12 @@ def test_str_columns_take_any_value_as_its_text(core: Any) -> None:
 
 
 BROKEN = [
-    "", "x", "[1]", "1", '"a"', "{", '{"v"}', '{"v":}', '{"v":1,}', '{"v":1}}', '{"v":1} x', '{v:1}', '{"v":01}',
+    "", "x", "[1]", "1", '"a"', "{", '{"v"}', '{"v":}', '{"v":1,}', '{"v":1}}', '{"v":1} x', '{v:1}',
+    '{"v":01}',
     '{"v":1.}', '{"v":.5}', '{"v":+1}', '{"v":1e}', '{"v":-}', '{"v":tru}', '{"v":"a}', '{"v":"\\x"}',
     '{"v":"\\u12g4"}', '{"v":"\\u12"}', '{"v":"a\tb"}', '{"v":[1,]}', '{"v":[1 2]}', '{"v":{"a":1]}}',
-    '{"v":"a\\"}', "{'v':1}", '{"v":1;"w":2}', '{"w":"\\q"}', '{"w":[{"a":}]}', '{"v":' + "[" * 70 + "]" * 70 + "}",
+    '{"v":"a\\"}', "{'v':1}", '{"v":1;"w":2}', '{"w":"\\q"}', '{"w":[{"a":}]}',
+    '{"v":' + "[" * 70 + "]" * 70 + "}",
 ]  # fmt: skip
 
 
@@ -230,7 +233,8 @@ def test_iso_times_become_ns(core: Any, text: str, expected: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "2024", "2024-13-01T00:00:00Z", "2023-02-29T00:00:00Z", "2024-01-01T24:00:00Z", "2024-01-01T00:60:00Z",
+    ["", "2024", "2024-13-01T00:00:00Z", "2023-02-29T00:00:00Z", "2024-01-01T24:00:00Z",
+     "2024-01-01T00:60:00Z",
      "2024-01-01T00:00:61Z", "2024-01-01T00:00:00+24:00", "2024-01-01T00:00:00.Z", "2024-01-01T0:00Z",
      "1600-01-01T00:00:00Z", "2300-01-01T00:00:00Z", "2024-01-01X00:00:00Z", "2024-01/01T00:00:00Z",
      "2024-01-01T00:00:00Zx", "2024-01-01T00:00:0", "2024-01-01T00:00:00+8", "中文"],
@@ -326,7 +330,8 @@ def test_csv_records_end_at_newlines_outside_of_quotes(core: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "elements"),
     [(b" [1, {\"a\":[2,3]}\n, \"],\"] ", [b"1", b' {"a":[2,3]}\n', b' "],"']), (b"[]", []), (b"[ ]", []),
-     (b"{}", None), (b"[1", None), (b"[1]]", None), (b"[1}", None), (b'["\\"]', None), (b"", None), (b"[", None)],
+     (b"{}", None), (b"[1", None), (b"[1]]", None), (b"[1}", None), (b'["\\"]', None), (b"", None),
+     (b"[", None)],
 )  # fmt: skip
 def test_json_arrays_are_cut_into_elements(core: Any, text: bytes, elements: list[bytes] | None) -> None:
     spans = np.zeros((9, 4), np.int64)

@@ -483,8 +483,10 @@ class CsvDecoder(Decoder):
                 first += 1
             elif status == Status.FULL:
                 break
+        columns = self._parser.take()[3]
         for node, column in self._watched.items():
-            self._fields.infer(node, self._parser.seen(column))
+            # an open column holds the kinds of its cells as bits; broken records left none
+            kinds = np.bitwise_or.reduce(np.frombuffer(columns[column][0], np.int64), initial=0)
+            self._fields.infer(node, int(kinds))
         self._watched.clear()
-        self._parser.clear()
         self._parser.take_rejects()

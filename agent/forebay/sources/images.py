@@ -170,7 +170,8 @@ class ImageReader:
 def _candidates(path: Path) -> list[Path]:
     """Return what may be images: a folder's files with a picture's suffix, a pattern's, or itself."""
     if path.is_dir():
-        return [p for p in path.iterdir() if guess_format(p.name) == "images" and p.is_file()]
+        pictures = (p for p in path.iterdir() if guess_format(p.name) == "images")
+        return [p for p in pictures if p.is_file()]
     if any(c in path.name for c in "*?[") and not path.exists():
         return [p for p in path.parent.glob(path.name) if p.is_file()]
     return [path] if os.path.lexists(path) else []

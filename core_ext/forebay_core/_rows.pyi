@@ -99,7 +99,7 @@ class RowParser:
         local : uint8 (rows,), 1 where the time had no zone and stands as if it were UTC
         lines : int64 (rows,), the fourth number of the row's span
         columns : for each column (values, offsets or None, quality or None) as in forebay.blocks, but bool
-            as int64
+            as int64; ANY: int64, 1 << Kind of each cell, 0 for null
         """
 
     def clear(self) -> None:

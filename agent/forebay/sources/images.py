@@ -110,42 +110,38 @@ class ImageReader:
         for number, file in enumerate(files, start=1):
             if self._stop.is_set():
                 return False
-            data = self._read(file, rejected)
-            if data is not None or not rejected or rejected[-1].place != file.path.name:
+            data, problem = self._read(file)
+            if problem is not None:
+                rejected.append(problem)
+            if problem is None or problem.reason == "size":  # one that is too large keeps its row
                 rows.append((file, data))
-            elif rejected[-1].reason == "size":
-                rows.append((file, None))
             size += len(data or b"")
             self._last_name, self._last_change = file.path.name, max(self._last_change, file.changed)
             self._recent.append((file.path.name, file.modified, file.size))
             if size >= CHUNK_BYTES or len(rows) >= CHUNK_ROWS or number == len(files):
                 counts = Counter(r.reason for r in rejected)
                 blocks = [self._block(rows)] if rows else []
-                chunk = Chunk(
-                    blocks, self._position(), rejected, counts, nbytes=sum(b.nbytes for b in blocks)
-                )
+                nbytes = sum(block.nbytes for block in blocks)
+                chunk = Chunk(blocks, self._position(), rejected, counts, nbytes=nbytes)
                 if (blocks or rejected) and not emit(chunk):
                     return False
                 rows, rejected, size = [], [], 0
         return True
 
-    def _read(self, file: _Found, rejected: list[Rejected]) -> bytes | None:
-        """Return the bytes of an image; None and an entry in `rejected` if it is none."""
+    def _read(self, file: _Found) -> tuple[bytes | None, Rejected | None]:
+        """Return the bytes of an image, or why there are none."""
         place = file.path.name
         try:
             with file.path.open("rb") as stream:
                 data = stream.read(MAX_BYTES_BYTES + 1)
         except OSError as error:
-            rejected.append(Rejected("image", place, 0, f"cannot read the file: {error.strerror}"))
-            return None
+            return None, Rejected("image", place, 0, f"cannot read the file: {error.strerror}")
         if len(data) > MAX_BYTES_BYTES:
-            rejected.append(Rejected("size", place, file.size, f"an image may have {MAX_BYTES_BYTES} bytes"))
-            return None
+            return None, Rejected("size", place, file.size, f"an image may have {MAX_BYTES_BYTES} bytes")
         if not (data.startswith(_MAGIC) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")):
             detail = "expected JPEG, PNG, BMP, WebP or TIFF by the first bytes"
-            rejected.append(Rejected("image", place, len(data), detail))
-            return None
-        return data
+            return None, Rejected("image", place, len(data), detail)
+        return data, None
 
     def _block(self, rows: list[tuple[_Found, bytes | None]]) -> Block:
         codes = np.array([q.GOOD if data is not None else q.SIZE for _, data in rows], np.uint8)
@@ -172,9 +168,10 @@ class ImageReader:
 
 
 def _candidates(path: Path) -> list[Path]:
-    """Return the files that may be images: all of a folder with a picture's suffix, a pattern's, or itself."""
+    """Return what may be images: a folder's files with a picture's suffix, a pattern's, or itself."""
     if path.is_dir():
-        return [p for p in path.iterdir() if guess_format(p.name) == "images" and p.is_file()]
+        pictures = (p for p in path.iterdir() if guess_format(p.name) == "images")
+        return [p for p in pictures if p.is_file()]
     if any(c in path.name for c in "*?[") and not path.exists():
         return [p for p in path.parent.glob(path.name) if p.is_file()]
     return [path] if os.path.lexists(path) else []

@@ -166,7 +166,7 @@ class RowParser(Cells):
                     return Status.RESPLIT, at
                 self._rejects.append((at, bad.reason, self._cells, self._found))
                 continue
-            self._times.append(self._time or 0)
+            self._times.append(self._time)
             self._local.append(self._naive)
             self._lines.append(line)
             self._row += 1
@@ -175,7 +175,8 @@ class RowParser(Cells):
 
     def _read(self, record: bytes, *, csv: bool) -> None:
         self._cells = self._ignored_here = self._found = 0
-        self._time, self._naive = None, False
+        self._time, self._naive, self.stop_node = 0, False, -1
+        self._time_problem = Reason.TIME_MISSING if self._timed else None
         if len(record) > self._max_record:
             raise Bad(Reason.SIZE)
         try:
@@ -186,8 +187,10 @@ class RowParser(Cells):
             self._read_cells(record)
         else:
             self._read_record(record)
-        if self._timed and self._time is None:
-            raise Bad(Reason.TIME_MISSING)
+        if self.stop_node >= 0 and self._time_problem in (None, Reason.TIME_MISSING):
+            raise Stop  # the cell may turn out to be the time
+        if self._time_problem is not None:
+            raise Bad(self._time_problem)
 
     def _undo(self) -> None:
         for column in self._columns:
@@ -251,7 +254,8 @@ class RowParser(Cells):
         end = self._skip(text, at, depth)
         raw = text[at:end]
         if is_time:
-            raise Bad(Reason.TIME)
+            self._time_problem = Reason.TIME
+            return end
         if first == b"n":
             self._store_null(node, c.NULL)
         elif first in b"tf":
@@ -321,9 +325,10 @@ class RowParser(Cells):
     def _store_cell(self, node: int, cell: bytes) -> None:
         target = self._nodes[node]
         if target.role == Role.TIME:
-            if not cell:
-                raise Bad(Reason.TIME_MISSING)
-            self._store_time(cell, number=False)
+            if cell:
+                self._store_time(cell, number=False)
+            else:
+                self._time_problem = Reason.TIME_MISSING
             return
         if target.primary >= 0 and self._columns[target.primary].type == ColumnType.STR and cell:
             self._store_text(node, Kind.TEXT, cell, escaped=False)

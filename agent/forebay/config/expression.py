@@ -28,6 +28,7 @@ from typing import NoReturn
 from forebay.config.base import parse_duration
 
 MAX_LENGTH = 2_000
+_MAX_TOKENS = 400  # a chain of 200 operators: trees are walked by recursion
 _MAX_DEPTH = 50  # of nesting, far below what the interpreter's stack bears
 
 _TOKEN = re.compile(
@@ -130,6 +131,8 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
         self._tokens = _tokens(text)
+        if len(self._tokens) > _MAX_TOKENS:
+            _fail(self._tokens[_MAX_TOKENS].column, f"longer than {_MAX_TOKENS} words and signs")
         self._at = 0
         self._depth = 0
         self._fields: dict[str, None] = {}
@@ -321,7 +324,8 @@ class _Parser:
         self._depth -= 1
         least, most = FUNCTIONS[name]
         if not least <= len(args) <= most:
-            _fail(token.column, f"`{name}` takes {least} to {most} arguments, found {len(args)}")
+            wanted = str(least) if least == most else f"{least} to {most}"
+            _fail(token.column, f"`{name}` takes {wanted} values, found {len(args)}")
         if name in QUALITY_FUNCTIONS and not isinstance(args[0], Name):
             _fail(token.column, f"`{name}` asks for the quality of one field", f"e.g. `{name}(temperature)`")
         if any(isinstance(arg, Text) for arg in args):

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from forebay_core.alarm import carry, latch
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take

@@ -17,7 +17,7 @@ Meaning
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +35,15 @@ MAX_HELD = 65_536  # rows of a key that wait; a sender whose time stands still f
 
 _METHODS = {"linear": 0, "last": 1, "mean": 2}
 _TIME_MIN, _TIME_MAX = -(2**63), 2**63 - 1
+
+
+@dataclass(slots=True)
+class Made:
+    """Grid points of one key; `run` counts how often its clock was set back within the block."""
+
+    run: int
+    slot: int
+    rows: Rows
 
 
 class ResampleWorker(PendingWorker):
@@ -55,22 +64,25 @@ class ResampleWorker(PendingWorker):
         if not self.fields:
             return []
         groups = self.slots.groups(block)
-        made: list[tuple[int, Rows]] = []
+        made: list[Made] = []
         for slot, _, new in self.segments(groups, self.rows_of(block)):
+            number = 0
             for run, afresh in self._runs(slot, new):
                 if afresh:
-                    made += self._advance(slot, self.held.pop(slot, None), final=True)
+                    rest = self._advance(slot, self.held.pop(slot, None), final=True)
+                    made += [Made(number, slot, part) for part in rest]
                     self._next.pop(slot, None)
+                    number += 1
                 old = self.held.get(slot)
                 rows = join([run] if old is None else [old, run], len(self.fields))
-                made += self._advance(slot, rows, final=False)
+                made += [Made(number, slot, part) for part in self._advance(slot, rows, final=False)]
         return self._give(made, block.rows)
 
     def flush(self) -> list[Block]:
         """See stages.Step."""
-        made: list[tuple[int, Rows]] = []
+        made: list[Made] = []
         for slot in sorted(self.held):
-            made += self._advance(slot, self.held[slot], final=True)
+            made += [Made(0, slot, part) for part in self._advance(slot, self.held[slot], final=True)]
         self.held.clear()
         self._latest.clear()
         return self._give(made, 0)
@@ -99,7 +111,7 @@ class ResampleWorker(PendingWorker):
             yield _pick(new, kept), afresh
         self._latest[slot] = latest
 
-    def _advance(self, slot: int, rows: Rows | None, *, final: bool) -> list[tuple[int, Rows]]:
+    def _advance(self, slot: int, rows: Rows | None, *, final: bool) -> list[Rows]:
         """Return the grid points that are settled, and hold the rows that open ones need."""
         if rows is None or not len(rows):
             return []
@@ -108,7 +120,7 @@ class ResampleWorker(PendingWorker):
             self._next[slot] = self._first_point(int(rows.time[0]))
         end = self._settled(rows, final)
         points = self._points(rows, self._next[slot], end)
-        made = [(slot, part) for part in points if len(part)]
+        made = [part for part in points if len(part)]
         if final:
             self._next.pop(slot, None)
             return made
@@ -185,13 +197,14 @@ class ResampleWorker(PendingWorker):
             needed = len(rows) - MAX_HELD
         return needed
 
-    def _give(self, made: list[tuple[int, Rows]], like: int) -> list[Block]:
-        """Return the points of all keys as blocks, in order of time."""
+    def _give(self, made: list[Made], like: int) -> list[Block]:
+        """Return the points of all keys as blocks, in order of time but where a clock was set back."""
         if not made:
             return []
-        rows = join([part for _, part in made], len(self.fields))
-        slots = np.repeat([slot for slot, _ in made], [len(part) for _, part in made])
-        order = np.argsort(rows.time, kind="stable")
+        lengths = [len(part.rows) for part in made]
+        slots, runs = (np.repeat([getattr(p, name) for p in made], lengths) for name in ("slot", "run"))
+        rows = join([part.rows for part in made], len(self.fields))
+        order = np.lexsort((rows.time, runs))
         columns: list[Column] = []
         if self.key_field is not None:
             columns.append(self.slots.column(self.key_field.type, slots[order].tolist()))

@@ -262,11 +262,7 @@ def test_requests_are_few_and_within_the_limits():
     assert [(r.address, r.count) for r in plan(many, 0)] == [(0, 125), (125, 125), (250, 50)]
     coils = [register(name=f"c{i}", address=i, kind="coil") for i in range(0, 2001, 8)]
     assert [(r.address, r.count) for r in plan(coils, 8)] == [(0, 1993), (2000, 1)]
-    near = [
-        register(name="a", address=0, type="f64"),
-        register(name="b", address=12),
-        register(name="c", address=13),
-    ]
+    near = [register(name="a", type="f64"), register(name="b", address=12), register(name="c", address=13)]
     assert [(r.address, r.count) for r in plan(near, 8)] == [(0, 14)]
     assert [(r.address, r.count) for r in plan(near, 7)] == [(0, 4), (12, 2)]
     overlapping = [register(name="a", address=0, type="f64"), register(name="b", address=1)]
@@ -301,6 +297,9 @@ def test_values_are_decoded_as_declared(fields, words, value):
     assert type(got) is {Type.I64: int, Type.F64: float, Type.BOOL: bool}[field_type(declared)]
 
 
+A = {"name": "a", "address": 0}
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -310,20 +309,20 @@ def test_values_are_decoded_as_declared(fields, words, value):
         ({"host": "h", "unit_id": 2, "devices": {"a": 1}}, "either `unit_id` or `devices`"),
         ({"host": "h", "devices": {"a": 1, "b": 1}}, "same unit id"),
         (
-            {"host": "h", "registers": [{"name": "a", "address": 0}, {"name": "A", "address": 1}]},
+            {"host": "h", "registers": [A, {"name": "A", "address": 1}]},
             "different name",
         ),
         (
-            {"host": "h", "registers": [{"name": "a", "address": 65535, "type": "f32"}]},
+            {"host": "h", "registers": [A | {"address": 65535, "type": "f32"}]},
             "beyond address 65535",
         ),
         (
-            {"host": "h", "registers": [{"name": "a", "address": 0, "kind": "coil", "scale": 2}]},
+            {"host": "h", "registers": [A | {"kind": "coil", "scale": 2}]},
             "true or false",
         ),
-        ({"host": "h", "registers": [{"name": "a", "address": 0, "type": "i16", "bit": 2}]}, "`type: u16`"),
+        ({"host": "h", "registers": [A | {"type": "i16", "bit": 2}]}, "`type: u16`"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(wrong, says):
     with pytest.raises(ValidationError, match=says):
-        ModbusOptions.model_validate({"registers": [{"name": "a", "address": 0}]} | wrong)
+        ModbusOptions.model_validate({"registers": [A]} | wrong)

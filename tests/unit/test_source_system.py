@@ -1,13 +1,16 @@
 """The system source: samples of this machine."""
 
+from collections import namedtuple
+
 import psutil
 import pytest
 from forebay import quality as q
 from forebay.blocks import Grade, Type
 from forebay.config.fields import FieldOptions
-from forebay.config.sources_live import METRICS, SystemOptions
+from forebay.config.sources_live import METRICS, SOURCE_OPTIONS, SystemOptions
 from forebay.sources import system
 from forebay.sources.context import Backoff, SourceContext, Ticks
+from forebay.sources.live import build_live
 from forebay.sources.polled import DEVICE_ERROR, PolledRows
 
 
@@ -58,8 +61,7 @@ def test_only_what_is_asked_for_is_sampled(metric):
 
 
 def test_a_temperature_that_is_gone_leaves_a_null(monkeypatch):
-    sensor = psutil._ntuples.shwtemp if hasattr(psutil, "_ntuples") else None
-    make = sensor or (lambda *a: type("T", (), dict(zip(("label", "current"), a, strict=False)))())
+    make = namedtuple("shwtemp", "label current high critical")
     answers = [
         {"coretemp": [make("Core 0", 41.5, 90, 100), make("Core 0", 43.0, 90, 100)]},
         {},
@@ -152,3 +154,20 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again():
     assert len(set(waits)) == 6
     backoff.reset()
     assert backoff.seconds() <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type": "system"},
+        {"type": "modbus", "host": "h", "registers": [{"name": "a", "address": 0}]},
+        {"type": "mqtt", "broker": "mqtt://h", "topics": ["a"]},
+        {"type": "zmq", "endpoint": "ipc:///tmp/x"},
+    ],
+    ids=lambda o: o["type"],
+)
+def test_each_live_source_is_built_from_its_options(options):
+    made = SOURCE_OPTIONS[options["type"]].model_validate(options)
+    source = build_live(made, SourceContext("a", "b"))
+    assert source.replayable is False
+    assert options["type"] in type(source).__name__.casefold()

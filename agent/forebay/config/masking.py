@@ -12,7 +12,7 @@ class MaskingOptions(Options):
     """The policy file, or the name of a shipped one."""
 
 
-class Policy(Options):
+class PolicyOptions(Options):
     """A masking policy."""
 
     name: str

@@ -37,9 +37,9 @@ def model_of(kind: str) -> type[BaseModel]:
         from forebay.config.receiver import ReceiverConfig
 
         return ReceiverConfig
-    from forebay.config.masking import Policy
+    from forebay.config.masking import PolicyOptions
 
-    return Policy
+    return PolicyOptions
 
 
 def schema_of(kind: str) -> dict[str, Any]:

@@ -65,18 +65,27 @@ cdef inline bint room_for_scratch(Parser *s, Py_ssize_t size) noexcept nogil:
     return True
 
 
-cdef inline Column *column_for(Parser *s, int node, int kind, int *answer) noexcept nogil:
-    """Return the column of a kind; NULL when `answer` says it all (OK: the cell is done)."""
+cdef inline void note_stop(Parser *s, int node, int kind) noexcept nogil:
+    """Remember the first cell without a destination. The record is read on: a broken one asks for nothing."""
+    if s.stop_node < 0:
+        s.stop_node, s.stop_kind = node, kind
+
+
+cdef inline Column *column_for(Parser *s, int node, int kind) noexcept nogil:
+    """Return the column of a kind, NULL if the cell is done with."""
     cdef Node *n = &s.nodes[node]
     cdef int target = n.dest[kind]
-    answer[0] = OK
     if target >= 0:
         s.cells += 1
         s.columns[target].seen |= <uint32_t>1 << kind
-        return &s.columns[target]
+        if s.columns[target].type != COL_ANY:
+            return &s.columns[target]
+        s.columns[target].slots[s.row] = <int64_t>1 << kind
+        s.columns[target].codes[s.row] = Q_GOOD
+        return NULL
     if target == TO_STOP:
-        s.stop_node, s.stop_kind = node, kind
-        answer[0] = STOP
+        s.cells += 1
+        note_stop(s, node, kind)
     elif target == TO_IGNORE:
         s.ignored += 1
     else:
@@ -90,8 +99,7 @@ cdef inline int store_null(Parser *s, int node, int code) noexcept nogil:
     if n.primary >= 0:
         put_null(&s.columns[n.primary], s.row, code)
     elif n.primary == TO_STOP:
-        s.stop_node, s.stop_kind = node, KIND_NULL
-        return STOP
+        note_stop(s, node, KIND_NULL)
     return OK
 
 
@@ -134,13 +142,9 @@ cdef inline int store_text(
     Parser *s, int node, int kind, const uint8_t *p, const uint8_t *end, bint escaped
 ) noexcept nogil:
     """Store a string (KIND_TEXT) or a piece of JSON (KIND_JSON)."""
-    cdef int answer
-    cdef Column *c = column_for(s, node, kind, &answer)
+    cdef Column *c = column_for(s, node, kind)
     cdef Py_ssize_t size
     if c == NULL:
-        return answer
-    if c.type != COL_STR:
-        c.codes[s.row] = Q_GOOD  # ANY: only its kind is noted
         return OK
     if not escaped:
         return copy_text(s, c, p, end)
@@ -164,7 +168,7 @@ cdef inline int store_number(Parser *s, int node, const Number *n, const uint8_t
     """Store a number; p to end is its text."""
     cdef int64_t whole = 0
     cdef double value = 0.0
-    cdef int kind = KIND_FLOAT, answer
+    cdef int kind = KIND_FLOAT
     cdef Column *c
     if n.integer:
         if n.padded or (n.plus and n.digits >= 10):
@@ -174,9 +178,9 @@ cdef inline int store_number(Parser *s, int node, const Number *n, const uint8_t
             kind = KIND_HUGE
         else:
             kind = KIND_INT if -EXACT <= whole <= EXACT else KIND_LONG
-    c = column_for(s, node, kind, &answer)
+    c = column_for(s, node, kind)
     if c == NULL:
-        return answer
+        return OK
     if c.type == COL_F64:
         if not to_double(n, powers, &value):
             value = slow_double(p, end)
@@ -185,10 +189,8 @@ cdef inline int store_number(Parser *s, int node, const Number *n, const uint8_t
         return store_whole(s, c, n, whole, p, end, powers)
     elif c.type == COL_STR:
         return copy_text(s, c, p, end)
-    elif c.type == COL_BOOL:
-        return store_flag(s, c, n.mantissa == 1 and not n.negative, n.integer and n.mantissa <= 1)
     else:
-        c.codes[s.row] = Q_GOOD
+        return store_flag(s, c, n.mantissa == 1 and not n.negative, n.integer and n.mantissa <= 1)
     return OK
 
 
@@ -227,10 +229,9 @@ cdef inline int store_whole(Parser *s, Column *c, const Number *n, int64_t whole
 
 cdef inline int store_bool(Parser *s, int node, bint flag, const uint8_t *p, const uint8_t *end) noexcept nogil:
     """Store true or false; in a str column its text."""
-    cdef int answer
-    cdef Column *c = column_for(s, node, KIND_BOOL, &answer)
+    cdef Column *c = column_for(s, node, KIND_BOOL)
     if c == NULL:
-        return answer
+        return OK
     if c.type == COL_STR:
         return copy_text(s, c, p, end)
     c.slots[s.row] = flag
@@ -241,16 +242,13 @@ cdef inline int store_bool(Parser *s, int node, bint flag, const uint8_t *p, con
 cdef inline int store_special(Parser *s, int node, double value, const uint8_t *p,
                               const uint8_t *end) noexcept nogil:
     """Store NaN or an infinity, which have no digits."""
-    cdef int answer
-    cdef Column *c = column_for(s, node, KIND_FLOAT, &answer)
+    cdef Column *c = column_for(s, node, KIND_FLOAT)
     if c == NULL:
-        return answer
+        return OK
     if c.type == COL_STR:
         return copy_text(s, c, p, end)
     if c.type == COL_F64:
         put_double(c, s.row, value)
-    elif c.type == COL_ANY:
-        c.codes[s.row] = Q_GOOD
     else:
         put_null(c, s.row, Q_NAN if value != value else Q_TYPE)
     s.cells -= c.codes[s.row] != Q_GOOD
@@ -258,7 +256,13 @@ cdef inline int store_special(Parser *s, int node, double value, const uint8_t *
 
 
 cdef inline int store_time(Parser *s, const uint8_t *p, const uint8_t *end, bint number) noexcept nogil:
-    """Set the row's time from text or the digits of a number."""
+    """Set the row's time. The rest of a record without a good one is still read, to count its values."""
+    s.time_problem = read_time(s, p, end, number)
+    return OK
+
+
+cdef inline int read_time(Parser *s, const uint8_t *p, const uint8_t *end, bint number) noexcept nogil:
+    """Read a time from text or the digits of a number. Returns OK or a Reason."""
     cdef Number n
     cdef int64_t value = 0
     cdef int status
@@ -281,23 +285,24 @@ cdef inline int store_time(Parser *s, const uint8_t *p, const uint8_t *end, bint
                 return TIME_NAIVE
             s.local[s.row] = True
     s.times[s.row] = value
-    s.has_time = True
     return OK
 
 
 cdef inline void begin_record(Parser *s) noexcept nogil:
-    s.has_time = False
+    s.time_problem = TIME_MISSING if s.timed else OK
     s.cells = s.ignored = 0
     s.found = 0
-    s.last = -1
+    s.last = s.stop_node = -1
 
 
 cdef inline int end_record(Parser *s, int answer, int64_t record, int64_t line) noexcept nogil:
     """Close the row, or undo it and note why. Returns OK, STOP or NO_MEMORY."""
     cdef int64_t *rejects
     cdef int i
-    if answer == OK and s.timed and not s.has_time:
-        answer = TIME_MISSING
+    if answer == OK:
+        answer = s.time_problem
+        if s.stop_node >= 0 and (answer == OK or answer == TIME_MISSING):
+            answer = STOP  # the cell may turn out to be the time
     if answer == OK:
         s.lines[s.row] = line
         s.row += 1

@@ -116,7 +116,7 @@ cdef struct Parser:
     bint timed          # rows must have a time
     bint allow_naive
     int time_power
-    bint has_time       # of this record: its time came
+    int time_problem    # of this record: OK or why it has no time
     Py_ssize_t cells    # its values
     Py_ssize_t ignored  # its values that are not taken
     Py_ssize_t all_ignored

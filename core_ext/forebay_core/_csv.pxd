@@ -54,7 +54,10 @@ cdef inline int store_cell(Parser *s, int node, const uint8_t *p, const uint8_t 
     cdef double special = 0.0
     cdef Number number
     if n.role == ROLE_TIME:
-        return store_time(s, p, end, False) if p < end else TIME_MISSING
+        if p < end:
+            return store_time(s, p, end, False)
+        s.time_problem = TIME_MISSING
+        return OK
     if p == end:
         return store_null(s, node, Q_NULL)
     if n.primary >= 0 and s.columns[n.primary].type == COL_STR:

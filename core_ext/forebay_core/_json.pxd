@@ -176,7 +176,8 @@ cdef inline int read_value(Parser *s, const uint8_t **at, const uint8_t *end, in
     if close == NULL:
         return BAD_LINE
     if is_time:
-        return BAD_TIME
+        s.time_problem = BAD_TIME
+        return OK
     if p[0] == c'n':
         return store_null(s, node, Q_NULL)
     if p[0] == c't' or p[0] == c'f':

@@ -1,7 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from forebay_core.rows import Buffer
+from forebay_core.row_codes import Buffer
 
 def split_lines(data: Buffer, start: int, final: bool, spans: npt.NDArray[np.int64]) -> int:
     """Find lines from `start` on; a carriage return before the line end is part of it.
@@ -20,9 +20,7 @@ def split_lines(data: Buffer, start: int, final: bool, spans: npt.NDArray[np.int
         spans written, at most m
     """
 
-def split_csv(
-    data: Buffer, start: int, final: bool, delimiter: int, spans: npt.NDArray[np.int64]
-) -> int:
+def split_csv(data: Buffer, start: int, final: bool, delimiter: int, spans: npt.NDArray[np.int64]) -> int:
     """Find CSV records: as `split_lines`, but a line end inside a quoted cell does not end a record."""
 
 def split_array(data: Buffer, spans: npt.NDArray[np.int64]) -> int:

@@ -3,8 +3,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from forebay_core.row_codes import Status
-from forebay_core.rows import Buffer, TakenColumn
+from forebay_core.row_codes import Buffer, Status, TakenColumn
 
 class RowParser:
     """Complete NDJSON or CSV records to typed columns.
@@ -64,7 +63,7 @@ class RowParser:
         """Add bits to `seen`, after a restart."""
 
     def add_node(self, parent: int, key: bytes) -> int:
-        """Return the node of a key within another node (row_codes.ROOT: at the top), -1 if there is no room."""
+        """Return the node of a key within another node (or row_codes.ROOT), -1 if there is no room."""
 
     def node_path(self, node: int) -> tuple[bytes, ...]:
         """Return the keys that lead to a node."""
@@ -89,7 +88,7 @@ class RowParser:
         """As `parse_json`, for CSV records."""
 
     def take_rejects(self) -> bytes:
-        """Return the rejected records since the last call: int64 (n, 4) of record, Reason, its values, its cells."""
+        """Return what was rejected since the last call: int64 (n, 4) of record, Reason, values, cells."""
 
     def take(self) -> tuple[bytes, bytes, bytes, list[TakenColumn]]:
         """Return the rows and forget them.
@@ -100,7 +99,7 @@ class RowParser:
         local : uint8 (rows,), 1 where the time had no zone and stands as if it were UTC
         lines : int64 (rows,), the fourth number of the row's span
         columns : for each column (values, offsets or None, quality or None) as in forebay.blocks, but bool
-            as int64
+            as int64; ANY: int64, 1 << Kind of each cell, 0 for null
         """
 
     def clear(self) -> None:

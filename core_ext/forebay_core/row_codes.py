@@ -4,6 +4,13 @@ The compiled kernel repeats them as C constants (`_columns.pxd`); tests/core hol
 """
 
 from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | npt.NDArray[np.uint8]
+TakenColumn: TypeAlias = tuple[bytes, bytes | None, bytes | None]  # values, offsets, quality
 
 
 class ColumnType(IntEnum):

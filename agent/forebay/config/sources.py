@@ -113,7 +113,7 @@ class FileOptions(Options):
         if kind is None and not any(c in self.path.name for c in "*?["):
             # A folder cannot be told from a file without a look at the disk, which options do not take.
             if self.path.suffix:
-                raise ValueError("cannot tell the format from the path's suffix: add `format: csv` or another")
+                raise ValueError("cannot tell the format from the suffix: add `format: csv` or another")
             kind = "images"
         if kind is None:
             raise ValueError("cannot tell the format from the path: add `format: csv` or another")

@@ -29,13 +29,13 @@ from typing import Any
 
 import msgpack
 import numpy as np
+from forebay_core.row_codes import ROOT, ColumnType, Dest, Kind, Role, TakenColumn
+from forebay_core.rows import RowParser
 
 from forebay import quality as q
 from forebay.blocks import MAX_BYTES_BYTES, Block, Column, Field, I64Array, Schema, Type, U8Array
 from forebay.config.fields import FieldOptions
 from forebay.errors import InputError
-from forebay_core.row_codes import ROOT, ColumnType, Dest, Kind, Role
-from forebay_core.rows import RowParser, TakenColumn
 
 SYSTEM_COLUMNS = frozenset({"time", "quality", "quality_detail", "gateway", "epoch", "seq"})
 MAX_FIELDS = 1_000  # columns of a stream; what comes under further names is counted as rejected, `fields`
@@ -257,18 +257,8 @@ class StreamFields:
 
     def _add_slot(self, name: str, type_: Type | None, given: str, declared: FieldOptions | None) -> int:
         unique = self._unique(name)
-        options = declared or FieldOptions()
-        spec = Field(
-            unique,
-            type_ or Type.STR,
-            unit=options.unit,
-            grade=options.grade,
-            description=options.description,
-            identifier=options.identifier,
-            classes=tuple(options.classes),
-            media=options.media,
-            given=given or (name if unique != name else ""),
-        )
+        given = given or (name if unique != name else "")
+        spec = describe(Field(unique, type_ or Type.STR, given=given), declared)
         self._slots.append(_Slot(spec, type_, declared))
         self._schema = None
         limit = _BASE64_LIMIT if type_ is Type.BYTES else 0
@@ -374,6 +364,21 @@ class StreamFields:
                 entry.columns.append(self._add_slot(name, kind_type, given if name != given else "", None))
             self._parser.mark_seen(entry.columns[-1], seen)
         self._route(node, entry)
+
+
+def describe(spec: Field, options: FieldOptions | None) -> Field:
+    """Return the field with what a pipeline declares of it; its type stays."""
+    if options is None:
+        return spec
+    return replace(
+        spec,
+        unit=options.unit,
+        grade=options.grade,
+        description=options.description,
+        identifier=options.identifier,
+        classes=tuple(options.classes),
+        media=options.media or spec.media,
+    )
 
 
 def _given(path: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from forebay.blocks import I64Array
 
 _BUCKET_NS = 900 * 1_000_000_000  # zones change at multiples of 15 minutes since 1900
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local times are reckoned without a zone here
+_EPOCH = datetime(1970, 1, 1)
 _MAX_CACHE = 4096
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from forebay_core.rows import Buffer
+from forebay_core.row_codes import Buffer
 
 _BLANK = b" \t\n\r\v\f"
 
@@ -60,9 +60,7 @@ def _csv_end(text: bytes, p: int, delimiter: int) -> int:
         p += 1
 
 
-def split_csv(
-    data: Buffer, start: int, final: bool, delimiter: int, spans: npt.NDArray[np.int64]
-) -> int:
+def split_csv(data: Buffer, start: int, final: bool, delimiter: int, spans: npt.NDArray[np.int64]) -> int:
     """See _records.pyi."""
     _check(spans)
     text, i, line = bytes(data), 0, 0

@@ -29,9 +29,7 @@ class SystemOptions(Options):
     """What this is."""
     every: Duration = Field(default=10 * _SECOND, ge=_SECOND)
     """Time between samples."""
-    metrics: tuple[Metric, ...] = Field(
-        default=("cpu", "memory", "disk", "temperatures", "net"), min_length=1
-    )
+    metrics: tuple[Metric, ...] = Field(default=METRICS, min_length=1)
     """What is sampled."""
     disks: tuple[ConfigPath, ...] = Field(default=("/",), validate_default=True, min_length=1)
     """Mount points that `disk` looks at."""
@@ -108,9 +106,7 @@ class ModbusOptions(Options):
     """Of the serial port."""
     unit_id: UnitId = 1
     """The device's number on the line."""
-    devices: dict[FieldName, Annotated[int, Field(ge=0, le=255)]] = Field(
-        default_factory=dict, max_length=247
-    )
+    devices: dict[FieldName, UnitId] = Field(default_factory=dict, max_length=247)
     """Several devices of one kind on the line: name and unit id. Rows then carry the field `device`."""
     every: Duration = Field(default=_SECOND, ge=10_000_000)
     """Time between polls."""
@@ -217,9 +213,7 @@ class MqttOptions(Options):
             levels = topic_filter(topic).split("/")
             bad = any(("#" in p or "+" in p) and len(p) > 1 for p in levels) or "#" in levels[:-1]
             if bad or not topic or "\0" in topic or "{" in topic_filter(topic):
-                raise ValueError(
-                    "expected topic filters; `+`, `{name}` and a last `#` stand for whole levels"
-                )
+                raise ValueError("expected topic filters; `+`, `{name}` and a last `#` are whole levels")
         return topics
 
     @model_validator(mode="after")
@@ -273,9 +267,7 @@ class ZmqOptions(Options):
             return text
         if re.fullmatch(r"ipc:///?.+", text) and len(text) < 108:  # sun_path
             return text
-        raise ValueError(
-            "expected `ipc://PATH` or a port on `tcp://127.0.0.1`: anybody who reaches it may push"
-        )
+        raise ValueError("expected `ipc://PATH` or a port on `tcp://127.0.0.1`, as anybody there may push")
 
 
 SOURCE_OPTIONS: dict[str, type[Options]] = {

@@ -6,8 +6,8 @@ center. A line that is down is tried again with growing waits.
 
 References
 ----------
-MODBUS Application Protocol Specification V1.1b3, sections 4.4 (addresses) and 6.1-6.4 (at most 125 registers or
-2,000 coils a request), 7 (exception codes).
+MODBUS Application Protocol Specification V1.1b3: sections 4.4 (addresses), 6.1 to 6.4 (at most 125 registers
+or 2,000 coils a request), 7 (exception codes).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from forebay.blocks import Type
 from forebay.config.sources_live import ModbusOptions, Order, RegisterKind, RegisterOptions
@@ -102,6 +104,9 @@ def decode(words: Sequence[int], register: RegisterOptions, byte_order: Order, w
     value = struct.unpack(f">{_FORMATS[register.type]}", data)[0]
     if register.bit is not None:
         return bool(value >> register.bit & 1)
+    if register.type == "f32":
+        # The shortest decimal that is this float32: 21.3, not 21.299999237060547, which only costs bytes.
+        value = float(str(np.float32(value)))
     if register.scale == 1 and register.offset == 0:
         return value
     return _scaled(value, register)
@@ -163,10 +168,9 @@ class ModbusSource:
                     continue
                 client.close()
                 wait = self._backoff.seconds()
-                log.warning(
-                    "no device answers", extra={"source": self._context.name, "retry_s": round(wait, 1)}
-                )
-                if not self._emit(emit, {device: {} for device in self._devices}):
+                facts = {"source": self._context.name, "retry_s": round(wait, 1)}
+                log.warning("no device answers", extra=facts)
+                if not self._emit(emit, {name: {} for name in self._devices}):
                     return
                 self._stop.wait(max(wait, ticks.seconds_left()))
         finally:
@@ -237,6 +241,8 @@ class ModbusSource:
         try:
             answer = ask(request.address, count=request.count, device_id=unit)
         except (ModbusException, OSError):
+            if self._options.host:
+                client.close()  # a late answer would be taken for that of the next request
             return None, None
         if answer.isError():
             return None, getattr(answer, "exception_code", None)

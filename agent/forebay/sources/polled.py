@@ -83,11 +83,7 @@ class PolledRows:
 
 def _converts(has: Type, wanted: Type) -> bool:
     """Tell whether every value of one type is one of another, or is marked where it is not."""
-    return has is wanted or (has, wanted) in {
-        (Type.I64, Type.F64),
-        (Type.BOOL, Type.I64),
-        (Type.F64, Type.I64),
-    }
+    return has is wanted or (has, wanted) in _CONVERSIONS
 
 
 def _column(known: _Known, cells: Iterable[Any]) -> Column:

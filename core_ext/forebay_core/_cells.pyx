@@ -27,7 +27,8 @@ cdef uint64_t hash_cell(const uint8_t* cell, int64_t size, uint64_t seed) noexce
 
 
 cdef int64_t number_cells(
-    const uint8_t* data, const int64_t* offsets, int64_t n, int32_t* codes, int64_t* first_index, uint64_t seed
+    const uint8_t* data, const int64_t* offsets, int64_t n, int32_t* codes, int64_t* first_index,
+    uint64_t seed
 ) noexcept nogil:
     """Open addressing, linear probing, at most half full; returns the number of unique cells or -1."""
     cdef int64_t room = 16, i, j, size, slot, unique = 0

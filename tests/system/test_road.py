@@ -58,8 +58,12 @@ class Gateway:
     def __init__(self, folder: Path, keys, endpoints: list[str], **spool) -> None:
         self.clock = SystemClock()
         self.folder, self.closed = folder, False
+        self.readings = 0  # put into the worker so far
         options = {"sync": "full", "max_bytes": 64 * 1024 * 1024, "on_full": "block"} | spool
         self.spool = Spool.open(folder, on_stored=lambda: self.door.wake(), **options)
+        reader = self.spool.reader()
+        self.before = sum(entry["read"] for entry in reader.ledger().values())
+        reader.close()
         self.door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
         context = Context("gw-1", "file/pump", "boot", "0.1")
         sealer = Sealer(context, lambda: Stamp(self.clock.wall_ns(), self.clock.monotonic_ns(), "synced"))
@@ -89,17 +93,16 @@ class Gateway:
         self.thread.start()
 
     def put(self, block: Block, position: bytes = b"") -> None:
+        self.readings += block.readings()
         self.worker.queue.put(Chunk([block], position=position or None), block.nbytes)
 
     def wait_delivered(self, timeout: float = 10.0) -> None:
         reader = self.spool.reader()
+        before = self.before
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if (
-                not len(self.worker.queue)
-                and not self.spool.writer.outstanding("file/pump")
-                and reader.is_empty()
-            ):
+            read = sum(entry["read"] for entry in reader.ledger().values())
+            if read - before == self.readings and reader.is_empty():
                 reader.close()
                 return
             time.sleep(0.01)

@@ -50,9 +50,7 @@ def collect(folder: Folder, run: Run, originals: Originals) -> Facts:
         faces = _visible_faces(folder, db) if folder.with_photos else None
     for name in ("read", "filtered", "guarded", "rejected", "accepted", "delivered", "lost", "wire_bytes"):
         facts["totals"][name] = sum(s[name] for s in facts["streams"].values())
-    facts["totals"]["bytes_per_reading"] = _ratio(
-        facts["totals"]["wire_bytes"], facts["totals"]["delivered"]
-    )
+    facts["totals"]["bytes_per_reading"] = _ratio(facts["totals"]["wire_bytes"], facts["totals"]["delivered"])
     facts["search"] = _search(folder, run, originals)
     if faces is not None:
         facts["search"]["faces_visible_in_input"], facts["search"]["faces_visible_in_sink"] = faces
@@ -136,7 +134,9 @@ def _twice(db: sqlite3.Connection) -> dict[str, int]:
     found = {"batches": int(db.execute(batches).fetchone()[0])}
     for stream, key in ((TURBINES, "time, turbine"), (VISITORS, "time, note"), (PHOTOS, "name")):
         if _has_table(db, stream):
-            query = f"SELECT total(n - 1) FROM (SELECT count(*) AS n FROM {stream} GROUP BY {key} HAVING n > 1)"
+            query = (
+                f"SELECT total(n - 1) FROM (SELECT count(*) AS n FROM {stream} GROUP BY {key} HAVING n > 1)"
+            )
             found[stream] = int(db.execute(query).fetchone()[0])
     return found
 

@@ -168,7 +168,9 @@ def _remove(path: Path) -> None:
 def _write_input(folder: Folder) -> None:
     data = shipped.path("config") / "demo"
     if not (data / RECORDING).is_file():
-        raise ForebayError("the demo's recording is missing", place=str(data), hint="install the package again")
+        raise ForebayError(
+            "the demo's recording is missing", place=str(data), hint="install the package again"
+        )
     shutil.copyfile(data / RECORDING, folder.input / RECORDING)
     (folder.input / "visitors.jsonl").write_text("\n".join(folder.records.lines) + "\n", encoding="utf-8")
     if folder.with_photos:

@@ -61,7 +61,7 @@ class Records:
 
 def generate(records: int = RECORDS, seed: int = SEED) -> Records:
     """Return `records` visitor records."""
-    rng = random.Random(seed)  # noqa: S311 - sample data, not a secret
+    rng = random.Random(seed)
     made = Records()
     time = datetime(2014, 1, 1, 8, tzinfo=timezone(timedelta(hours=8)))
     for _ in range(records):

@@ -59,7 +59,8 @@ class Originals:
         for byte in range(_HEAD):
             heads |= raw[places + byte].astype(np.uint64) << np.uint64(8 * byte)
         nearest = np.minimum(np.searchsorted(self._heads, heads), len(self._heads) - 1)
-        return places[self._heads[nearest] == heads]
+        hits: npt.NDArray[np.int64] = places[self._heads[nearest] == heads]
+        return hits
 
     def find_in(self, paths: Iterable[Path]) -> set[bytes]:
         """Return the originals that occur in files, or in the files of folders."""

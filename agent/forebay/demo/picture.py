@@ -71,8 +71,8 @@ def draw_anomalies(database: Path, turbine: str, path: Path) -> None:
         f"  {len(series.raised)} alarms raised on the gateway by the model sensor-anomaly (score above {THRESHOLD})",
         LEFT, 68, 0.5, _SOFT,
     )  # fmt: skip
-    canvas.dot(LEFT + 6, 84, _ALARM)
-    canvas.text("alarm", LEFT + 18, 89, 0.46, _ALARM)
+    canvas.dot(WIDTH - RIGHT - 58, 63, _ALARM)
+    canvas.text("alarm", WIDTH - RIGHT - 46, 68, 0.5, _ALARM)
     for colour, panel in zip(_LINES, panels, strict=True):
         _draw_panel(canvas, panel, series, colour)
     canvas.text(
@@ -82,7 +82,7 @@ def draw_anomalies(database: Path, turbine: str, path: Path) -> None:
 
 
 def save_masked(database: Path, path: Path) -> None:
-    """Save the stored photograph in which most was covered, as the sink has it; none if there is none."""
+    """Save the first photograph by name as the sink has it; nothing if there is none."""
     with closing(sqlite3.connect(database)) as db:
         query = f"SELECT image FROM {PHOTOS} WHERE image IS NOT NULL ORDER BY name LIMIT 1"
         try:
@@ -104,7 +104,7 @@ def _read(db: sqlite3.Connection, turbine: str) -> _Series:
 def _axis(values: F64) -> tuple[float, float, float]:
     """Return lowest and highest value of an axis and the step between its labels."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    rough = (high - low) / 4 or 1.0
+    rough = (high - low) / 5 or 1.0
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough)
     # a little below 0 is a turbine's own consumption, not worth half an axis
@@ -148,7 +148,7 @@ def _draw_line(canvas: _Canvas, x: F64, y: F64, colour: tuple[int, int, int]) ->
     known = np.isfinite(y)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], known, [False])).astype(np.int8)))
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        canvas.line(list(zip(x[first:last].tolist(), y[first:last].tolist(), strict=True)), colour)
+        canvas.line(list(zip(x[first:last].tolist(), y[first:last].tolist(), strict=True)), colour, 1)
 
 
 def _days(start: float, end: float, every: int) -> list[float]:
@@ -172,10 +172,12 @@ class _Canvas:
     def _at(self, x: float, y: float) -> tuple[int, int]:
         return round(x * SCALE), round(y * SCALE)
 
-    def line(self, points: Sequence[tuple[float, float]], colour: tuple[int, int, int]) -> None:
+    def line(
+        self, points: Sequence[tuple[float, float]], colour: tuple[int, int, int], weight: int = SCALE
+    ) -> None:
         """Draw a line through points."""
         path = np.round(np.array(points, dtype=np.float64) * SCALE).astype(np.int32).reshape(-1, 1, 2)
-        self._cv2.polylines(self._pixels, [path], False, colour, SCALE, self._cv2.LINE_AA)
+        self._cv2.polylines(self._pixels, [path], False, colour, weight, self._cv2.LINE_AA)
 
     def band(self, x1: float, y1: float, x2: float, y2: float, colour: tuple[int, int, int]) -> None:
         """Fill a rectangle."""

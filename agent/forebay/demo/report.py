@@ -62,6 +62,7 @@ def render(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_WHY = {"deadband": "unchanged values, left out by the deadband", "mask": "removed by the masking policy"}
 _LEFT = ["agent.yaml", "receiver.yaml", "center.db", "logs", "summary.json"]
 
 
@@ -80,15 +81,15 @@ def _story(facts: dict[str, Any]) -> list[str]:
     rows, anomalies = facts["input"]["rows"], facts["anomalies"]
     readings = sum(facts["input"]["readings"].values())
     made = facts["totals"]["read"] - readings
-    steps = ", ".join(f"{n:,} by {step}" for step, n in facts["filtered"].items()) or "none"
+    steps = "; ".join(f"{n:,} {_WHY.get(s, f'by {s}')}" for s, n in facts["filtered"].items()) or "none"
     masked, made_up = facts["masked"], facts["generated_identifiers"]
     kinds = ", ".join(f"{kind} {masked.get(kind, 0):,} of {n:,}" for kind, n in sorted(made_up.items()))
     turbines = ", ".join(f"{t} {n}" for t, n in anomalies["by_turbine"].items()) or "none"
     lines = [
         f"read         {readings:,} readings of {sum(rows.values()):,} rows; {made:,} made on the way"
         " (anomaly scores, alarms)",
-        f"filtered     {steps}: unchanged values that a deadband leaves out",
-        f"outage       {facts['held_rows_without_link']:,} rows waited in the spool until the receiver came up",
+        f"filtered     {steps}",
+        f"outage       {facts['held_rows_without_link']:,} rows waited in the spool before the receiver was started",
         f"anomalies    {anomalies['alarms']} alarms in {anomalies['scored']:,} scored rows ({turbines})",
         f"masked       {kinds}",
     ]

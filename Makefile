@@ -31,7 +31,7 @@ $(ENV_STAMP): $(LOCK) packaging/environment.sh
 $(STAMP): $(ENV_STAMP) setup.py pyproject.toml $(CORE)
 	for built in core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c; do \
 		stem=$${built%%.*}; [ -e "$$stem.pyx" ] || [ "$${stem##*/}" = _cyutility ] || rm -f "$$built"; done
-	$(PLAIN) $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PLAIN) $(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PLAIN) $(PY) -c "import forebay_core as c; from forebay_core import codec; assert c.IMPLEMENTATION == 'compiled'"
 	touch $@
 
@@ -81,12 +81,8 @@ sdist: $(STAMP)  ## dist/*.tar.gz
 
 # Write both locks again from pyproject.toml: the newest that fits, and the oldest that we promise.
 lock: $(ENV_STAMP)
-	version="# uv==$$($(BIN)/uv --version | cut -d' ' -f2)"; \
-	write() { { echo "# Locked by make lock. The installer itself:"; echo "$$version"; \
-		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header "$${@:2}" pyproject.toml; \
-		} > "$$1.new"; mv "$$1.new" "$$1"; }; \
-	write $(LOCK) --upgrade; \
-	write $(LOWEST) --resolution lowest-direct
+	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
+	packaging/lock.sh $(BIN)/uv $(LOWEST) --resolution lowest-direct
 
 # Not needed by the product. With it the tests run against a second MQTT broker.
 system-packages:

@@ -31,8 +31,8 @@ REJECTED_LOGGED = 3  # broken records named in the log per chunk
 class Masker(Protocol):
     """Applies the policy to a block."""
 
-    def apply(self, block: Block) -> Block:
-        """Return the block with personal data masked."""
+    def apply(self, block: Block, *, early: bool = False) -> Block:
+        """Return the block with personal data masked; `early`: all but pictures."""
 
 
 class Guard(Protocol):
@@ -97,6 +97,7 @@ class Worker:
         self._open_bytes = 0
         self._deadline_ns: int | None = None
         self._urgent = False
+        self._hits: Counter[str] = Counter()  # of masking at the entry, for the next batch's attestation
         self._commit = Commit(options.owner)
         self._dirty = False  # chunks went in since the last seal
         self.finish_steps = False  # a finite source ended: unfinished windows are due
@@ -172,8 +173,7 @@ class Worker:
                 record.detail,
             )
         for block in chunk.blocks:
-            block = replace(block, lane=self.options.lane)
-            ledger[block.stream, "read", ""] += block.readings()
+            block = self._enter(block)
             for out in self._through_steps([block], self._steps):
                 self._keep(self._protect(out))
         if chunk.position is not None:
@@ -243,10 +243,22 @@ class Worker:
 
     # -- mask and guard -------------------------------------------------------------------------------------
 
-    def _protect(self, block: Block) -> Block:
+    def _enter(self, block: Block) -> Block:
+        """Count a block in and mask all but its pictures.
+
+        Steps remember values and names of devices, and their memory is stored with the batches: what they
+        see must be masked already, or the first law would have a hole.
+        """
+        self._commit.ledger[block.stream, "read", ""] += block.readings()
+        masked = self._mask(replace(block, lane=self.options.lane), early=True)
+        # Steps may hand hits on twice, or not at all: they are kept here and go with the next batch.
+        self._hits.update(masked.hits)
+        return replace(masked, hits=Counter())
+
+    def _mask(self, block: Block, *, early: bool) -> Block:
         before = block.readings()
         try:
-            masked = self._masker.apply(block)
+            masked = self._masker.apply(block, early=early)
         except Exception as error:  # noqa: BLE001 - fails closed
             log.error(
                 "masking failed, the values are kept back stream=%s error=%s",
@@ -254,7 +266,13 @@ class Worker:
                 type(error).__name__,
             )
             masked = _all_null(block)
-        after_mask = masked.readings()
+        self._commit.ledger[block.stream, "filtered", "mask"] += before - masked.readings()
+        return masked
+
+    def _protect(self, block: Block) -> Block:
+        """Mask what steps made and pictures, then let the guard look at everything."""
+        masked = self._mask(block, early=False)
+        before = masked.readings()
         try:
             guarded = self._guard.check(masked)
         except Exception as error:  # noqa: BLE001 - fails closed
@@ -264,9 +282,10 @@ class Worker:
                 type(error).__name__,
             )
             guarded = _all_null(masked)
-        ledger = self._commit.ledger
-        ledger[block.stream, "filtered", "mask"] += before - after_mask
-        ledger[block.stream, "guarded", ""] += after_mask - guarded.readings()
+        self._commit.ledger[block.stream, "guarded", ""] += before - guarded.readings()
+        if guarded.rows and block.stream == self.options.stream and self._hits:
+            guarded = replace(guarded, hits=guarded.hits + self._hits)
+            self._hits = Counter()
         return guarded
 
     # -- sealing --------------------------------------------------------------------------------------------

@@ -8,8 +8,11 @@ from types import FrameType
 
 import click
 
+from forebay.config.findings import ConfigErrors
 from forebay.config.loader import load_agent
+from forebay.errors import ForebayError
 from forebay.log import set_up
+from forebay.preflight import preflight
 
 
 @click.command()
@@ -27,7 +30,13 @@ def run_command(config: Path, once: bool) -> int:
     from forebay.runtime import Agent, harden_process
 
     harden_process()
-    agent = Agent(loaded, once=once)
+    try:
+        agent = Agent(loaded, once=once)
+    except ForebayError as error:
+        findings = preflight(loaded)  # where in the file it comes from, if it does
+        if findings:
+            raise ConfigErrors(findings) from error
+        raise
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         agent.stopping.set()

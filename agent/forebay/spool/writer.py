@@ -94,6 +94,9 @@ class Writer:
         A commit that cannot be written by then (disk full, link down) is given up: its sender was not told
         `accepted`, and a replayable source starts again before it.
         """
+        if self._thread.ident is None:  # never started
+            self._store.close()
+            return True
         with self._lock:
             self._closing = True
             self._lock.notify_all()

@@ -18,7 +18,7 @@ STAMP := $(VENV)/.forebay-set-up
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench torture wheel sdist lock \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist lock \
 	system-packages clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
@@ -69,8 +69,11 @@ types: $(STAMP)
 
 check: lint types test test-pure  ## what every commit must pass
 
-bench: $(STAMP)  ## measure
+bench: $(STAMP)  ## measure every stage and the whole road
 	$(PY) -m benchmarks
+
+bench-quick: $(STAMP)
+	$(PY) -m benchmarks --quick
 
 wheel: sdist  ## dist/*.whl, built from the sdist (FOREBAY_PURE=1: without compiled core)
 	$(PY) -m build --installer=uv --wheel --outdir dist dist/forebay-*.tar.gz

@@ -8,14 +8,30 @@ from types import FrameType
 
 import click
 
+from forebay.config.base import parse_duration
 from forebay.config.loader import load_agent
 from forebay.log import set_up
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Drain finite sources, deliver everything, then end.")
-def run_command(config: Path, once: bool) -> int:
+@click.option(
+    "--give-up",
+    "give_up_ns",
+    default="30s",
+    show_default=True,
+    callback=_duration,
+    help="With --once: end when nothing was acknowledged for so long.",
+)
+def run_command(config: Path, once: bool, give_up_ns: int) -> int:
     """Run the agent with the configuration CONFIG.
 
     With --once the exit code is 0 only when the receiver has acknowledged everything.
@@ -27,7 +43,7 @@ def run_command(config: Path, once: bool) -> int:
     from forebay.runtime import Agent, harden_process
 
     harden_process()
-    agent = Agent(loaded, once=once)
+    agent = Agent(loaded, once=once, give_up_ns=give_up_ns)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         agent.stopping.set()

@@ -1,8 +1,9 @@
 """The reference series of DESIGN.md section 8: what size and speed figures are measured on.
 
 50 devices round-robin, 1 Hz each with +-5 ms jitter (one event every 20 ms). Five readings an event:
-`t`, `h`, `p` are random walks per device, `vib` is log-normal noise around a level of the device, `st` a state that
-changes once in 1,000. Beside them `ts` (ms since 1970), `dev` and `seq`. Seeded: the same rows on every run.
+`t`, `h`, `p` are random walks per device, `vib` is log-normal noise around a level of the device, `st` a
+state that changes once in 1,000. Beside them `ts` (ms since 1970), `dev` and `seq`. Seeded: the same rows
+on every run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from forebay.blocks import Block, Column, Field, Schema, Type
 
 DEVICES = 50

@@ -7,6 +7,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 
+# Where empty columns point to: memcpy and memcmp take no NULL, not even for 0 bytes.
+cdef uint8_t NOTHING = 0
+
+
 cdef inline uint64_t mix(uint64_t h) noexcept nogil:
     h ^= h >> 32
     h *= <uint64_t>0x9FB21C651E98DF25
@@ -27,7 +31,8 @@ cdef uint64_t hash_cell(const uint8_t* cell, int64_t size, uint64_t seed) noexce
 
 
 cdef int64_t number_cells(
-    const uint8_t* data, const int64_t* offsets, int64_t n, int32_t* codes, int64_t* first_index, uint64_t seed
+    const uint8_t* data, const int64_t* offsets, int64_t n, int32_t* codes, int64_t* first_index,
+    uint64_t seed
 ) noexcept nogil:
     """Open addressing, linear probing, at most half full; returns the number of unique cells or -1."""
     cdef int64_t room = 16, i, j, size, slot, unique = 0
@@ -103,7 +108,7 @@ def factorize(const uint8_t[::1] values not None, const int64_t[::1] offsets not
     first_index = np.empty(n, dtype=np.int64)
     cdef int32_t[::1] codes_view = codes
     cdef int64_t[::1] first_view = first_index
-    cdef const uint8_t* data = &values[0] if values.shape[0] else NULL
+    cdef const uint8_t* data = &values[0] if values.shape[0] else &NOTHING
     cdef uint64_t seed = <uint64_t><int64_t>hash(b"forebay")
     if n == 0:
         return codes, first_index
@@ -157,7 +162,7 @@ def gather(
         return None
     taken = np.empty(total, dtype=np.uint8)
     cdef uint8_t[::1] to = taken
-    cdef const uint8_t* source = &values[0] if values.shape[0] else NULL
+    cdef const uint8_t* source = &values[0] if values.shape[0] else &NOTHING
     if total:
         with nogil:
             for i in range(m):

@@ -81,7 +81,8 @@ cdef inline int store_cell(Parser *s, int node, const uint8_t *p, const uint8_t 
     return store_text(s, node, KIND_TEXT, p, end, False)
 
 
-cdef inline int read_cells(Parser *s, const uint8_t *p, const uint8_t *end, const uint64_t *powers) noexcept nogil:
+cdef inline int read_cells(Parser *s, const uint8_t *p, const uint8_t *end,
+                           const uint64_t *powers) noexcept nogil:
     """Store one record after RFC 4180. A quote inside an unquoted cell is an ordinary character."""
     cdef const uint8_t *close
     cdef const uint8_t *from_

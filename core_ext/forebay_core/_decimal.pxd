@@ -43,8 +43,12 @@ cdef struct Number:
     int64_t exponent  # the value is mantissa * 10**exponent, if not cut
 
 
-cdef inline const uint8_t *lex_number(const uint8_t *p, const uint8_t *end, bint json, Number *n) noexcept nogil:
-    """Read the number at p. Returns its end, NULL if there is none. `json`: RFC 8259, else also +5, .5, 5., 007."""
+cdef inline const uint8_t *lex_number(const uint8_t *p, const uint8_t *end, bint json,
+                                      Number *n) noexcept nogil:
+    """Read the number at p. Returns its end, NULL if there is none.
+
+    `json`: as RFC 8259 has it; else +5, .5, 5. and 007 are numbers too.
+    """
     cdef const uint8_t *start
     cdef uint64_t mantissa = 0
     cdef int significant = 0, digit

@@ -117,7 +117,7 @@ def from_decimal(const int64_t[::1] mantissas not None, int k, double[::1] out n
 
 
 def to_ordered(const double[::1] values not None, int64_t[::1] out not None):
-    """Map doubles to int64 in order, so that near values are near: sign and magnitude of the bits; -0.0 is -2^63.
+    """Map doubles to int64 in order, so that near values are near; -0.0 is -2^63.
 
     Parameters
     ----------

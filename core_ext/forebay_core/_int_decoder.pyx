@@ -69,10 +69,11 @@ cdef int64_t count_firsts(const int32_t* groups, int64_t n, Work* w) noexcept no
 
 
 cdef int64_t get_ints(
-    const uint8_t* data, int64_t at, int64_t size, uint64_t* x, int64_t n, const int32_t* groups, int64_t n_groups
+    const uint8_t* data, int64_t at, int64_t size, uint64_t* x, int64_t n, const int32_t* groups,
+    int64_t n_groups
 ) noexcept nogil:
     """Read n >= 1 values; return the position after them, -1 if the bytes are not a stream."""
-    cdef uint64_t base, g = 1, bias = 0, fraction = 0, previous = 0
+    cdef uint64_t base, g = 1, bias = 0, fraction = 0
     cdef int64_t i, count = n
     cdef int head, kind, coder
     cdef Work w

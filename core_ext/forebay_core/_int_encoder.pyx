@@ -255,7 +255,8 @@ cdef bint allocate(Work* w, int64_t n, int64_t n_groups) noexcept nogil:
 
 
 cdef int64_t put_ints(
-    const int64_t* x, int64_t n, const int32_t* groups, int64_t n_groups, bint entropy, uint8_t* out, int64_t at
+    const int64_t* x, int64_t n, const int32_t* groups, int64_t n_groups, bint entropy,
+    uint8_t* out, int64_t at
 ) noexcept nogil:
     """Write the stream at out[at:]; return the position after it, -1 without memory."""
     cdef uint64_t g = common_divisor(x, n), d, q, base = <uint64_t>x[0]

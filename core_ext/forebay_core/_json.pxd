@@ -16,7 +16,8 @@ cdef inline const uint8_t *skip_space(const uint8_t *p, const uint8_t *end) noex
     return p
 
 
-cdef inline bint starts_with(const uint8_t *p, const uint8_t *end, const char *word, Py_ssize_t n) noexcept nogil:
+cdef inline bint starts_with(const uint8_t *p, const uint8_t *end, const char *word,
+                             Py_ssize_t n) noexcept nogil:
     return end - p >= n and memcmp(p, word, n) == 0
 
 
@@ -34,7 +35,8 @@ cdef inline int special_word(const uint8_t *p, const uint8_t *end, double *value
     return 0
 
 
-cdef inline const uint8_t *skip_string(const uint8_t *p, const uint8_t *end, Parser *s, bint *escaped) noexcept nogil:
+cdef inline const uint8_t *skip_string(const uint8_t *p, const uint8_t *end, Parser *s,
+                                       bint *escaped) noexcept nogil:
     """Pass a string whose quote was before p; NULL if it is broken."""
     cdef bint some
     cdef const uint8_t *close = scan_string(p, end, &some)
@@ -47,7 +49,8 @@ cdef inline const uint8_t *skip_string(const uint8_t *p, const uint8_t *end, Par
     return close + 1
 
 
-cdef inline const uint8_t *skip_value(const uint8_t *p, const uint8_t *end, Parser *s, int depth, bint *escaped) noexcept nogil:
+cdef inline const uint8_t *skip_value(const uint8_t *p, const uint8_t *end, Parser *s, int depth,
+                                      bint *escaped) noexcept nogil:
     """Pass any value at p (no space before it); NULL if it is broken or nested too deep."""
     cdef Number n
     cdef double value
@@ -113,10 +116,11 @@ cdef inline int key_node(Parser *s, const uint8_t **at, const uint8_t *end, int 
     if guess >= 0:
         n = &s.nodes[guess]
         size = n.key_size
-        if n.parent == parent and n.plain and end - p > size and p[size] == c'"' and memcmp(p, n.key, size) == 0:
-            at[0] = p + size + 1
-            s.last = guess
-            return guess
+        if n.parent == parent and n.plain and end - p > size and p[size] == c'"':
+            if memcmp(p, n.key, size) == 0:
+                at[0] = p + size + 1
+                s.last = guess
+                return guess
     close = scan_string(p, end, &escaped)
     if close == NULL:
         return BAD_KEY
@@ -223,7 +227,8 @@ cdef inline int read_object(Parser *s, const uint8_t **at, const uint8_t *end, i
         p = skip_space(p + 1, end)
 
 
-cdef inline int read_record(Parser *s, const uint8_t *p, const uint8_t *end, const uint64_t *powers) noexcept nogil:
+cdef inline int read_record(Parser *s, const uint8_t *p, const uint8_t *end,
+                            const uint64_t *powers) noexcept nogil:
     """Store one record, which must be an object and nothing else."""
     cdef int answer
     p = skip_space(p, end)

@@ -18,7 +18,8 @@ cdef inline void put_span(int64_t[:, ::1] spans, Py_ssize_t i, const uint8_t *ba
     spans[i, 3] = line
 
 
-def split_lines(const uint8_t[::1] data not None, Py_ssize_t start, bint final, int64_t[:, ::1] spans not None):
+def split_lines(const uint8_t[::1] data not None, Py_ssize_t start, bint final,
+                int64_t[:, ::1] spans not None):
     if spans.shape[1] != 4:
         raise ValueError("spans are (n, 4)")
     if not 0 <= start < data.shape[0]:

@@ -18,7 +18,9 @@ cdef inline double slow_double(const uint8_t *p, const uint8_t *end) noexcept no
     return value
 
 
-cdef inline int find_node(Parser *s, int parent, const uint8_t *key, Py_ssize_t size, bint force) noexcept nogil:
+cdef inline int find_node(
+    Parser *s, int parent, const uint8_t *key, Py_ssize_t size, bint force
+) noexcept nogil:
     """Return the node of a key, making it if there is room (or `force`). SKIPPED: no room. NO_MEMORY."""
     cdef uint32_t h = hash_key(parent, key, size)
     cdef uint32_t slot = h & s.table_mask
@@ -227,7 +229,8 @@ cdef inline int store_whole(Parser *s, Column *c, const Number *n, int64_t whole
     return OK
 
 
-cdef inline int store_bool(Parser *s, int node, bint flag, const uint8_t *p, const uint8_t *end) noexcept nogil:
+cdef inline int store_bool(Parser *s, int node, bint flag, const uint8_t *p,
+                           const uint8_t *end) noexcept nogil:
     """Store true or false; in a str column its text."""
     cdef Column *c = column_for(s, node, KIND_BOOL)
     if c == NULL:

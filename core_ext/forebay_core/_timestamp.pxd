@@ -10,7 +10,7 @@ cdef enum:
 
 
 cdef inline int64_t days_from_civil(int64_t year, int month, int day) noexcept nogil:
-    """Days since 1970-01-01 of the proleptic Gregorian calendar. Years begin in March, so a leap day is last."""
+    """Days since 1970-01-01, proleptic Gregorian. Years begin in March, so a leap day is last."""
     cdef int64_t y = year - (month <= 2)
     cdef int64_t era = y // 400
     cdef int64_t of_era = y - era * 400

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from forebay_core import IMPLEMENTATION, codec
 from forebay_core.reference import cells, decimals, residuals
 from forebay_core.reference import codec as ints

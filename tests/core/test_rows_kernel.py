@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from forebay import quality
 from forebay_core import IMPLEMENTATION, row_codes
 from forebay_core.reference import records as reference_records

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+
 from forebay_core import _grouping, _hampel, _signal, _windows
 
 NONE8, NONE32, NONE64 = np.zeros(0, np.uint8), np.zeros(0, np.int32), np.zeros(0, np.int64)

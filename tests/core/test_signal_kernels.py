@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from forebay import quality as q
 
 S = 10**9

@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from types import ModuleType
 
-import forebay_core
 import numpy as np
 import pytest
+
+import forebay_core
 from forebay_core.reference import splice as reference
 
 _IMPLEMENTATIONS = [reference]

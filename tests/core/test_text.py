@@ -6,9 +6,10 @@ import threading
 from itertools import pairwise
 from types import ModuleType
 
-import forebay_core
 import numpy as np
 import pytest
+
+import forebay_core
 from forebay_core import text_tables as tables
 from forebay_core.reference import text as reference
 

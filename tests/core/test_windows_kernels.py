@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from forebay.config.preprocess import MOMENT_STATS
 
 PARAMS = ["compiled", "reference"]

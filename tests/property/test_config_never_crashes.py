@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from forebay.config.findings import ConfigErrors
 from forebay.config.loader import load_agent, load_receiver
 from forebay.config.yaml_source import parse
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 SAMPLE = (Path(__file__).parents[2] / "config" / "agent.yaml").read_text(encoding="utf-8")
 WORDS = [

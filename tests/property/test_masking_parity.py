@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import forebay_core
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import forebay_core
 from forebay_core import text_tables as tables
 from forebay_core.reference import splice as reference_splice
 from forebay_core.reference import text as reference_text
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.skipif(
     forebay_core.IMPLEMENTATION != "compiled", reason="there is nothing to compare with"

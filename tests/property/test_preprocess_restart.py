@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.preprocess import STEP_OPTIONS
 from forebay.preprocess import StreamStep, build
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 S = 10**9
 SCHEMA = Schema(

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from forebay.config.fields import FieldOptions
 from forebay.sources.fields import StreamFields
 from forebay.sources.formats import CsvDecoder, JsonLinesDecoder, Place
@@ -19,8 +22,6 @@ from forebay_core import IMPLEMENTATION
 from forebay_core.reference import records as reference_records
 from forebay_core.reference import rows as reference_rows
 from forebay_core.row_codes import ISO, ROOT, ColumnType, Dest, Kind, Role, Status
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 needs_both = pytest.mark.skipif(IMPLEMENTATION != "compiled", reason="compares the compiled core")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.errors import WireError
 from forebay.wire.columns import decode_columns, encode_columns
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 I64S = st.one_of(
     st.integers(-(2**63), 2**63 - 1), st.integers(-100, 100), st.sampled_from([-(2**63), 2**63 - 1])

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+
 from forebay import quality as q
 from forebay.blocks import MAX_BYTES_BYTES
 from forebay.config.fields import FieldOptions
@@ -19,7 +21,6 @@ from forebay.config.sources import SOURCE_OPTIONS, FileOptions
 from forebay.errors import InputError
 from forebay.sources.file import LEAVE_POLLS, FileSource
 from forebay.stages import Chunk
-from pydantic import ValidationError
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(40)
 

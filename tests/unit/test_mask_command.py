@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+
 from forebay.cli import mask as mask_module
 from forebay.cli.mask import mask_command
 

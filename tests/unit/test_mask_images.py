@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.mask import Guard, Masker, load_policy

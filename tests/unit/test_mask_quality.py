@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from faker import Faker
+
 from forebay_core import IMPLEMENTATION
 from forebay_core import text_tables as tables
 from forebay_core.reference import text_checks

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type
 from forebay.errors import ConfigError

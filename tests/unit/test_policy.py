@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import Field, Grade, Type
 from forebay.errors import ConfigError

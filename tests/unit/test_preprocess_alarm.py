@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Lane, Schema, Type
 from forebay.config.expression import parse

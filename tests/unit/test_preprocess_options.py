@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from forebay.config.preprocess import STEP_OPTIONS
 from pydantic import ValidationError
+
+from forebay.config.preprocess import STEP_OPTIONS
 
 
 @pytest.mark.parametrize(

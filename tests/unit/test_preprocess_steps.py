@@ -6,6 +6,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import MAX_ROWS, Block, Column, Field, Grade, Lane, Schema, Type
 from forebay.config.preprocess import STEP_OPTIONS

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import MAX_ROWS, Grade, Type
 from forebay.config.fields import FieldOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from forebay import secrets
 from forebay.errors import ConfigError
 

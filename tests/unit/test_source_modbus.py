@@ -11,15 +11,16 @@ import threading
 import tty
 
 import pytest
+from pydantic import ValidationError
+from pymodbus.framer import FramerType
+from pymodbus.server import ModbusSerialServer, ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
 from forebay import quality as q
 from forebay.blocks import Type
 from forebay.config.sources_live import ModbusOptions, RegisterOptions
 from forebay.sources.context import Backoff, SourceContext, Ticks
 from forebay.sources.modbus import ModbusSource, decode, field_type, plan, split
-from pydantic import ValidationError
-from pymodbus.framer import FramerType
-from pymodbus.server import ModbusSerialServer, ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
 
 WORDS = {
     0: [215, 0xFFFF, 0x1234, 0x5678],

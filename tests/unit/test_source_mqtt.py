@@ -13,6 +13,10 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from pydantic import ValidationError
+
 from forebay import quality as q
 from forebay.blocks import Type
 from forebay.config.fields import FieldOptions
@@ -22,9 +26,6 @@ from forebay.sources import mqtt
 from forebay.sources.context import Backoff, SourceContext
 from forebay.sources.messages import Rows, csv_objects, json_objects, raw_object, suffix_of
 from forebay.sources.mqtt import MqttSource, matches
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from pydantic import ValidationError
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 USER = ("user root",) if os.geteuid() == 0 else ()  # else it could not read the keys in pytest's folders

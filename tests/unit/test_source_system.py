@@ -4,6 +4,7 @@ from collections import namedtuple
 
 import psutil
 import pytest
+
 from forebay import quality as q
 from forebay.blocks import Grade, Type
 from forebay.config.fields import FieldOptions

@@ -8,6 +8,8 @@ from collections import deque
 import msgpack
 import pytest
 import zmq
+from pydantic import ValidationError
+
 from forebay import quality as q
 from forebay.blocks import Type
 from forebay.config.fields import FieldOptions
@@ -15,7 +17,6 @@ from forebay.config.sources_live import ZmqOptions
 from forebay.errors import ConfigError
 from forebay.sources import zmq_push
 from forebay.sources.context import SourceContext
-from pydantic import ValidationError
 
 LONG_MS = 5_000
 

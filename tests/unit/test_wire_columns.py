@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zstandard
+
 from forebay import quality as q
 from forebay.blocks import MAX_WAVEFORM_ROWS, Block, Column, Field, Schema, Type, null_out
 from forebay.errors import WireError
@@ -270,8 +271,6 @@ def test_rows_and_bytes_beyond_the_limits_are_refused_at_the_limit():
 
 
 def test_a_dictionary_cannot_be_blown_up_beyond_the_limit():
-    block = _block({"y": (Type.BYTES, [b"x" * 60_000] * 1000)}, key="")
-    block.columns[0].values[:60_000].tobytes()
     small = _block({"y": (Type.BYTES, [b"x" * 1000] * 900)})
     data = encode_columns(small, level=3)
     assert len(data) < 100
@@ -293,7 +292,7 @@ def _text_payload(blob, length=300):
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (zstandard.ZstdCompressor().compress(b"x" * (256 << 20)), "declares another size"),
+        (zstandard.ZstdCompressor().compress(b"x" * (8 << 20)), "declares another size"),
         (zstandard.ZstdCompressor(write_content_size=False).compress(b"x" * 300), "declares another size"),
         (zstandard.ZstdCompressor().compress(b"x" * 300) + b"tail", "not a zstd frame"),
         (b"\x28\xb5\x2f\xfd", "not a zstd frame"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgpack
 import pytest
+
 from forebay.blocks import Field, Grade, Schema, Type
 from forebay.errors import WireError
 from forebay.wire.schema import MAX_FIELDS, MAX_NAME_BYTES, body_id, parse_schema, schema_body

@@ -216,12 +216,5 @@ class PolicyOptions(Options):
 class MaskingOptions(Options):
     """The agent's `masking` section."""
 
-    policy: ConfigPath | None = None
-    """The policy file, or the name of a shipped one."""
-
-
-class PolicyOptions(Options):
-    """A masking policy."""
-
-    name: str
-    """Its name."""
+    policy: str = "base"
+    """`base`, `strict`, or the path of a policy file relative to the configuration."""

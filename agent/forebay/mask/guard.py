@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from forebay_core import text_tables as tables
-from forebay_core.text import decimal_text, scan
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
 from forebay.mask.masker import long_integers
 from forebay.mask.policy import Action, Plan, Policy
+from forebay_core import text_tables as tables
+from forebay_core.text import decimal_text, scan
 
 LEAK_CLASSES = ("resident_id", "mobile", "bank_card", "uscc", "plate", "vin", "imei", "email")
 """What the second line searches for: classes with a check digit or a form that little else has."""

@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from forebay_core import text_tables as tables
-from forebay_core.text import decimal_text, scan
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.mask.images import Detector, ImageMasker
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.spans import WHOLE_CELL, Operators
+from forebay_core import text_tables as tables
+from forebay_core.text import decimal_text, scan
 
 _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not grow the process
 _MAX_EXACT_FLOAT = 2.0**53

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from forebay_core import text_tables as tables
-from forebay_core.splice import KEEP, REMOVE, REPLACE, splice
 
 from forebay import quality as q
 from forebay.blocks import Column, I64Array, U8Array
@@ -16,6 +14,8 @@ from forebay.config.masking import ClassRule, FieldRule
 from forebay.errors import MaskError
 from forebay.mask.policy import Policy
 from forebay.mask.tokens import Tokens
+from forebay_core import text_tables as tables
+from forebay_core.splice import KEEP, REMOVE, REPLACE, splice
 
 WHOLE_CELL = 255  # class code of a cell that is masked whole
 NO_RULE = "no_rule"

@@ -19,7 +19,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from forebay_core.alarm import carry, latch
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take
@@ -29,7 +28,7 @@ from forebay.preprocess.arrays import I64, find, or_none
 from forebay.preprocess.base import ALARM_FIELDS, ALARM_SUFFIX, KeyedWorker
 from forebay.preprocess.conditions import Leaf, Value, evaluate, leaves, read
 from forebay.preprocess.state import Table
-from forebay_core.signal import carry, latch
+from forebay_core.alarm import carry, latch
 
 log = logging.getLogger(__name__)
 

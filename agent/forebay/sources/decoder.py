@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from forebay_core.row_codes import ISO, Kind, Reason, Status
-from forebay_core.rows import RowParser
 
 from forebay import quality as q
 from forebay.blocks import MAX_ROWS, MAX_STR_BYTES, Block, I64Array
@@ -24,6 +22,8 @@ from forebay.errors import InputError
 from forebay.sources.fields import StreamFields, pack, unpack
 from forebay.sources.times import LocalTimes
 from forebay.stages import Rejected
+from forebay_core.row_codes import ISO, Kind, Reason, Status
+from forebay_core.rows import RowParser
 
 MAX_DETAILS = 16  # rejected records of a chunk that are told one by one; all are counted
 _SPANS = 4_096  # records found in one go

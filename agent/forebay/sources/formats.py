@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from forebay_core.records import split_array, split_csv, split_lines
-from forebay_core.row_codes import Status
 
 from forebay.blocks import MAX_ROWS, I64Array
 from forebay.clock import Clock
@@ -16,6 +14,8 @@ from forebay.config.fields import FieldOptions
 from forebay.config.sources import TimeOptions
 from forebay.errors import InputError
 from forebay.sources.decoder import Cursor, Decoded, Decoder, Place
+from forebay_core.records import split_array, split_csv, split_lines
+from forebay_core.row_codes import Status
 
 __all__ = ["CsvDecoder", "Decoded", "Decoder", "JsonLinesDecoder", "Place"]
 

@@ -17,14 +17,15 @@ from typing import Any
 
 import msgpack
 import numpy as np
-from forebay_core.records import split_array
 
 from forebay.blocks import Block
 from forebay.config.sources import TimeOptions
 from forebay.errors import InputError
 from forebay.sources.context import SourceContext
-from forebay.sources.formats import MAX_DETAILS, JsonLinesDecoder, Place
+from forebay.sources.decoder import MAX_DETAILS, Place
+from forebay.sources.formats import JsonLinesDecoder
 from forebay.stages import Rejected
+from forebay_core.records import split_array
 
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")  # in JSON both are white space, or an error

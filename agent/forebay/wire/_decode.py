@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zstandard
-from forebay_core import codec
 
 from forebay.blocks import Block, Column, F64Array, I64Array, Schema, Type, U8Array
 from forebay.errors import WireError
@@ -30,6 +29,7 @@ from forebay.wire._layout import (
     kept_rows,
     row_groups,
 )
+from forebay_core import codec
 
 
 class _Reader:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import zstandard
-from forebay_core import codec
 
 from forebay.blocks import Block, Column, F64Array, I64Array, Type, U8Array
 from forebay.wire._layout import (
@@ -30,6 +29,7 @@ from forebay.wire._layout import (
     kept_rows,
     row_groups,
 )
+from forebay_core import codec
 
 _MIN_ZSTD = 48  # a frame's own 9 to 12 bytes and its tables need something to win back
 _PROBE = 32 * 1024  # bytes looked at before a large blob is compressed

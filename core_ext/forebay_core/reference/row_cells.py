@@ -91,7 +91,8 @@ class Cells:
         self._nodes: list[Node] = []
         self.stop_node, self.stop_kind = -1, -1
         self._cells = self._ignored_here = 0
-        self._time: int | None = None
+        self._time = 0
+        self._time_problem: Reason | None = None
         self._naive = False
         self._row = 0
 
@@ -105,11 +106,16 @@ class Cells:
         target = self._nodes[node].dest[kind]
         if target >= 0:
             self._cells += 1
-            self._columns[target].seen |= 1 << kind
-            return self._columns[target]
+            column = self._columns[target]
+            column.seen |= 1 << kind
+            if column.type != ColumnType.ANY:
+                return column
+            self._put(column, 1 << kind)
+            return None
         if target == Dest.STOP:
-            self.stop_node, self.stop_kind = node, kind
-            raise Stop
+            self._cells += 1
+            self._note_stop(node, kind)
+            return None
         if target == Dest.IGNORE:
             self._ignored_here += 1
         else:
@@ -117,13 +123,16 @@ class Cells:
             self._null(self._columns[self._nodes[node].primary], code, taken=False)
         return None
 
+    def _note_stop(self, node: int, kind: Kind) -> None:
+        if self.stop_node < 0:
+            self.stop_node, self.stop_kind = node, kind
+
     def _store_null(self, node: int, code: int) -> None:
         primary = self._nodes[node].primary
         if primary >= 0:
             self._null(self._columns[primary], code, taken=False)
         elif primary == Dest.STOP:
-            self.stop_node, self.stop_kind = node, Kind.NULL
-            raise Stop
+            self._note_stop(node, Kind.NULL)
 
     def _put(self, column: Column, value: Value) -> None:
         column.cells[self._row] = (value, 0)
@@ -137,11 +146,7 @@ class Cells:
 
     def _store_text(self, node: int, kind: Kind, raw: bytes, *, escaped: bool) -> None:
         column = self._column_for(node, kind)
-        if column is None:
-            return
-        if column.type != ColumnType.STR:
-            self._put(column, 0)
-        else:
+        if column is not None:
             self._put_text(column, unescape(raw, kind is Kind.JSON) if escaped else raw)
 
     def _store_number(self, node: int, number: Number) -> None:
@@ -163,13 +168,10 @@ class Cells:
             self._store_whole(column, number, whole)
         elif column.type == ColumnType.STR:
             self._put_text(column, number.text)
-        elif column.type == ColumnType.BOOL:
-            if number.integer and whole in (0, 1):
-                self._put(column, whole)
-            else:
-                self._null(column, c.TYPE)
+        elif number.integer and whole in (0, 1):
+            self._put(column, whole)
         else:
-            self._put(column, 0)
+            self._null(column, c.TYPE)
 
     def _store_whole(self, column: Column, number: Number, whole: int | None) -> None:
         if number.integer:
@@ -199,8 +201,6 @@ class Cells:
             return
         if column.type == ColumnType.STR:
             self._put_text(column, raw)
-        elif column.type == ColumnType.ANY:
-            self._put(column, 0)
         elif math.isnan(value):
             self._null(column, c.NAN)
         elif column.type == ColumnType.F64:
@@ -209,23 +209,27 @@ class Cells:
             self._null(column, c.TYPE)
 
     def _store_time(self, text: bytes, *, number: bool) -> None:
+        self._time_problem = self._read_time(text, number)
+
+    def _read_time(self, text: bytes, number: bool) -> Reason | None:
         text = text.strip(b" \t")
         self._naive = False
         if self._power != c.ISO:
             lexed = lex_number(text, 0, len(text), False) if text else None
             value = lexed.scaled(self._power) if lexed is not None and lexed.text == text else None
             if value is None:
-                raise Bad(Reason.TIME)
+                return Reason.TIME
         elif number:
-            raise Bad(Reason.TIME_NUMBER)
+            return Reason.TIME_NUMBER
         else:
             parsed = parse_iso(text)
             if parsed is None:
-                raise Bad(Reason.TIME)
+                return Reason.TIME
             value, self._naive = parsed
             if self._naive and not self._allow_naive:
-                raise Bad(Reason.TIME_NAIVE)
+                return Reason.TIME_NAIVE
         self._time = value
+        return None
 
     def _take_column(self, column: Column) -> TakenColumn:
         missing: tuple[Value, int] = (b"" if column.type == ColumnType.STR else 0, c.MISSING)
@@ -237,5 +241,4 @@ class Cells:
             ends = [0, *accumulate(len(text) for text in texts)]
             return b"".join(texts), struct.pack(f"<{len(ends)}q", *ends), quality
         layout = "d" if column.type == ColumnType.F64 else "q"
-        plain = [0 if column.type == ColumnType.ANY else value for value, _ in cells]
-        return struct.pack(f"<{len(plain)}{layout}", *plain), None, quality
+        return struct.pack(f"<{len(cells)}{layout}", *(value for value, _ in cells)), None, quality

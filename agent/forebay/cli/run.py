@@ -13,7 +13,11 @@ from forebay.config.loader import load_agent
 from forebay.log import set_up
 
 
-def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
+def _duration(ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not ctx.params.get("once"):
+        raise click.BadParameter("goes with --once only")
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -22,16 +26,15 @@ def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="Drain finite sources, deliver everything, then end.")
+@click.option("--once", is_flag=True, is_eager=True, help="Drain finite sources, deliver everything, then end.")
 @click.option(
     "--give-up",
     "give_up_ns",
-    default="30s",
-    show_default=True,
+    metavar="DURATION",
     callback=_duration,
-    help="With --once: end when nothing was acknowledged for so long.",
+    help="With --once: end when nothing was acknowledged for so long (30s).",
 )
-def run_command(config: Path, once: bool, give_up_ns: int) -> int:
+def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
     """Run the agent with the configuration CONFIG.
 
     With --once the exit code is 0 only when the receiver has acknowledged everything.
@@ -40,10 +43,10 @@ def run_command(config: Path, once: bool, give_up_ns: int) -> int:
     set_up(loaded.config.log.level, loaded.config.log.format)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    from forebay.runtime import Agent, harden_process
+    from forebay.runtime import GIVE_UP_NS, Agent, harden_process
 
     harden_process()
-    agent = Agent(loaded, once=once, give_up_ns=give_up_ns)
+    agent = Agent(loaded, once=once, give_up_ns=GIVE_UP_NS if give_up_ns is None else give_up_ns)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         agent.stopping.set()

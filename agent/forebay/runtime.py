@@ -26,7 +26,7 @@ log = logging.getLogger("forebay.agent")
 SWITCH_INTERVAL_S = 0.0005  # at the default of 5 ms one busy thread keeps a waiting one from its deadline
 STOP_SOURCES_S = 5.0
 DRAIN_S = 20.0
-ONCE_IDLE_S = 30.0  # a finite run gives up when nothing was acknowledged for this long
+GIVE_UP_NS = 30 * 1_000_000_000  # a finite run gives up when nothing was acknowledged for this long
 _PR_SET_DUMPABLE = 4
 
 
@@ -37,6 +37,20 @@ class Outcome:
     complete: bool
     reason: str = ""
     undelivered: int = 0
+
+
+class _Stillness:
+    """Tells for how long a value has not changed."""
+
+    def __init__(self) -> None:
+        self._last: object = None
+        self._since = time.monotonic()
+
+    def seconds(self, value: object) -> float:
+        """Return how long `value` has been the same."""
+        if value != self._last:
+            self._last, self._since = value, time.monotonic()
+        return time.monotonic() - self._since
 
 
 def harden_process() -> None:
@@ -51,9 +65,14 @@ class Agent:
     """One agent. `start`, then `wait` or `drain`, then `stop`."""
 
     def __init__(
-        self, loaded: LoadedConfig[AgentConfig], *, once: bool = False, clock: Clock | None = None
+        self,
+        loaded: LoadedConfig[AgentConfig],
+        *,
+        once: bool = False,
+        give_up_ns: int = GIVE_UP_NS,
+        clock: Clock | None = None,
     ) -> None:
-        self._loaded, self._once = loaded, once
+        self._loaded, self._once, self._give_up_s = loaded, once, give_up_ns / 1e9
         self._clock = clock or SystemClock()
         self._config = loaded.config
         self._boot = boot_id()
@@ -140,17 +159,14 @@ class Agent:
 
     def drain(self) -> Outcome:
         """Wait until every finite source has ended and all was acknowledged, or until it cannot be."""
-        for runner in self.plumbing.runners:
-            while runner.thread.is_alive() and not self.stopping.wait(0.02):
-                pass
-        if self.stopping.is_set():
-            return Outcome(False, self.failure or "stopped before the end")
-        for worker in self.plumbing.workers.values():
-            worker.finish_steps = True
-            worker.queue.close()
-        for thread in self._worker_threads:
-            while thread.is_alive() and not self.stopping.is_set():
-                thread.join(0.05)
+        stuck = self._join([runner.thread for runner in self.plumbing.runners])
+        if not stuck:
+            for worker in self.plumbing.workers.values():
+                worker.finish_steps = True
+                worker.queue.close()
+            stuck = self._join(self._worker_threads)
+        if stuck:
+            return Outcome(False, stuck, self._undelivered())
         outcome = self._await_delivery()
         failed = [r for r in self.plumbing.runners if r.failed is not None]
         if failed:
@@ -159,24 +175,38 @@ class Agent:
             )
         return outcome
 
+    def _join(self, threads: list[threading.Thread]) -> str:
+        """Wait for threads to end. Return why they cannot: told to stop, or held up by a spool that is stuck."""
+        since = _Stillness()
+        for thread in threads:
+            while thread.is_alive():
+                if self.stopping.wait(0.02):
+                    return self.failure or "stopped before the end"
+                # A slow source is no reason to give up; one that waits for a spool without room is.
+                still = since.seconds(self._progress())
+                if self.spool.writer.condition.state != "ok" and still > self._give_up_s:
+                    return self._why_stuck()
+        return ""
+
+    def _progress(self) -> tuple[int, int]:
+        """Return what changes while data moves: transactions, and batches acknowledged."""
+        return self.spool.store.txn, self._door.delivered if self._door else 0
+
     def _await_delivery(self) -> Outcome:
         """Watch the spool run empty. What was set aside, evicted or damaged is not delivered."""
-        last, moved = None, time.monotonic()
+        since = _Stillness()
         while not self.stopping.is_set():
-            counters, idle = self._reader.counters(), self._reader.is_empty()
+            idle = self._reader.is_empty()
             durable = all(
                 self.spool.writer.outstanding(w.options.owner) == 0 for w in self.plumbing.workers.values()
             )
             if idle and durable:
                 return self._account()
-            seen = (counters["txn"], self._door.delivered if self._door else 0)
-            if seen != last:
-                last, moved = seen, time.monotonic()
             if self._forwarder is None and durable:
                 return Outcome(
                     False, "there is no `forward` section: data stays in the spool", self._undelivered()
                 )
-            if time.monotonic() - moved > ONCE_IDLE_S:
+            if since.seconds(self._progress()) > self._give_up_s:
                 return Outcome(False, self._why_stuck(), self._undelivered())
             self.stopping.wait(0.02)
         return Outcome(False, self.failure or "stopped before all was acknowledged", self._undelivered())
@@ -187,7 +217,7 @@ class Agent:
             return f"spool is {condition.state}: {condition.detail}"
         link = self._forwarder.link if self._forwarder else None
         return (
-            f"no acknowledgement for {ONCE_IDLE_S:g} s; link is {link.state}: {link.reason}"
+            f"no acknowledgement for {self._give_up_s:g} s; link is {link.state}: {link.reason}"
             if link
             else "no link"
         )

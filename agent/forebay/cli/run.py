@@ -8,6 +8,7 @@ from types import FrameType
 
 import click
 
+from forebay.config.base import parse_duration
 from forebay.config.findings import ConfigErrors
 from forebay.config.loader import load_agent
 from forebay.errors import ForebayError
@@ -15,10 +16,28 @@ from forebay.log import set_up
 from forebay.preflight import preflight
 
 
+def _duration(ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not ctx.params.get("once"):
+        raise click.BadParameter("goes with --once only")
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="Drain finite sources, deliver everything, then end.")
-def run_command(config: Path, once: bool) -> int:
+@click.option("--once", is_flag=True, is_eager=True, help="Drain finite sources, deliver everything, then end.")
+@click.option(
+    "--give-up",
+    "give_up_ns",
+    metavar="DURATION",
+    callback=_duration,
+    help="With --once: end when nothing was acknowledged for so long (30s).",
+)
+def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
     """Run the agent with the configuration CONFIG.
 
     With --once the exit code is 0 only when the receiver has acknowledged everything.
@@ -27,11 +46,11 @@ def run_command(config: Path, once: bool) -> int:
     set_up(loaded.config.log.level, loaded.config.log.format)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    from forebay.runtime import Agent, harden_process
+    from forebay.runtime import GIVE_UP_NS, Agent, harden_process
 
     harden_process()
     try:
-        agent = Agent(loaded, once=once)
+        agent = Agent(loaded, once=once, give_up_ns=GIVE_UP_NS if give_up_ns is None else give_up_ns)
     except ForebayError as error:
         findings = preflight(loaded)  # where in the file it comes from, if it does
         if findings:

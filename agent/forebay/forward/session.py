@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import heapq
 import logging
-import sqlite3
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from forebay.blocks import Lane
 from forebay.clock import Clock
-from forebay.errors import LinkError, WireError
+from forebay.errors import LinkError, SpoolError, WireError
 from forebay.forward.link import BatchRow, LinkOptions, SpoolDoor
 from forebay.keys import PublicKey, SecretKey
 from forebay.wire import messages as m
@@ -156,10 +155,12 @@ class Session:
             self._take(self._socket.recv_multipart(zmq.NOBLOCK))
 
     def _look_at_monitor(self) -> None:
-        event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+        # Frame 0 is event (16 bits) and value (32 bits), frame 1 the endpoint: zmq_socket_monitor(3). pyzmq's
+        # own reader would do, but its module imports asyncio: 0.1 s and 10 MB.
+        event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], sys.byteorder)
         # A client that was refused never tries again by itself, and one that was cut off would wait for
         # the acknowledgement to time out: both end the session.
-        reason = _HANDSHAKE_FAILURES.get(zmq.Event(event["event"]))
+        reason = _HANDSHAKE_FAILURES.get(zmq.Event(event))
         if reason is not None:
             raise Held(reason, place=self.endpoint, hint="enrol with: forebay keys enroll GATEWAY_ID PUBFILE")
         raise LinkError("the connection was closed", place=self.endpoint)
@@ -205,8 +206,8 @@ class Session:
         limit = min(READ_AT_ONCE, self.window - len(self._in_flight))
         try:
             return self._door.reader.pending(lane, self._cursor[lane], limit)
-        except sqlite3.Error as error:
-            log.warning("spool cannot be read now error=%s", error.sqlite_errorname)
+        except SpoolError as error:
+            log.warning("spool cannot be read now: %s", error)
             return []
 
     def _send(self, batch: BatchRow) -> bool:

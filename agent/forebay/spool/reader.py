@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,13 +58,13 @@ class Reader:
         self._db.close()
 
     def pending(self, lane: str, after: int, limit: int) -> list[Pending]:
-        """Return up to `limit` batches of a lane with an id above `after`, oldest first."""
+        """Return up to `limit` batches of a lane with an id above `after`, oldest first. Raises SpoolError."""
         low, high = RANK_BOUNDS[lane]
-        rows = self._db.execute(
-            f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-            (max(after, low), high, limit),
-        )
-        return [Pending(*row) for row in rows]
+        query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+        try:
+            return [Pending(*row) for row in self._db.execute(query, (max(after, low), high, limit))]
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot read ({error.sqlite_errorname})", retryable=True) from None
 
     def batch(self, batch_id: int) -> Pending | None:
         """Return one batch, None if it is gone."""

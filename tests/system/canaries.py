@@ -1,0 +1,140 @@
+"""Identifiers that exist nowhere else, and a search for them in everything that was ever written.
+
+Generators and check digits are written from the standards (GB 11643 for resident numbers, ISO/IEC 7812-1 for
+cards, GB 32100 for USCC) and share nothing with the product.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plant import Plant
+
+_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+_USCC_SIGNS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+_WIDE = str.maketrans("0123456789", "０１２３４５６７８９")
+
+
+def resident_id(rng: random.Random) -> str:
+    """Return a valid 18-character resident identity number."""
+    body = f"441302{rng.randrange(1950, 2010)}{rng.randrange(1, 13):02d}{rng.randrange(1, 29):02d}{rng.randrange(1000):03d}"
+    return body + "10X98765432"[sum(int(d) * w for d, w in zip(body, _ID_WEIGHTS, strict=True)) % 11]
+
+
+def mobile(rng: random.Random) -> str:
+    """Return a mobile number."""
+    return f"13{rng.randrange(5, 10)}{rng.randrange(10**8):08d}"
+
+
+def bank_card(rng: random.Random) -> str:
+    """Return a 19-digit card number with its Luhn digit."""
+    body = f"622202{rng.randrange(10**12):012d}"
+    total = sum(sum(divmod(int(d) * 2, 10)) if i % 2 == 0 else int(d) for i, d in enumerate(reversed(body)))
+    return body + str(-total % 10)
+
+
+def uscc(rng: random.Random) -> str:
+    """Return a unified social credit code."""
+    body = "91441300MA" + "".join(rng.choice(_USCC_SIGNS) for _ in range(7))
+    total = sum(_USCC_SIGNS.index(c) * pow(3, i, 31) for i, c in enumerate(body))
+    return body + _USCC_SIGNS[-total % 31]
+
+
+def email(rng: random.Random) -> str:
+    """Return an e-mail address."""
+    return f"q{rng.randrange(10**9):09d}.w@mail.example.com"
+
+
+def plate(rng: random.Random) -> str:
+    """Return a vehicle plate of Huizhou."""
+    return "粤L" + "".join(rng.choice("0123456789ABCDEFGH") for _ in range(4)) + str(rng.randrange(10))
+
+
+MAKERS = {
+    "resident_id": resident_id,
+    "mobile": mobile,
+    "bank_card": bank_card,
+    "uscc": uscc,
+    "email": email,
+    "plate": plate,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """One identifier as it was written in a record."""
+
+    kind: str
+    plain: str
+    written: str
+
+
+def make(count: int, seed: int) -> list[Canary]:
+    """Return identifiers of every kind in turn; some digits in groups, some full-width."""
+    rng = random.Random(seed)
+    out = []
+    for number in range(count):
+        kind = list(MAKERS)[number % len(MAKERS)]
+        plain = written = MAKERS[kind](rng)
+        style = rng.randrange(4)
+        if style == 1 and kind == "mobile":
+            written = f"{plain[:3]} {plain[3:7]} {plain[7:]}"
+        elif style == 1 and kind == "bank_card":
+            written = " ".join(plain[i : i + 4] for i in range(0, 19, 4))
+        elif style == 2 and kind in ("mobile", "bank_card"):
+            written = plain.translate(_WIDE)
+        out.append(Canary(kind, plain, written))
+    return out
+
+
+def needles(canary: Canary) -> set[bytes]:
+    """Return the byte strings that must not be found: texts in three encodings, numbers as they are stored."""
+    texts = {canary.plain, canary.written}
+    if canary.kind == "resident_id":
+        texts.add(canary.plain[3:-2])  # what `keep` must hide
+    if canary.kind == "bank_card":
+        texts.add(canary.plain[:-4])
+    found = {t.encode(code) for t in texts for code in ("utf-8", "utf-16-le", "utf-16-be")}
+    found |= {json.dumps(t).encode() for t in texts} | {base64.b64encode(t.encode()) for t in texts}
+    if canary.plain.isdigit():
+        number = int(canary.plain)
+        if number < 2**63:
+            found |= {number.to_bytes(8, "big"), number.to_bytes(8, "little")}
+        if 2**40 < number < 2**47:
+            found.add(number.to_bytes(6, "big"))  # SQLite's 48-bit integers
+    return found
+
+
+def written_files(plant: Plant) -> dict[Path, bytes]:
+    """Return everything under the plant's folder but its input."""
+    out = {}
+    for path in sorted(plant.folder.rglob("*")):
+        if path.is_file() and "input" not in path.relative_to(plant.folder).parts:
+            try:
+                out[path] = path.read_bytes()
+            except FileNotFoundError:  # a WAL that was just folded in
+                continue
+    return out
+
+
+def search(places: dict[Path, bytes] | Iterable[bytes], canaries: list[Canary]) -> set[str]:
+    """Return the kinds of identifiers that are found, as `kind in place`."""
+    named = places if isinstance(places, dict) else {Path("batch"): b"\n".join(places)}
+    hits = set()
+    for canary in canaries:
+        for needle in needles(canary):
+            hits |= {f"{canary.kind} in {path.name}" for path, data in named.items() if needle in data}
+    return hits
+
+
+def decoded_spool(plant: Plant) -> list[bytes]:
+    """Export every batch of the spool and return what `forebay decode` prints of each."""
+    plant.cli("spool", "export", "spool", "--to", "exported")
+    files = sorted((plant.folder / "exported").glob("*.fbb"))
+    assert files, "nothing waits in the spool: the search would be empty"
+    return [plant.cli("decode", path).encode() for path in files]

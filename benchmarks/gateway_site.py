@@ -48,6 +48,15 @@ class Usage:
     max_rss: int
 
 
+def _high_water(pid: int) -> int:
+    """Return the most memory that a process held. ru_maxrss would count what its parent held at the fork."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -96,11 +105,15 @@ class Site:
         self.write_agent()
         begin = time.monotonic()
         agent = subprocess.Popen([*_FOREBAY, "run", "agent.yaml", "--once"], cwd=self.folder)
-        _, status, usage = os.wait4(agent.pid, 0)
+        max_rss, pid = 0, 0
+        while not pid:
+            max_rss = max(max_rss, _high_water(agent.pid))
+            time.sleep(0.02)
+            pid, status, usage = os.wait4(agent.pid, os.WNOHANG)
         agent.returncode = os.waitstatus_to_exitcode(status)
         wall = time.monotonic() - begin
         assert agent.returncode == 0, f"the agent ended with {agent.returncode}"
-        return Usage(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024)
+        return Usage(usage.ru_utime + usage.ru_stime, wall, max_rss)
 
     def query(self, sql: str) -> list[tuple[int, ...]]:
         """Ask the receiver's store."""

@@ -73,7 +73,7 @@ class WorkerOptions:
     stream: str
     lane: Lane = Lane.NORMAL
     linger_ns: int = 1_000_000_000
-    queue_bytes: int = 4 * 1024 * 1024
+    queue_bytes: int = 8 * 1024 * 1024
     commit_bytes: int = 1024 * 1024  # a commit that waits for the writer grows up to this
 
 

@@ -12,7 +12,16 @@ from typing import Any
 
 import forebay_core
 
-_PACKAGES = ("forebay", "numpy", "pyzmq", "zstandard", "msgpack", "onnxruntime", "opencv-python-headless", "pydantic")
+_PACKAGES = (
+    "forebay",
+    "numpy",
+    "pyzmq",
+    "zstandard",
+    "msgpack",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pydantic",
+)
 _ROOT = Path(__file__).parents[1]
 
 

@@ -27,6 +27,7 @@ log: {level: error}
 _AGENT = """
 gateway: {id: gw-1}
 sources: {pump: {type: file, path: pump.jsonl, format: jsonl, time: {field: ts, unit: ms}}}
+masking: {policy: base}
 pipelines:
   pump:
     source: pump

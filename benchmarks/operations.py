@@ -21,7 +21,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Timed(
         "text-mask", "scan and mask of text, 108 B a record", "M records/CPU-s", rows.text_mask, _least(1.0)
     ),
-    Timed("mask-numbers", "masking, block of 1,000 rows without personal data", "us/block", rows.mask_numbers),
+    Timed(
+        "mask-numbers", "masking, block of 1,000 rows without personal data", "us/block", rows.mask_numbers
+    ),
     Timed("guard", "guard, the same block", "us/block", rows.guard),
     Timed("encode", "columns to payload, 1,000 rows", "us/block", wire.encode_block),
     Timed("decode", "payload to columns, 1,000 rows", "us/block", wire.decode_block),

@@ -35,7 +35,11 @@ BUDGETS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("spool-1-p50", "spool-1-p99"),
         "Fluent Bit 105-993 ms, ThingsBoard 266 / 424 ms",
     ),
-    ("urgent, source to acknowledged: p50 < 3 ms, p99 < 10 ms over both disks", (), "ThingsBoard 266 / 424 ms"),
+    (
+        "urgent, source to acknowledged: p50 < 3 ms, p99 < 10 ms over both disks",
+        (),
+        "ThingsBoard 266 / 424 ms",
+    ),
     (
         "text masking: >= 1 M records of 108 B per CPU-s, >= 50 x a Python `re` union",
         ("text-mask",),

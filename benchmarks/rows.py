@@ -18,8 +18,8 @@ from forebay.config.preprocess import ValidateOptions
 from forebay.config.sources import TimeOptions
 from forebay.mask import Guard, Masker, load_policy
 from forebay.preprocess import build
-from forebay.sources.formats import CsvDecoder, JsonLinesDecoder
 from forebay.sources.decoder import Place
+from forebay.sources.formats import CsvDecoder, JsonLinesDecoder
 from forebay.stages import Chunk, Commit
 from forebay.wire.envelope import Context, Stamp
 from forebay.wire.seal import Sealer
@@ -181,7 +181,8 @@ def worker() -> Case:
     def run() -> list[Commit]:
         spool = _Nowhere()
         sealer = Sealer(
-            Context("gw-1", "f/pump", "boot", "0"), lambda: Stamp(clock.wall_ns(), clock.monotonic_ns(), "synced")
+            Context("gw-1", "f/pump", "boot", "0"),
+            lambda: Stamp(clock.wall_ns(), clock.monotonic_ns(), "synced"),
         )
         one = Worker(
             WorkerOptions("f/pump", "pump"),

@@ -25,7 +25,9 @@ log = logging.getLogger("forebay.pipeline")
 
 BATCH_BYTES = 4 * 1024 * 1024  # a block is sealed when it reaches this, whatever its rows
 MOST_COMMITS_AHEAD = 2
-GATHER_BYTES = 64 * 1024  # while more waits, a commit within its linger grows to this: fewer fsyncs, less wear
+GATHER_BYTES = (
+    64 * 1024
+)  # while more waits, a commit within its linger grows to this: fewer fsyncs, less wear
 REJECTED_LOGGED = 3  # broken records named in the log per chunk
 
 

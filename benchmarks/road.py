@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import reference_series
 from benchmarks.gateway_site import Site, Usage
-from benchmarks.model import Budget, Effort, Figure
+from benchmarks.model import Budget, Effort, Figure, cpu_seconds
 from benchmarks.personal import with_personal_data
 from forebay.spool import segment_path
 
@@ -42,7 +43,15 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
     per_million = (best.cpu_s - empty.cpu_s) / effort.events * 1e6
     note = f"start-up of {empty.cpu_s:.2f} CPU-s subtracted; {effort.events} events, best of {effort.repeats}"
     return [
-        Figure(f"{name}-cpu", f"{what}: agent", per_million, "CPU-s/M events", budget, note=note),
+        Figure(
+            f"{name}-cpu",
+            f"{what}: agent",
+            per_million,
+            "CPU-s/M events",
+            budget,
+            {"json.loads of the same lines": _json_loads(data)},
+            note,
+        ),
         Figure(
             f"{name}-wall",
             f"{what}: pace beside the receiver on the same cores",
@@ -52,6 +61,12 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
         Figure(f"{name}-bytes", f"{what}: on the wire", wire_bytes / readings, "B/reading"),
         Figure(f"{name}-rss", f"{what}: most memory", best.max_rss / 1e6, "MB"),
     ]
+
+
+def _json_loads(data: bytes) -> float:
+    """Return CPU-s a million events of Python's own parser: how fast this machine is at this hour."""
+    lines = data[: 1 << 20].splitlines()[:-1]
+    return cpu_seconds(lambda: [json.loads(line) for line in lines], 0.3) / len(lines) * 1e6
 
 
 def _checked(site: Site, data: bytes, turn: int, events: int) -> Usage:

@@ -55,7 +55,7 @@ def spool_commits(effort: Effort) -> list[Figure]:
             Figure(f"spool-{rows}-wear", f"{what}: bytes written per stored byte", written / stored, "B/B",
                    note=f"{stored / count:.0f} B a commit"),
         ]  # fmt: skip
-    return figures + [_wear()]
+    return [*figures, _wear()]
 
 
 def _latency_budgets(bare: list[float]) -> tuple[Budget, Budget]:

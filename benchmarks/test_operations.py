@@ -1,4 +1,4 @@
-"""The same operations under pytest-benchmark: `pytest benchmarks --benchmark-only`."""
+"""The same operations under pytest-benchmark: `python -m pytest benchmarks -o addopts=--import-mode=importlib`."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ log = logging.getLogger("forebay.pipeline")
 
 BATCH_BYTES = 4 * 1024 * 1024  # a block is sealed when it reaches this, whatever its rows
 MOST_COMMITS_AHEAD = 2
+GATHER_BYTES = (
+    64 * 1024
+)  # while more waits, a commit within its linger grows to this: fewer fsyncs, less wear
 REJECTED_LOGGED = 3  # broken records named in the log per chunk
 
 
@@ -72,7 +75,7 @@ class WorkerOptions:
     stream: str
     lane: Lane = Lane.NORMAL
     linger_ns: int = 1_000_000_000
-    queue_bytes: int = 32 * 1024 * 1024
+    queue_bytes: int = 8 * 1024 * 1024
     commit_bytes: int = 1024 * 1024  # a commit that waits for the writer grows up to this
 
 
@@ -99,7 +102,9 @@ class Worker:
         self._urgent = False
         self._hits: Counter[str] = Counter()  # of masking at the entry, for the next batch's attestation
         self._commit = Commit(options.owner)
-        self._dirty = False  # chunks went in since the last seal
+        self._dirty = False  # chunks went in since the last commit
+        self._since_ns = 0  # when the first of them did
+        self._hurry = False  # something urgent was sealed, or somebody waits for the answer
         self.finish_steps = False  # a finite source ended: unfinished windows are due
         self.last_progress_ns = clock.monotonic_ns()
 
@@ -180,9 +185,12 @@ class Worker:
             self._commit.position = chunk.position
         if chunk.done is not None:
             self._commit.done.append(chunk.done)
-        self._dirty = True
+            self._hurry = True
+        now = self._clock.monotonic_ns()
+        if not self._dirty:
+            self._dirty, self._since_ns = True, now
         if self._deadline_ns is None:
-            self._deadline_ns = self._clock.monotonic_ns() + self.options.linger_ns
+            self._deadline_ns = now + self.options.linger_ns
 
     def _finish(self) -> None:
         """Ask each step for what it still holds and send that through the steps behind it."""
@@ -307,6 +315,7 @@ class Worker:
                 for key in sealed.bodies:
                     commit.bodies[key] = self._sealer.bodies[key]
                 commit.ledger[block.stream, "accepted", ""] += sealed.readings
+        self._hurry = self._hurry or self._urgent
         self._open, self._open_bytes, self._urgent = {}, 0, False
         self._deadline_ns = None
 
@@ -314,6 +323,8 @@ class Worker:
         """Hand over when the writer is free; while it is busy the commit grows, so one fsync serves more."""
         if not self._dirty or self._deadline_ns is not None:
             return  # nothing new, or still lingering
+        if self._may_gather():
+            return
         ahead = self._writer.outstanding(self.options.owner)
         if ahead == 0 or (ahead < MOST_COMMITS_AHEAD and self._commit.nbytes >= self.options.commit_bytes):
             self._submit()
@@ -324,11 +335,17 @@ class Worker:
                 return
             self._writer.wait_below(self.options.owner, MOST_COMMITS_AHEAD, 0.5)
 
+    def _may_gather(self) -> bool:
+        """Return whether the commit may wait for more: it is small, more is there, and nobody is in a hurry."""
+        if self._hurry or not len(self.queue) or self._commit.nbytes >= GATHER_BYTES:
+            return False
+        return self._clock.monotonic_ns() - self._since_ns < self.options.linger_ns
+
     def _submit(self) -> None:
         if not self._dirty:
             return
         commit, self._commit = self._commit, Commit(self.options.owner)
-        self._dirty = False
+        self._dirty = self._hurry = False
         for name, step in self._named_steps():
             state = step.state()
             if state is not None:

@@ -117,3 +117,26 @@ def test_a_folder_with_foreign_files_is_refused_untouched(tmp_path):
     assert "--dir" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["agent.yaml"]
     assert (tmp_path / "agent.yaml").read_text("utf-8") == "mine"
+
+
+def test_a_doubled_row_and_a_doubled_photograph_would_be_seen(demo, tmp_path):
+    from forebay.demo.facts import _twice
+    from forebay.demo.road import Expected, Run
+
+    folder, _, facts, _ = demo
+    copy = tmp_path / "center.db"
+    with closing(sqlite3.connect(folder / "center.db")) as source, closing(sqlite3.connect(copy)) as db:
+        source.backup(db)
+        run = Run(0, Expected(facts["input"]["rows"]), 0, set(), {})
+        assert not any(_twice(db, run).values())
+        for stream in ("turbines", "visitors", "photos"):
+            db.execute(f"INSERT INTO {stream} SELECT * FROM {stream} LIMIT 1")
+        assert _twice(db, run) == {"batches": 0, "turbines": 1, "visitors": 1, "photos": 1}
+
+
+@pytest.mark.slow
+def test_the_strict_policy_nulls_what_nobody_declared_and_every_check_holds(tmp_path):
+    code, facts, _ = run_demo("--dir", str(tmp_path / "out"), "--policy", "strict")
+    assert code == 0
+    assert facts["streams"]["photos"]["delivered"] == 0
+    assert facts["streams"]["photos"]["filtered"] == facts["streams"]["photos"]["read"] > 0

@@ -37,6 +37,7 @@ pipelines:
     source: turbines
     key: turbine
     fields:
+      turbine: {{grade: general}}
       pitch: {{unit: deg, grade: general, decimals: 2}}
       power: {{unit: kW, grade: general, decimals: 2}}
       wind_speed: {{unit: m/s, grade: general, decimals: 2}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import Any, TextIO
 
@@ -23,7 +24,9 @@ class Progress:
         if self._bar:
             filled = round(WIDTH * min(max(share, 0.0), 1.0))
             bar = "█" * filled + "░" * (WIDTH - filled)
-            self._write(f"\r\x1b[2K{now - self._start:5.1f} s  {bar}  {phase}: {words}")
+            line = f"{now - self._start:5.1f} s  {bar}  {phase}: {words}"
+            # a line that wraps could not be drawn over
+            self._write("\r\x1b[2K" + line[: shutil.get_terminal_size().columns - 1])
             self._open = True
         elif phase != self._phase or now - self._written >= EVERY_S:
             self._write(f"{now - self._start:5.1f} s  {share:4.0%}  {phase}: {words}\n")

@@ -64,7 +64,7 @@ def test_a_broken_csv_line_is_named_and_the_rest_arrives(plant):
 
 
 def test_a_quote_that_is_never_closed_costs_its_own_line_only(plant):
-    lines = [f'{1000 + i},{i},{"" if i != 50 else chr(34) + CANARY}' for i in range(100)]
+    lines = [f"{1000 + i},{i},{'' if i != 50 else chr(34) + CANARY}" for i in range(100)]
     run_csv(plant, ("ts,id,note\n" + "\n".join(lines) + "\n").encode())
     assert good(plant) == [i for i in range(100) if i != 50]
 
@@ -81,9 +81,7 @@ def test_a_wrong_type_nulls_its_cell_and_keeps_the_row(plant):
 
 
 def test_invalid_utf8_is_counted_and_named(plant):
-    log = run_csv(
-        plant, b"ts,id,note\n1000,1,fine\n1001,2,\xff\xfe" + CANARY.encode() + b"\n1002,3,fine\n"
-    )
+    log = run_csv(plant, b"ts,id,note\n1000,1,fine\n1001,2,\xff\xfe" + CANARY.encode() + b"\n1002,3,fine\n")
     assert good(plant) == [1, 3]
     assert rejected(plant)["utf8"] >= 1
     assert "place=pump.csv:3 reason=utf8" in log
@@ -99,7 +97,9 @@ def test_a_time_that_cannot_be_read_rejects_its_row(plant):
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_line_of_200_mb_is_counted_and_costs_no_memory(plant, kind):
     path = plant.folder / "pump.csv"
-    head = b"ts,id,note\n1000,1,fine\n1001,2," if kind == "csv" else b'{"ts":1000,"id":1}\n{"ts":1001,"note":"'
+    head = (
+        b"ts,id,note\n1000,1,fine\n1001,2," if kind == "csv" else b'{"ts":1000,"id":1}\n{"ts":1001,"note":"'
+    )
     tail = b"\n1002,3,fine\n" if kind == "csv" else b'"}\n{"ts":1002,"id":3}\n'
     with path.open("wb") as file:
         file.write(head)
@@ -333,7 +333,11 @@ def _tables(path: Path) -> list[str]:
 def test_a_stranger_who_sends_garbage_costs_the_receiver_nothing(plant):
     small_run(plant)
     receiver = plant.start_receiver()
-    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100_000, b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0CURVE" + b"\0" * 60):
+    for data in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" * 100_000,
+        b"\xff\0\0\0\0\0\0\0\x01\x7f\x03\0CURVE" + b"\0" * 60,
+    ):
         with socket.create_connection(("127.0.0.1", plant.port), 5) as s:
             s.sendall(data)
     plant.once()
@@ -391,9 +395,14 @@ def test_a_full_spool_stops_the_source_and_everything_arrives_later(plant):
     rng, rows = random.Random(5), 30_000
     with (plant.folder / "pump.csv").open("w") as file:
         file.write("ts,id,note\n")
-        file.writelines(f"{i},{i},{base64.b85encode(rng.randbytes(800)).decode().replace(',', '.').replace(chr(34), '.')}\n" for i in range(rows))
+        file.writelines(
+            f"{i},{i},{base64.b85encode(rng.randbytes(800)).decode().replace(',', '.').replace(chr(34), '.')}\n"
+            for i in range(rows)
+        )
     policy = plant.folder / "open.yaml"
-    policy.write_text("name: open\nversion: 1\nundeclared: {text: pass, number: pass, image: pass, integer_digits: 0}\n")
+    policy.write_text(
+        "name: open\nversion: 1\nundeclared: {text: pass, number: pass, image: pass, integer_digits: 0}\n"
+    )
     config = (CSV % "").replace("    fields: {value: {unit: bar, type: f64}}\n", "")
     config = config.replace("source: pump\n", "source: pump\n    fields: {note: {grade: general}}\n")
     plant.configure(config, rest="masking: {policy: open.yaml}", spool="max_bytes: 16MiB")
@@ -401,7 +410,7 @@ def test_a_full_spool_stops_the_source_and_everything_arrives_later(plant):
     assert "spool is full" in log
     assert sum(p.stat().st_size for p in plant.spool.iterdir()) <= 16 * 1024**2
     assert plant.status()["balanced"]
-    assert 0 < plant.status()["streams"]["pump"]["pending"]
+    assert plant.status()["streams"]["pump"]["pending"] > 0
     plant.start_receiver()
     plant.once()
     assert good(plant) == list(range(rows))

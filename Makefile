@@ -68,7 +68,7 @@ test-slow torture: $(STAMP)  ## the long tests: kills, wheel in an empty environ
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint core_ext/forebay_core
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/cython-lint core_ext/forebay_core # it calls pycodestyle by name
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -14,6 +14,7 @@ LOWEST := requirements/lowest.txt
 CORE := $(wildcard $(addprefix core_ext/forebay_core/*.,pyx pxd pxi))
 ENV_STAMP := $(VENV)/.forebay-env
 STAMP := $(VENV)/.forebay-set-up
+BUILDING := $(VENV)/.building
 
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
@@ -27,11 +28,16 @@ $(ENV_STAMP): $(LOCK) packaging/environment.sh
 	packaging/environment.sh $(VENV) $(LOCK)
 	touch $@
 
-# Compiled files whose source is gone would still be imported: they go first.
+# Compiled files whose source is gone would still be imported: they go first. A build that was cut off (not one that
+# failed) leaves BUILDING behind; half a file may look newer than its source, so that all is built again.
 $(STAMP): $(ENV_STAMP) setup.py pyproject.toml $(CORE)
-	for built in core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c; do \
-		stem=$${built%%.*}; [ -e "$$stem.pyx" ] || [ "$${stem##*/}" = _cyutility ] || rm -f "$$built"; done
-	$(PLAIN) $(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	[ ! -e $(BUILDING) ] || rm -rf build core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c
+	for built in core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c; do stem=$${built%%.*}; \
+		[ -e "$$stem.pyx" ] || [ "$${stem##*/}" = _cyutility ] || rm -f "$$built"; done
+	touch $(BUILDING)
+	$(PLAIN) $(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . || \
+		{ rm $(BUILDING); exit 1; }
+	rm $(BUILDING)
 	$(PLAIN) $(PY) -c "import forebay_core as c; from forebay_core import codec; assert c.IMPLEMENTATION == 'compiled'"
 	touch $@
 
@@ -62,7 +68,7 @@ test-slow torture: $(STAMP)  ## the long tests: kills, wheel in an empty environ
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint core_ext/forebay_core
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/cython-lint core_ext/forebay_core # it calls pycodestyle by name
 
 types: $(STAMP)
 	$(BIN)/mypy

@@ -45,10 +45,9 @@ fi
 
 uv=$(sed -n 's/^# uv==//p' "$lock")
 pip=("$dir/bin/python" -m pip install --quiet --disable-pip-version-check)
-if [ -z "${FOREBAY_NO_UV:-}" ] && "${pip[@]}" "uv==$uv"; then
-    "$dir/bin/uv" pip sync --quiet --python "$dir/bin/python" "$lock"
-else
-    echo "setup: no uv $uv to be had; pip installs the same versions, which takes longer" >&2
+if ! { "${pip[@]}" "uv==$uv" && "$dir/bin/uv" pip sync --quiet --python "$dir/bin/python" "$lock"; }; then
+    # uv knows neither pip's configuration nor, at times, a company's certificates.
+    echo "setup: uv could not do it; pip installs the same versions, which takes longer" >&2
     "${pip[@]}" --requirement "$lock"
 fi
 rm "$dir/.unfinished"

@@ -69,7 +69,7 @@ class Forwarder:
 
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        failures = 0
+        failures = refusals = 0
         try:
             while not self._stop.is_set():
                 endpoint = self._endpoints[failures % len(self._endpoints)]
@@ -79,8 +79,9 @@ class Forwarder:
                 except Exception as trouble:  # noqa: BLE001 - sending must go on whatever happens
                     error = trouble if isinstance(trouble, LinkError) else _unforeseen(trouble, endpoint)
                     failures = 1 if self._door.delivered > delivered else failures + 1
+                    refusals = refusals + 1 if isinstance(error, Held) else 0
                     self._report(endpoint, error)
-                    self._stop.wait(self._pause_ns(failures, error) / 1e9)
+                    self._stop.wait(self._pause_ns(failures, refusals) / 1e9)
         finally:
             context.destroy(0)
 
@@ -103,9 +104,13 @@ class Forwarder:
             log.log(level, "link is %s, data waits in the spool: %s", state, error)
         self.link = LinkState(state, endpoint, error.message, self._store)
 
-    def _pause_ns(self, failures: int, error: LinkError) -> int:
-        """Return a pause that doubles with each failure; jitter keeps a fleet from coming back at once."""
-        if isinstance(error, Held) and failures > 3 * len(self._endpoints):
+    def _pause_ns(self, failures: int, refusals: int) -> int:
+        """Return a pause that doubles with each failure; jitter keeps a fleet from coming back at once.
+
+        A receiver that ends in the middle of a handshake looks like one that refuses the key: only refusals
+        without anything else between them are believed.
+        """
+        if refusals > 3 * len(self._endpoints):
             return int(HELD_NS * self._rng.uniform(0.5, 1.0))
         most = min(self._options.backoff_max_ns, self._options.backoff_min_ns << min(failures - 1, 16))
         return int(most * self._rng.uniform(0.5, 1.0))

@@ -216,11 +216,9 @@ class Agent:
         if condition.state != "ok":
             return f"spool is {condition.state}: {condition.detail}"
         link = self._forwarder.link if self._forwarder else None
-        return (
-            f"no acknowledgement for {self._give_up_s:g} s; link is {link.state}: {link.reason}"
-            if link
-            else "no link"
-        )
+        if link is None:
+            return "no link"
+        return f"no acknowledgement for {self._give_up_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
 
     def _account(self) -> Outcome:
         lost = self._undelivered()

@@ -198,7 +198,12 @@ def check_ledger(plant: Plant, stream: str) -> dict[str, Any]:
     assert facts["balanced"], facts
     assert facts["spool"]["pending_batches"] == 0, facts
     entry = facts["streams"][stream]
-    into = entry["accepted"] + sum(entry["filtered"].values()) + entry["guarded"] + sum(entry["rejected"].values())
+    into = (
+        entry["accepted"]
+        + sum(entry["filtered"].values())
+        + entry["guarded"]
+        + sum(entry["rejected"].values())
+    )
     assert entry["read"] == into
     assert entry["accepted"] == entry["delivered"]
     assert not (entry["evicted"] or entry["dead_lettered"] or entry["quarantined"]), entry

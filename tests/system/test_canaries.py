@@ -48,7 +48,12 @@ def write_people(plant: Plant, rows: int) -> list[c.Canary]:
     (folder / "people.csv").write_text("ts,id,note,phone,contact\n" + "\n".join(people) + "\n", "utf-8")
     with (folder / "calls.jsonl").open("w", encoding="utf-8") as file:
         for i, (a, b) in enumerate(zip(found[2::6], found[5::6], strict=True)):
-            row = {"ts": 1000 + i, "seconds": i % 7, "from": {"card": a.written, "car": b.plain}, "list": [a.plain, b.plain]}
+            row = {
+                "ts": 1000 + i,
+                "seconds": i % 7,
+                "from": {"card": a.written, "car": b.plain},
+                "list": [a.plain, b.plain],
+            }
             file.write(json.dumps(row, ensure_ascii=i % 2 == 0) + "\n")
     return found
 

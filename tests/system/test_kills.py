@@ -65,7 +65,9 @@ def undisturbed(tmp_path, config: str) -> Plant:
 
 
 ROWS_OF: dict[str, int] = {}
-WINDOW_FIELDS = [f"{f}_{s}" for f in ("temperature", "pressure") for s in ("mean", "min", "max", "count", "last")]
+WINDOW_FIELDS = [
+    f"{f}_{s}" for f in ("temperature", "pressure") for s in ("mean", "min", "max", "count", "last")
+]
 
 
 def check_plain(plant: Plant, sent: list[tuple]) -> None:

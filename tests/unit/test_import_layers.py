@@ -13,7 +13,18 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "agent" / "forebay"
 CORE = Path(__file__).parents[2] / "core_ext" / "forebay_core"
 ROOMS = {"sources", "preprocess", "infer", "mask", "spool", "wire", "forward", "receive", "web"}
-SHARED = {"blocks", "quality", "errors", "stages", "clock", "config", "telemetry", "shipped", "secrets", "keys"}
+SHARED = {
+    "blocks",
+    "quality",
+    "errors",
+    "stages",
+    "clock",
+    "config",
+    "telemetry",
+    "shipped",
+    "secrets",
+    "keys",
+}
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}
 OWNERS = {
@@ -104,7 +115,8 @@ def test_heavy_libraries_are_not_imported_at_module_level():
         f"{name_of(path)}:{line} imports {name}"
         for path in FILES
         for name, line in imports(path, top_level_only=True)
-        if name.split(".")[0] in HEAVY and (name.split(".")[0], name_of(path)) not in HEAVY_AT_TOP_ALLOWED
+        if name.split(".")[0] in HEAVY
+        and (name.split(".")[0], name_of(path)) not in HEAVY_AT_TOP_ALLOWED
         # live sources are modules that the pipeline imports only when they are configured
         and not name_of(path).startswith(("sources/mqtt", "sources/modbus", "infer/session.py"))
     ]
@@ -114,7 +126,13 @@ def test_heavy_libraries_are_not_imported_at_module_level():
 def test_the_core_knows_nothing_of_the_agent():
     files = [*CORE.rglob("*.py"), *CORE.rglob("*.pyx")]
     assert files
-    wrong = [str(f) for f in files if "import forebay." in f.read_text() or "from forebay " in f.read_text() or "from forebay." in f.read_text()]
+    wrong = [
+        str(f)
+        for f in files
+        if "import forebay." in f.read_text()
+        or "from forebay " in f.read_text()
+        or "from forebay." in f.read_text()
+    ]
     assert not wrong
 
 

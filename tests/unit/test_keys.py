@@ -86,7 +86,7 @@ def test_names_that_cannot_be_file_names_are_refused(name, tmp_path):
     [
         lambda text: b"",
         lambda text: b"\x00" * 200,
-        lambda text: "forebay-key: 1".encode(),
+        lambda text: b"forebay-key: 1",
         lambda text: text.replace("forebay-key: 1", "forebay-key: 2").encode(),
         lambda text: text.replace("transport-public: ", "transport-public: A").encode(),
         lambda text: "\n".join(x for x in text.splitlines() if "transport-public" not in x).encode(),

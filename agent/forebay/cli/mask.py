@@ -127,7 +127,9 @@ class MaskRun:
             form = mask_files.guess_format(head, suffix) if self._form == "auto" else self._form
             self.report.files = 1
             writer: BinaryIO
-            writer = sys.stdout.buffer if target is None else stack.enter_context(mask_files.replacing(target))
+            writer = (
+                sys.stdout.buffer if target is None else stack.enter_context(mask_files.replacing(target))
+            )
             if form == "image":
                 out_suffix = (target.suffix if target else suffix).lower()
                 writer.write(self._image(reader.read(), out_suffix or ".jpg"))

@@ -26,7 +26,9 @@ def _duration(ctx: click.Context, _param: click.Parameter, text: str | None) -> 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, is_eager=True, help="Drain finite sources, deliver everything, then end.")
+@click.option(
+    "--once", is_flag=True, is_eager=True, help="Drain finite sources, deliver everything, then end."
+)
 @click.option(
     "--give-up",
     "give_up_ns",

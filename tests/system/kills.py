@@ -127,7 +127,7 @@ class Torture:
         if child.poll() is None:
             kill(child)
         else:  # only the agent may have ended, and only because all is delivered
-            assert who == "agent" and child.returncode == 0, self.plant.log(who)[-3000:]
+            assert (who, child.returncode) == ("agent", 0), self.plant.log(who)[-3000:]
         self.report.kills[who] += 1
 
     def _restart(self, who: str, *, wait: bool) -> None:

@@ -155,7 +155,7 @@ spool: {dir: spool}
 
 
 def test_importing_the_cli_loads_no_heavy_library(tmp_path):
-    loaded = loaded_after("import forebay.cli", tmp_path)
+    loaded = loaded_after("import forebay.cli, forebay.cli.app", tmp_path)
     assert "click" in loaded
     assert not loaded & (HEAVY | {"numpy", "pydantic", "zmq", "sqlite3", "cryptography"})
 

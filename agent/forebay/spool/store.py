@@ -213,6 +213,13 @@ class Store:
                 reason = "drop_newest" if full and self._on_full == "drop_newest" else ""
                 if not self.fits_ever(commit.nbytes):
                     reason = "too_large"
+                    log.error(
+                        "a commit is larger than the whole spool may be: it is dropped and counted"
+                        " owner=%s bytes=%d max_bytes=%d",
+                        commit.owner,
+                        commit.nbytes,
+                        self._max_bytes,
+                    )
                 bodies |= self._store(commit, counters, ledger, dropped_as=reason)
             self._count(ledger)
             counters["txn"] += 1

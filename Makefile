@@ -1,34 +1,63 @@
 # Each target does its own set-up: a fresh clone needs nothing but python3 (>= 3.11 with venv), a C compiler and make.
+# `make help` lists the targets.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := setup
+
 PYTHON ?= python3
+export PYTHON
 VENV := .venv
 BIN := $(VENV)/bin
+PY := $(BIN)/python
 LOCK := requirements/dev.txt
+LOWEST := requirements/lowest.txt
+CORE := $(wildcard $(addprefix core_ext/forebay_core/*.,pyx pxd pxi))
+ENV_STAMP := $(VENV)/.forebay-env
 STAMP := $(VENV)/.forebay-set-up
-CORE := $(wildcard core_ext/forebay_core/*.pyx core_ext/forebay_core/*.pxd core_ext/forebay_core/*.pxi)
 
-.PHONY: setup demo test check lint types bench lock clean build
+# An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
+PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-setup: $(STAMP)
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist lock \
+	system-packages clean help
 
-$(VENV)/.forebay-env: $(LOCK)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^# uv==//p' $(LOCK))"
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python $(LOCK)
+setup: $(STAMP)  ## put the product into .venv, compiled core included
+
+$(ENV_STAMP): $(LOCK) packaging/environment.sh
+	packaging/environment.sh $(VENV) $(LOCK)
 	touch $@
 
-$(STAMP): $(VENV)/.forebay-env setup.py pyproject.toml $(CORE)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	$(BIN)/python -c "import forebay_core; assert forebay_core.IMPLEMENTATION == 'compiled'"
+# Compiled files whose source is gone would still be imported: they go first.
+$(STAMP): $(ENV_STAMP) setup.py pyproject.toml $(CORE)
+	for built in core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c; do \
+		stem=$${built%%.*}; [ -e "$$stem.pyx" ] || [ "$${stem##*/}" = _cyutility ] || rm -f "$$built"; done
+	$(PLAIN) $(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PLAIN) $(PY) -c "import forebay_core as c; from forebay_core import codec; assert c.IMPLEMENTATION == 'compiled'"
 	touch $@
 
-build: $(STAMP)
-
-demo: $(STAMP)
+demo: $(STAMP)  ## show the whole road on recorded data
 	$(BIN)/forebay demo
 
-test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+test: $(STAMP)  ## all tests but the slow ones, on the compiled core
+	$(PLAIN) $(PY) -m pytest -q -m "not slow"
+
+test-pure: $(STAMP)  ## the same on the reference twins
+	$(PLAIN) FOREBAY_PURE=1 $(PY) -m pytest -q -m "not slow"
+
+test-debug: $(STAMP)  ## the same on a core with bounds, initialisation and None checks, in a copy of the tree
+	packaging/copy_tree.sh .cache/debug
+	cd .cache/debug && FOREBAY_DEBUG=1 ../../$(PY) setup.py --quiet build_ext --inplace
+	cd .cache/debug && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../../$(PY) -m pytest -q -m "not slow"
+
+test-lowest: $(STAMP)  ## unit and kernel tests with the oldest versions that pyproject.toml allows
+	packaging/environment.sh .cache/lowest-env $(LOWEST)
+	packaging/copy_tree.sh .cache/lowest
+	cd .cache/lowest && $(PLAIN) ../lowest-env/bin/python setup.py --quiet build_ext --inplace
+	cd .cache/lowest && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../lowest-env/bin/python -m pytest -q \
+		-m "not slow" tests/unit tests/core
+
+test-slow torture: $(STAMP)  ## the long tests: kills, wheel in an empty environment
+	$(PLAIN) $(PY) -m pytest -q -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -38,15 +67,35 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test test-pure  ## what every commit must pass
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+bench: $(STAMP)  ## measure every stage and the whole road
+	$(PY) -m benchmarks
 
-# Write the lock again from pyproject.toml (all extras).
-lock:
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-header --output-file $(LOCK).new pyproject.toml
-	{ echo "# Locked by make lock. The installer itself:"; echo "# uv==$$($(BIN)/uv --version | cut -d' ' -f2)"; cat $(LOCK).new; } > $(LOCK) && rm $(LOCK).new
+bench-quick: $(STAMP)
+	$(PY) -m benchmarks --quick
 
-clean:
-	rm -rf build dist *.egg-info agent/*.egg-info core_ext/forebay_core/*.c core_ext/forebay_core/*.so .mypy_cache .ruff_cache .hypothesis demo-output
+wheel: sdist  ## dist/*.whl, built from the sdist (FOREBAY_PURE=1: without compiled core)
+	$(PY) -m build --installer=uv --wheel --outdir dist dist/forebay-*.tar.gz
+
+sdist: $(STAMP)  ## dist/*.tar.gz
+	rm -rf dist
+	$(PLAIN) $(PY) -m build --installer=uv --sdist --outdir dist .
+
+# Write both locks again from pyproject.toml: the newest that fits, and the oldest that we promise.
+lock: $(ENV_STAMP)
+	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
+	packaging/lock.sh $(BIN)/uv $(LOWEST) --resolution lowest-direct
+
+# Not needed by the product. With it the tests run against a second MQTT broker.
+system-packages:
+	[ "$$(id -u)" = 0 ] || { echo "system-packages: needs root; install mosquitto yourself" >&2; exit 1; }
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto
+
+clean:  ## everything that was built; .venv stays
+	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \
+		core_ext/forebay_core/*.c core_ext/forebay_core/*.so $(STAMP)
+	find agent core_ext tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:
+	@sed -n 's/^\([a-z-]*[a-z -]*\):.*##  *\(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'

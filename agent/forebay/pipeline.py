@@ -98,7 +98,6 @@ class _Builder:
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
         self._detectors = Detectors()
-        self._taken_sources: set[str] = set()
 
     # -- steps and worker -----------------------------------------------------------------------------------
 
@@ -163,15 +162,7 @@ class _Builder:
     def source(self, name: str, options: PipelineOptions) -> Source:
         """Build the source of one pipeline. One that can be replayed has an instance a pipeline."""
         config = self._config.sources[options.source]
-        source = self._make(config, name, options)
-        if not source.replayable and options.source in self._taken_sources:
-            raise ConfigError(
-                f"source `{options.source}` feeds two pipelines and cannot be read twice",
-                place=self._loaded.place(f"pipelines.{name}.source"),
-                hint="give each pipeline a source of its own",
-            )
-        self._taken_sources.add(options.source)
-        return source
+        return self._make(config, name, options)
 
     def _make(self, config: TypedOptions, name: str, options: PipelineOptions) -> Source:
         stream, fields, key = self._config.stream(name), options.fields, options.key or ""

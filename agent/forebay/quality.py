@@ -42,6 +42,7 @@ SUPPRESSED = 136  # removed by a masking rule
 UNCHANGED = 137  # blanked by deadband: the last value still holds
 DEVICE_ERROR = 138  # the device answered with an error
 OVERFLOW = 139  # an integer that does not fit
+WARMING_UP = 140  # a model that has not yet seen enough to judge
 
 
 class Level(IntEnum):
@@ -73,10 +74,11 @@ _REASONS = {
     UNCHANGED: "unchanged",
     DEVICE_ERROR: "device_error",
     OVERFLOW: "overflow",
+    WARMING_UP: "warming_up",
 }
 
-# Nulls that are as they should be: the value holds (deadband) or was removed on purpose (policy).
-_GOOD_NULLS = frozenset({UNCHANGED, SUPPRESSED})
+# Nulls that are as they should be: the value holds (deadband), was removed on purpose (policy), or is not due.
+_GOOD_NULLS = frozenset({UNCHANGED, SUPPRESSED, WARMING_UP})
 
 
 def level(code: int) -> Level:

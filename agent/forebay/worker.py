@@ -25,14 +25,17 @@ log = logging.getLogger("forebay.pipeline")
 
 BATCH_BYTES = 4 * 1024 * 1024  # a block is sealed when it reaches this, whatever its rows
 MOST_COMMITS_AHEAD = 2
+GATHER_BYTES = (
+    64 * 1024
+)  # while more waits, a commit within its linger grows to this: fewer fsyncs, less wear
 REJECTED_LOGGED = 3  # broken records named in the log per chunk
 
 
 class Masker(Protocol):
     """Applies the policy to a block."""
 
-    def apply(self, block: Block) -> Block:
-        """Return the block with personal data masked."""
+    def apply(self, block: Block, *, early: bool = False) -> Block:
+        """Return the block with personal data masked; `early`: all but pictures."""
 
 
 class Guard(Protocol):
@@ -72,7 +75,7 @@ class WorkerOptions:
     stream: str
     lane: Lane = Lane.NORMAL
     linger_ns: int = 1_000_000_000
-    queue_bytes: int = 32 * 1024 * 1024
+    queue_bytes: int = 8 * 1024 * 1024
     commit_bytes: int = 1024 * 1024  # a commit that waits for the writer grows up to this
 
 
@@ -97,8 +100,11 @@ class Worker:
         self._open_bytes = 0
         self._deadline_ns: int | None = None
         self._urgent = False
+        self._hits: Counter[str] = Counter()  # of masking at the entry, for the next batch's attestation
         self._commit = Commit(options.owner)
-        self._dirty = False  # chunks went in since the last seal
+        self._dirty = False  # chunks went in since the last commit
+        self._since_ns = 0  # when the first of them did
+        self._hurry = False  # something urgent was sealed, or somebody waits for the answer
         self.finish_steps = False  # a finite source ended: unfinished windows are due
         self.last_progress_ns = clock.monotonic_ns()
 
@@ -172,17 +178,19 @@ class Worker:
                 record.detail,
             )
         for block in chunk.blocks:
-            block = replace(block, lane=self.options.lane)
-            ledger[block.stream, "read", ""] += block.readings()
+            block = self._enter(block)
             for out in self._through_steps([block], self._steps):
                 self._keep(self._protect(out))
         if chunk.position is not None:
             self._commit.position = chunk.position
         if chunk.done is not None:
             self._commit.done.append(chunk.done)
-        self._dirty = True
+            self._hurry = True
+        now = self._clock.monotonic_ns()
+        if not self._dirty:
+            self._dirty, self._since_ns = True, now
         if self._deadline_ns is None:
-            self._deadline_ns = self._clock.monotonic_ns() + self.options.linger_ns
+            self._deadline_ns = now + self.options.linger_ns
 
     def _finish(self) -> None:
         """Ask each step for what it still holds and send that through the steps behind it."""
@@ -243,10 +251,22 @@ class Worker:
 
     # -- mask and guard -------------------------------------------------------------------------------------
 
-    def _protect(self, block: Block) -> Block:
+    def _enter(self, block: Block) -> Block:
+        """Count a block in and mask all but its pictures.
+
+        Steps remember values and names of devices, and their memory is stored with the batches: what they
+        see must be masked already, or the first law would have a hole.
+        """
+        self._commit.ledger[block.stream, "read", ""] += block.readings()
+        masked = self._mask(replace(block, lane=self.options.lane), early=True)
+        # Steps may hand hits on twice, or not at all: they are kept here and go with the next batch.
+        self._hits.update(masked.hits)
+        return replace(masked, hits=Counter())
+
+    def _mask(self, block: Block, *, early: bool) -> Block:
         before = block.readings()
         try:
-            masked = self._masker.apply(block)
+            masked = self._masker.apply(block, early=early)
         except Exception as error:  # noqa: BLE001 - fails closed
             log.error(
                 "masking failed, the values are kept back stream=%s error=%s",
@@ -254,7 +274,13 @@ class Worker:
                 type(error).__name__,
             )
             masked = _all_null(block)
-        after_mask = masked.readings()
+        self._commit.ledger[block.stream, "filtered", "mask"] += before - masked.readings()
+        return masked
+
+    def _protect(self, block: Block) -> Block:
+        """Mask what steps made and pictures, then let the guard look at everything."""
+        masked = self._mask(block, early=False)
+        before = masked.readings()
         try:
             guarded = self._guard.check(masked)
         except Exception as error:  # noqa: BLE001 - fails closed
@@ -264,9 +290,10 @@ class Worker:
                 type(error).__name__,
             )
             guarded = _all_null(masked)
-        ledger = self._commit.ledger
-        ledger[block.stream, "filtered", "mask"] += before - after_mask
-        ledger[block.stream, "guarded", ""] += after_mask - guarded.readings()
+        self._commit.ledger[block.stream, "guarded", ""] += before - guarded.readings()
+        if guarded.rows and block.stream == self.options.stream and self._hits:
+            guarded = replace(guarded, hits=guarded.hits + self._hits)
+            self._hits = Counter()
         return guarded
 
     # -- sealing --------------------------------------------------------------------------------------------
@@ -288,6 +315,7 @@ class Worker:
                 for key in sealed.bodies:
                     commit.bodies[key] = self._sealer.bodies[key]
                 commit.ledger[block.stream, "accepted", ""] += sealed.readings
+        self._hurry = self._hurry or self._urgent
         self._open, self._open_bytes, self._urgent = {}, 0, False
         self._deadline_ns = None
 
@@ -295,6 +323,8 @@ class Worker:
         """Hand over when the writer is free; while it is busy the commit grows, so one fsync serves more."""
         if not self._dirty or self._deadline_ns is not None:
             return  # nothing new, or still lingering
+        if self._may_gather():
+            return
         ahead = self._writer.outstanding(self.options.owner)
         if ahead == 0 or (ahead < MOST_COMMITS_AHEAD and self._commit.nbytes >= self.options.commit_bytes):
             self._submit()
@@ -305,11 +335,17 @@ class Worker:
                 return
             self._writer.wait_below(self.options.owner, MOST_COMMITS_AHEAD, 0.5)
 
+    def _may_gather(self) -> bool:
+        """Return whether the commit may wait for more: it is small, more is there, and nobody is in a hurry."""
+        if self._hurry or not len(self.queue) or self._commit.nbytes >= GATHER_BYTES:
+            return False
+        return self._clock.monotonic_ns() - self._since_ns < self.options.linger_ns
+
     def _submit(self) -> None:
         if not self._dirty:
             return
         commit, self._commit = self._commit, Commit(self.options.owner)
-        self._dirty = False
+        self._dirty = self._hurry = False
         for name, step in self._named_steps():
             state = step.state()
             if state is not None:

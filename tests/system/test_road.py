@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sqlite3
 import threading
 import time
@@ -31,7 +32,7 @@ NS = 1_000_000_000
 class Pass:
     """A masker and guard that let everything through: masking has tests of its own."""
 
-    def apply(self, block: Block) -> Block:
+    def apply(self, block: Block, *, early: bool = False) -> Block:
         return block
 
     check = apply
@@ -56,9 +57,13 @@ class Gateway:
 
     def __init__(self, folder: Path, keys, endpoints: list[str], **spool) -> None:
         self.clock = SystemClock()
-        self.folder = folder
+        self.folder, self.closed = folder, False
+        self.readings = 0  # put into the worker so far
         options = {"sync": "full", "max_bytes": 64 * 1024 * 1024, "on_full": "block"} | spool
         self.spool = Spool.open(folder, on_stored=lambda: self.door.wake(), **options)
+        reader = self.spool.reader()
+        self.before = sum(entry["read"] for entry in reader.ledger().values())
+        reader.close()
         self.door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
         context = Context("gw-1", "file/pump", "boot", "0.1")
         sealer = Sealer(context, lambda: Stamp(self.clock.wall_ns(), self.clock.monotonic_ns(), "synced"))
@@ -88,17 +93,16 @@ class Gateway:
         self.thread.start()
 
     def put(self, block: Block, position: bytes = b"") -> None:
+        self.readings += block.readings()
         self.worker.queue.put(Chunk([block], position=position or None), block.nbytes)
 
     def wait_delivered(self, timeout: float = 10.0) -> None:
         reader = self.spool.reader()
+        before = self.before
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            if (
-                not len(self.worker.queue)
-                and not self.spool.writer.outstanding("file/pump")
-                and reader.is_empty()
-            ):
+            read = sum(entry["read"] for entry in reader.ledger().values())
+            if read - before == self.readings and reader.is_empty():
                 reader.close()
                 return
             time.sleep(0.01)
@@ -106,6 +110,9 @@ class Gateway:
         raise AssertionError(f"not delivered: {self.forwarder.link}")
 
     def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
         self.worker.queue.close()
         self.thread.join(10)
         self.forwarder.stop()
@@ -282,3 +289,75 @@ def test_evicted_numbers_become_gaps_that_the_center_knows(gateway, start_receiv
         numbers += range(low, high + 1)
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert query(receiver.database, "SELECT mark, above FROM marks") == [(len(numbers), "")]
+
+
+def copy_files(source: Path, target: Path, pattern: str) -> None:
+    target.mkdir(exist_ok=True)
+    for path in source.glob(pattern):
+        shutil.copy(path, target / path.name)
+
+
+def test_a_spool_restored_from_an_older_copy_loses_and_doubles_nothing(gateway, start_receiver, tmp_path):
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    road.put(rows(0, 300))
+    road.wait_delivered()
+    road.close()
+    copy_files(tmp_path / "spool", tmp_path / "restored", "segment-*")
+    road = gateway([receiver.endpoint])
+    for first in range(1000, 4000, 1000):
+        road.put(rows(first, 1000))
+        road.wait_delivered()
+    road.close()
+    road = gateway([receiver.endpoint], name="restored")
+    road.put(rows(10_000, 500))
+    road.wait_delivered(20)
+    assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(3800, 3800)]
+    assert query(receiver.database, "SELECT count(DISTINCT epoch) FROM batches") == [(2,)]
+    assert query(receiver.database, "SELECT cause FROM gaps") == [("regressed",)]
+
+
+def test_two_agents_on_clones_of_one_card_lose_and_double_nothing(gateway, start_receiver, tmp_path):
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    road.put(rows(0, 10))
+    road.wait_delivered()
+    road.close()
+    copy_files(tmp_path / "spool", tmp_path / "clone", "segment-*")
+    pair = [gateway([receiver.endpoint]), gateway([receiver.endpoint], name="clone")]
+    for first in range(1000, 6000, 1000):
+        pair[0].put(rows(first, 700))
+        pair[1].put(rows(first + 100_000, 700))
+    for road in pair:
+        road.wait_delivered(20)
+        reader = road.spool.reader()
+        assert all(equations_hold(e) for e in reader.ledger().values())
+        assert reader.dead_letters() == []
+        reader.close()
+    assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(7010, 7010)]
+
+
+def test_a_center_restored_from_a_backup_knows_its_hole_and_goes_on(gateway, start_receiver, tmp_path):
+    receiver = start_receiver()
+    road = gateway([receiver.endpoint])
+    road.put(rows(0, 100))
+    road.wait_delivered()
+    receiver.stop()
+    copy_files(tmp_path, tmp_path / "backup", "center.db*")
+    receiver = start_receiver(receiver.endpoint)
+    for first in range(1000, 301_000, 1000):  # more than the 256 numbers that are remembered above a mark
+        road.put(rows(first, 1000))
+    road.wait_delivered(20)
+    receiver.stop()
+    for path in tmp_path.glob("center.db*"):
+        path.unlink()
+    copy_files(tmp_path / "backup", tmp_path, "center.db*")
+    receiver = start_receiver(receiver.endpoint)
+    for first in range(1_000_000, 1_010_000, 1000):
+        road.put(rows(first, 1000))
+    road.wait_delivered(20)
+    causes = query(receiver.database, "SELECT cause, sum(seq_to - seq_from + 1) FROM gaps GROUP BY cause")
+    assert causes == [("center_regressed", 300)]
+    assert query(receiver.database, "SELECT count(*) FROM pump") == [(10_100,)]
+    numbers = [n for (n,) in query(receiver.database, "SELECT seq FROM batches")]
+    assert query(receiver.database, "SELECT mark, above FROM marks") == [(max(numbers), "")]

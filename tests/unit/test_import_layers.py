@@ -29,10 +29,10 @@ SHARED = {
 ALLOWED = {("forward", "wire"), ("receive", "wire")}
 OWNERS = {
     "onnxruntime": ("infer/",),
-    "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py"),
+    "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py", "demo/"),
     "sqlite_utils": ("receive/sqlite",),
     "zmq": ("forward/", "receive/", "sources/zmq_push.py", "wire/curve.py", "config/", "cli/live"),
-    "cv2": ("sources/", "mask/images.py", "mask/", "infer/", "cli/infer.py", "cli/mask", "cli/demo"),
+    "cv2": ("sources/", "mask/images.py", "mask/", "infer/", "cli/infer.py", "cli/mask", "demo/"),
     "paho": ("sources/mqtt",),
     "pymodbus": ("sources/modbus",),
     "psutil": ("sources/system.py",),

@@ -76,7 +76,7 @@ def test_no_score_and_so_no_alarm_before_the_calibration_is_full() -> None:
     assert step.counts["calibrating"] == first
     (out,) = anomaly().process(pump(300))
     assert out.columns[-1].quality is not None
-    assert set(out.columns[-1].quality[:first].tolist()) == {q.MISSING}
+    assert set(out.columns[-1].quality[:first].tolist()) == {q.WARMING_UP}
 
 
 @pytest.mark.parametrize("fault", ["spike", "shift", "noise", "drift"])

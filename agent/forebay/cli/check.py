@@ -15,6 +15,7 @@ from forebay.config.base import format_duration, format_size
 from forebay.config.findings import ConfigErrors, Finding, Severity
 from forebay.config.loader import LoadedConfig, load, load_agent, load_receiver
 from forebay.config.receiver import ReceiverConfig
+from forebay.preflight import preflight
 
 LiveCheck = Callable[[LoadedConfig[Any]], Iterable[Finding]]
 
@@ -49,6 +50,10 @@ def check_command(config: Path, as_json: bool, try_live: bool, kind: str | None)
         loaded = _LOADERS[kind](config)
     except ConfigErrors as error:
         _print_bad(error, as_json)
+        return 2
+    missing = preflight(loaded) if isinstance(loaded.config, AgentConfig) else []
+    if missing:
+        _print_bad(ConfigErrors(missing, loaded.warnings), as_json)
         return 2
     findings = list(loaded.warnings)
     if try_live:

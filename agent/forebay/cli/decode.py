@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
 from forebay import quality as q
-from forebay.blocks import MAX_WAVEFORM_ROWS, Block, Type
+from forebay.blocks import MAX_WAVEFORM_ROWS, Block
 from forebay.errors import WireError
 from forebay.wire.columns import decode_columns
 from forebay.wire.envelope import Context, Envelope, Exported
@@ -78,7 +79,7 @@ def rows(block: Block) -> list[dict[str, Any]]:
         for f, column, values in zip(block.schema.fields, block.columns, columns, strict=True):
             value = values[row]
             if value is not None:
-                entry[f.name] = base64.b64encode(value).decode() if f.type is Type.BYTES else value
+                entry[f.name] = plain(value)
             code = 0 if column.quality is None else int(column.quality[row])
             if code:
                 bad[f.name] = q.describe(code)
@@ -88,5 +89,14 @@ def rows(block: Block) -> list[dict[str, Any]]:
     return out
 
 
+def plain(value: Any) -> Any:
+    """Return a value as JSON knows it: bytes as base64, infinities as text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

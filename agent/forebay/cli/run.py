@@ -9,8 +9,11 @@ from types import FrameType
 import click
 
 from forebay.config.base import parse_duration
+from forebay.config.findings import ConfigErrors
 from forebay.config.loader import load_agent
+from forebay.errors import ForebayError
 from forebay.log import set_up
+from forebay.preflight import preflight
 
 
 def _duration(ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
@@ -48,7 +51,13 @@ def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
     from forebay.runtime import GIVE_UP_NS, Agent, harden_process
 
     harden_process()
-    agent = Agent(loaded, once=once, give_up_ns=GIVE_UP_NS if give_up_ns is None else give_up_ns)
+    try:
+        agent = Agent(loaded, once=once, give_up_ns=GIVE_UP_NS if give_up_ns is None else give_up_ns)
+    except ForebayError as error:
+        findings = preflight(loaded)  # where in the file it comes from, if it does
+        if findings:
+            raise ConfigErrors(findings) from error
+        raise
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         agent.stopping.set()

@@ -80,6 +80,9 @@ class SpoolReader(Protocol):
     def gaps(self, limit: int) -> Sequence[Any]:
         """Return unconfirmed gaps: tuples of id and the fields of messages.Gap."""
 
+    def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> Sequence[tuple[int, int]]:
+        """Return ranges that the center acknowledged once and has no more."""
+
     def close(self) -> None:
         """Close."""
 
@@ -104,7 +107,8 @@ class SpoolDoor:
 
     def wake(self) -> None:
         """Tell the session that there is more. From any thread."""
-        os.eventfd_write(self.wake_fd, 1)
+        if self.wake_fd >= 0:
+            os.eventfd_write(self.wake_fd, 1)
 
     def take_wake(self) -> None:
         """Take the wake-up back."""
@@ -115,5 +119,7 @@ class SpoolDoor:
 
     def close(self) -> None:
         """Close reader and wake-up."""
-        self.reader.close()
-        os.close(self.wake_fd)
+        descriptor, self.wake_fd = self.wake_fd, -1  # a number may be another file's once it is closed
+        if descriptor >= 0:
+            self.reader.close()
+            os.close(descriptor)

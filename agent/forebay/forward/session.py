@@ -217,6 +217,11 @@ class Session:
             log.error("a batch is damaged on disk and set aside stream=%s seq=%d", batch.stream, batch.seq)
             self._door.answer(dead=[(batch.id, "quarantined", "damaged")])
             return True
+        if self.welcome is not None and len(batch.data) > self.welcome.max_bytes:
+            # A larger frame would end the connection without a word, again and again.
+            log.error("a batch is larger than the receiver takes and is set aside stream=%s", batch.stream)
+            self._door.answer(dead=[(batch.id, "dead_lettered", "too_large")])
+            return True
         if not self._send_bodies((batch.schema_id, batch.context_id)):
             return False
         if not self._door.claims.claim(batch.id, self._door.reader.exists):
@@ -279,9 +284,13 @@ class Session:
                 self._permanent += [(sent.id, reason) for sent in self._settle(numbers)]
                 self._hold_if_all_refused(reason)
             case m.Conflict(numbers):
-                log.error("the receiver holds other data under the same numbers count=%d", len(numbers))
-                dead = [(sent.id, "dead_lettered", "conflict") for sent in self._settle(numbers)]
-                self._door.answer(dead=dead)
+                log.error(
+                    "other data is stored there under the same numbers: is this spool a copy or a clone?"
+                    " The batches get new numbers count=%d",
+                    len(numbers),
+                )
+                self._door.answer(conflicts=[sent.id for sent in self._settle(numbers)])
+                raise LinkError("numbers are given anew", place=self.endpoint)
             case m.GapsAck(numbers):
                 confirmed = [self._gaps_sent.pop(n) for n in numbers if n in self._gaps_sent]
                 self._door.answer(gaps_confirmed=confirmed)
@@ -301,8 +310,24 @@ class Session:
                 place=self.endpoint,
                 hint="receivers that share gateways must share the store",
             )
+        self._compare(welcome.marks)
         self.welcome = welcome
         self.window = min(self._options.window, welcome.window)
+
+    def _compare(self, marks: dict[int, int]) -> None:
+        """Look whether spool and center are of one history: a restored card or a restored center is not."""
+        for epoch, (_lane, next_seq) in self._hello.epochs.items():
+            mark = marks.get(epoch, 0)
+            if mark >= next_seq:
+                log.error(
+                    "the center has numbers that this spool has not given yet: a new epoch begins mark=%d",
+                    mark,
+                )
+                self._door.answer(regressed=[(epoch, mark)])
+                raise LinkError("the spool is older than what the center has", place=self.endpoint)
+            for low, high in self._door.reader.lost_by_center(epoch, next_seq, mark):
+                log.error("the center has lost batches that it acknowledged from=%d to=%d", low, high)
+                self._door.answer(holes=[(epoch, low, high)])
 
     def _settle(self, numbers: Iterable[m.Number]) -> list[_Sent]:
         """Take answered batches out of the window. An answer to something never sent is ignored.

@@ -70,6 +70,7 @@ class AnomalyStep:
             )
         self.name = name
         self.counts: Counter[str] = Counter()
+        self._failed = False  # whether the model failed in the last block
         self._window = manifest.preprocessing.window
         if manifest.inputs[0].shape[-1] != self._window + 2:
             raise ModelError(
@@ -190,11 +191,13 @@ class AnomalyStep:
         )
         error = np.full(n, np.nan, dtype=np.float32)
         rows = np.flatnonzero(ready)
+        self._failed = False
         if len(rows):
             try:
                 (found,) = self._session.run({self._input: windows[rows]}, (self._output_name,))
             except ModelError as failure:
                 self.counts["model_error"] += len(rows)
+                self._failed = True
                 self._warn(str(failure))
             else:
                 error[rows] = np.clip(found.reshape(-1), -_MAX_ERROR, _MAX_ERROR)
@@ -204,7 +207,9 @@ class AnomalyStep:
 
     def _with_score(self, block: Block, score: npt.NDArray[np.float64], has: npt.NDArray[np.bool_]) -> Block:
         self.counts["calibrating"] += int(np.count_nonzero(~has))
-        codes = None if bool(has.all()) else np.where(has, q.GOOD, q.MISSING).astype(np.uint8)
+        # No score yet is as it should be; no score because the model failed is not.
+        none = q.MISSING if self._failed else q.WARMING_UP
+        codes = None if bool(has.all()) else np.where(has, q.GOOD, none).astype(np.uint8)
         taken = {name.casefold() for name in block.schema.names()}
         name, suffix = self._output, 2
         while name.casefold() in taken:

@@ -61,8 +61,13 @@ class Masker:
         self._plans: dict[Schema, tuple[Plan, ...]] = {}
         self._trace = trace
 
-    def apply(self, block: Block) -> Block:
-        """Return the masked block, its hits counted as `class:operator`. Never raises for data."""
+    def apply(self, block: Block, *, early: bool = False) -> Block:
+        """Return the masked block, its hits counted as `class:operator`. Never raises for data.
+
+        `early` leaves bytes columns (pictures) as they are, for the steps that look at them: it is for the
+        entry of a pipeline, so that what steps remember, and the spool stores with them, is masked already.
+        A column that this policy has masked is not masked again.
+        """
         hits: Counter[str] = Counter(block.hits)
         columns = []
         for name, type_, plan, column in zip(
@@ -72,6 +77,9 @@ class Masker:
             block.columns,
             strict=True,
         ):
+            if column.masked == self.policy.hash or (early and type_ is Type.BYTES):
+                columns.append(column)
+                continue
             found: Counter[str] = Counter()
             try:
                 new = self._column(name, type_, plan, column, found)

@@ -98,6 +98,21 @@ class Reader:
         """Return gaps to be told to the receiver."""
         return [GapRow(*row) for row in self._db.execute("SELECT * FROM gap ORDER BY id LIMIT ?", (limit,))]
 
+    def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> list[tuple[int, int]]:
+        """Return the ranges above the center's mark that are neither waiting here nor told as gaps.
+
+        They were acknowledged once and are gone from here: the center has been restored to an older state.
+        """
+        row = self._db.execute("SELECT min(seq) FROM batch WHERE epoch = ?", (epoch,)).fetchone()
+        end = next_seq if row[0] is None else row[0]
+        ranges, low = [], mark + 1
+        query = "SELECT seq_from, seq_to FROM gap WHERE epoch = ? ORDER BY seq_from"
+        for gap_from, gap_to in [*self._db.execute(query, (epoch,)), (end, end)]:
+            if low < min(gap_from, end):
+                ranges.append((low, min(gap_from, end) - 1))
+            low = max(low, gap_to + 1)
+        return ranges
+
     def all_batches(self) -> Iterator[Pending]:
         """Yield every waiting batch in order of its id."""
         for row in self._db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):

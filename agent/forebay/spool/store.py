@@ -64,9 +64,12 @@ class Answers:
     acked: list[int] = field(default_factory=list)
     dead: list[tuple[int, str, str]] = field(default_factory=list)  # (id, ledger kind, reason)
     gaps_confirmed: list[int] = field(default_factory=list)
+    conflicts: list[int] = field(default_factory=list)  # ids whose number belongs to another batch there
+    regressed: list[tuple[int, int]] = field(default_factory=list)  # (epoch, the receiver's mark)
+    holes: list[tuple[int, int, int]] = field(default_factory=list)  # (epoch, from, to) the center has lost
 
     def __bool__(self) -> bool:
-        return bool(self.acked or self.dead or self.gaps_confirmed)
+        return any((self.acked, self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes))
 
 
 class Store:
@@ -206,6 +209,7 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._answer(answers, ledger)
+            self._renumber(answers, counters)
             if full and self._on_full != "drop_newest":
                 self._evict(max(self._cost(size), self._max_bytes // _EVICT_SHARE), ledger)
             bodies: set[bytes] = set()
@@ -232,7 +236,8 @@ class Store:
             raise
         finally:
             self._claims.settle_doomed()
-        self._claims.release([*answers.acked, *(batch_id for batch_id, _, _ in answers.dead)])
+        buried = (batch_id for batch_id, _, _ in answers.dead)
+        self._claims.release([*answers.acked, *buried, *answers.conflicts])
         self._counters, self.txn = counters, counters["txn"]
         self._known_bodies |= bodies
 
@@ -280,6 +285,38 @@ class Store:
         for batch_id, kind, reason in answers.dead:
             self._bury(batch_id, kind, reason, ledger)
         self._db.executemany("DELETE FROM gap WHERE id = ?", [(g,) for g in answers.gaps_confirmed])
+
+    def _renumber(self, answers: Answers, counters: dict[str, int]) -> None:
+        """Meet a center that knows other numbers than this spool.
+
+        Its mark is ahead, or a number is taken: this spool is an older copy, or a clone, of the one that wrote
+        them. New batches go into a new epoch; what waits under old numbers keeps them (the center drops what
+        it has), unless its number is taken. Its marks are behind: it was restored, and is told of the hole.
+        """
+        for epoch, mark in answers.regressed:
+            for lane in LANES:
+                low = counters[f"{lane}.next"]
+                if counters[f"{lane}.epoch"] == epoch and mark >= low:
+                    _open_epoch(counters, lane)
+                    self._close_numbers(epoch, low, mark, "regressed")
+        for batch_id in answers.conflicts:
+            row = self._db.execute("SELECT lane, epoch FROM batch WHERE id = ?", (batch_id,)).fetchone()
+            if row is None:
+                continue
+            lane, epoch = row
+            if counters[f"{lane}.epoch"] == epoch:
+                _open_epoch(counters, lane)
+            seq = counters[f"{lane}.next"]
+            counters[f"{lane}.next"] = seq + 1
+            self._db.execute(
+                "UPDATE batch SET epoch = ?, seq = ? WHERE id = ?", (counters[f"{lane}.epoch"], seq, batch_id)
+            )
+        for epoch, low, high in answers.holes:
+            self._close_numbers(epoch, low, high, "center_regressed")
+
+    def _close_numbers(self, epoch: int, low: int, high: int, cause: str) -> None:
+        gap = (epoch, low, high, "", 0, 0, 0, 0, cause)
+        self._db.execute("INSERT INTO gap VALUES (NULL,?,?,?,?,?,?,?,?,?)", gap)
 
     def _bury(self, batch_id: int, kind: str, reason: str, ledger: Counter[LedgerKey]) -> None:
         row = self._db.execute(f"SELECT {HEAD} FROM batch WHERE id = ?", (batch_id,)).fetchone()
@@ -340,6 +377,12 @@ def _extend(gap: list[Any], head: Head) -> None:
     gap[5] += head.readings
     gap[6] = min(gap[6], head.first_time)
     gap[7] = max(gap[7], head.last_time)
+
+
+def _open_epoch(counters: dict[str, int], lane: str) -> None:
+    generation = (counters[f"{lane}.epoch"] >> _EPOCH_RANDOM_BITS) + 1
+    counters[f"{lane}.epoch"] = (generation << _EPOCH_RANDOM_BITS) | secrets.randbits(_EPOCH_RANDOM_BITS)
+    counters[f"{lane}.next"] = 1
 
 
 def _head(batch_id: int, epoch: int, seq: int, batch: Sealed) -> Head:

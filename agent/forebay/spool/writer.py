@@ -12,6 +12,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from forebay.errors import ForebayError
 from forebay.spool.store import Answers, Store
@@ -74,18 +75,11 @@ class Writer:
         with self._lock:
             return self._lock.wait_for(lambda: self._outstanding[owner] < limit, timeout)
 
-    def answer(
-        self,
-        *,
-        acked: Sequence[int] = (),
-        dead: Sequence[tuple[int, str, str]] = (),
-        gaps_confirmed: Sequence[int] = (),
-    ) -> None:
-        """Hand over what the receiver said of batches and gaps."""
+    def answer(self, **said: Sequence[Any]) -> None:
+        """Hand over what the receiver said: lists by the names of `Answers`."""
         with self._lock:
-            self._answers.acked.extend(acked)
-            self._answers.dead.extend(dead)
-            self._answers.gaps_confirmed.extend(gaps_confirmed)
+            for name, items in said.items():
+                getattr(self._answers, name).extend(items)
             self._lock.notify_all()
 
     def close(self, timeout: float = 10.0) -> bool:
@@ -94,6 +88,9 @@ class Writer:
         A commit that cannot be written by then (disk full, link down) is given up: its sender was not told
         `accepted`, and a replayable source starts again before it.
         """
+        if self._thread.ident is None:  # never started
+            self._store.close()
+            return True
         with self._lock:
             self._closing = True
             self._lock.notify_all()

@@ -1,0 +1,53 @@
+"""`python -m benchmarks [--quick] [--json FILE] [--report FILE] [NAME...]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks import environment, report
+from benchmarks.model import FULL, QUICK, Effort, Figure, Operation, Timed, run_timed
+from benchmarks.operations import OPERATIONS
+
+
+def main() -> int:
+    """Run what is asked for; 1 if an operation's own check failed."""
+    names = [operation.name for operation in OPERATIONS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="shorter, less exact")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result here")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write docs/performance.md here")
+    chosen = parser.parse_args()
+    unknown = sorted(set(chosen.names) - set(names))
+    if unknown:
+        parser.error(f"no operation `{unknown[0]}`; there are {', '.join(names)}")
+    effort = QUICK if chosen.quick else FULL
+    figures, failures = [], []
+    for operation in OPERATIONS:
+        if chosen.names and operation.name not in chosen.names:
+            continue
+        try:
+            for figure in _run(operation, effort):
+                print(report.line(figure), flush=True)
+                figures.append(figure)
+        except AssertionError as error:
+            print(f"{operation.name}: its own check failed: {error}", file=sys.stderr)
+            failures.append(operation.name)
+    result = report.result(figures, failures, environment.describe(quick=chosen.quick))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
+    if chosen.report:
+        chosen.report.write_text(report.page(result))
+    return 1 if failures else 0
+
+
+def _run(operation: Operation, effort: Effort) -> list[Figure]:
+    if isinstance(operation, Timed):
+        return [run_timed(operation, effort)]
+    return operation.measure(effort)
+
+
+sys.exit(main())

@@ -1,0 +1,42 @@
+"""The one list of operations: used by `python -m benchmarks`, by pytest-benchmark and by the report."""
+
+from __future__ import annotations
+
+from benchmarks import kernels, models, road, rows, storage, wire
+from benchmarks.model import Budget, Measured, Operation, Timed
+
+
+def _least(limit: float) -> Budget:
+    return Budget(limit, most=False)
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Timed("ndjson", "NDJSON events of 8 keys to columns", "us/event", rows.ndjson),
+    Timed("csv", "CSV rows of 8 cells to columns", "us/event", rows.csv_rows),
+    Timed("validate", "range, rate and stuck, one series", "M samples/s", kernels.validate),
+    Timed("deadband", "deadband, one series", "M samples/s", kernels.deadband, _least(150)),
+    Timed("hampel", "Hampel, k = 7", "M samples/s", kernels.hampel, _least(80)),
+    Timed("window", "14 moments of a window of 256, a call each", "M samples/s", kernels.window, _least(150)),
+    Timed("windows", "the same, 256 windows a call", "M samples/s", kernels.windows_at_once),
+    Timed(
+        "text-mask", "scan and mask of text, 108 B a record", "M records/CPU-s", rows.text_mask, _least(1.0)
+    ),
+    Timed(
+        "mask-numbers", "masking, block of 1,000 rows without personal data", "us/block", rows.mask_numbers
+    ),
+    Timed("guard", "guard, the same block", "us/block", rows.guard),
+    Timed("encode", "columns to payload, 1,000 rows", "us/block", wire.encode_block),
+    Timed("decode", "payload to columns, 1,000 rows", "us/block", wire.decode_block),
+    Timed("seal", "envelope and content tag of a batch", "us/block", wire.seal),
+    Timed("worker", "validate, mask, guard, seal, ledger: 1,000 rows", "us/block", rows.worker),
+    Measured("bytes", "bytes a reading on the wire", wire.wire_bytes),
+    Measured("spool", "commits, latency, wear", storage.spool_commits),
+    Measured("receiver", "readings a CPU second at the receiver", storage.receiver),
+    Timed("anomaly", "anomaly model, 1,000 rows, 2 inputs, 50 devices", "ms/block", models.anomaly),
+    Timed("frame", "1080p frame to model input", "frames/s", models.frame_to_input, _least(500)),
+    Timed("fill", "8 regions of a 1080p frame filled", "ms/frame", models.fill, Budget(0.5)),
+    Timed("pixelate", "8 regions of a 1080p frame pixelated", "ms/frame", models.pixelate, Budget(1.0)),
+    Timed("mask-frame", "the same filled, with the copy of the frame", "ms/frame", models.mask_frame),
+    Measured("start", "start and rest of an agent", road.start_and_rest),
+    Measured("road", "the whole road", road.road),
+)

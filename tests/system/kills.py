@@ -206,7 +206,7 @@ def check_ledger(plant: Plant, stream: str) -> dict[str, Any]:
     )
     assert entry["read"] == into
     assert entry["accepted"] == entry["delivered"]
-    assert not (entry["evicted"] or entry["dead_lettered"] or entry["quarantined"]), entry
+    assert not any(entry[kind] for kind in ("evicted", "dead_lettered", "quarantined")), entry
     (stored,) = rows_of(plant.sink, "SELECT sum(readings) FROM batches WHERE stream = ?", stream)[0]
     assert stored == entry["delivered"]
     return entry

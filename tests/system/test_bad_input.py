@@ -94,7 +94,7 @@ def test_a_time_that_cannot_be_read_rejects_its_row(plant):
     assert "place=pump.csv:3 reason=time" in log
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", pytest.param("jsonl", marks=pytest.mark.slow)])
 def test_a_line_of_200_mb_is_counted_and_costs_no_memory(plant, kind):
     path = plant.folder / "pump.csv"
     head = (
@@ -208,13 +208,18 @@ def test_a_model_whose_input_is_missing_or_text_lets_the_rows_pass_and_says_so(p
 
 
 @pytest.mark.parametrize(
-    ("model", "hint"), [("faces", "expected an anomaly model"), ("no-such-model", "no-such-model")]
+    ("model", "hint"),
+    [
+        ("faces", "a model of task anomaly is expected, `faces` is one of detection"),
+        ("no-such-model", "no bundle `no-such-model`"),
+    ],
 )
 def test_a_model_of_another_task_or_none_ends_the_start_with_a_reason(plant, model, hint):
     write_csv(plant.folder / "pump.csv", source_rows(10, 1))
     plant.configure(ANOMALY % (model, "pressure"))
-    log = plant.once(expect=1)
+    log = plant.once(expect=2)
     assert hint in log
+    assert re.search(r"agent\.yaml:\d+:\d+: pipelines\.pump\.steps\[0\]\.infer", log)
     assert "Traceback" not in log
 
 
@@ -394,6 +399,7 @@ def test_a_missing_source_ends_a_finite_run_with_its_name(plant):
 # -- spool --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_spool_stops_the_source_and_everything_arrives_later(plant):
     import base64
     import random

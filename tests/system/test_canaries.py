@@ -97,7 +97,9 @@ def test_identifiers_are_in_no_file_after_crashes(plant, policy, leaks):
             assert any(s.startswith(f"{kind} in center.db") for s in seen), (
                 f"the search is blind to {kind}: {sorted(seen)}"
             )
-            assert any(s.startswith(f"{kind} in segment-") for s in seen), sorted(seen)
+        # columns are packed even when not compressed, so only what stands in text is seen in the spool's bytes;
+        # what is decoded from it is searched below
+        assert any(" in segment-" in s for s in seen), sorted(seen)
     else:
         assert not seen
         assert rows_of(plant.sink, "SELECT count(*) FROM people") == [(600,)]

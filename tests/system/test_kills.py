@@ -135,6 +135,7 @@ def test_sigterm_ends_a_run_in_time_and_the_next_one_completes_it(plant):
     check_plain(plant, sent)
 
 
+@pytest.mark.slow
 def test_sigterm_of_the_receiver_loses_nothing(plant):
     sent = source_rows(20_000, SEED)
     write_csv(plant.folder / "pump.csv", sent)

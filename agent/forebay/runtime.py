@@ -26,6 +26,8 @@ log = logging.getLogger("forebay.agent")
 SWITCH_INTERVAL_S = 0.0005  # at the default of 5 ms one busy thread keeps a waiting one from its deadline
 STOP_SOURCES_S = 5.0
 DRAIN_S = 20.0
+CLOSE_S = 10.0
+LEAST_CLOSE_S = 0.5  # when the spool cannot write anyway
 GIVE_UP_NS = 30 * 1_000_000_000  # a finite run gives up when nothing was acknowledged for this long
 _PR_SET_DUMPABLE = 4
 
@@ -216,11 +218,9 @@ class Agent:
         if condition.state != "ok":
             return f"spool is {condition.state}: {condition.detail}"
         link = self._forwarder.link if self._forwarder else None
-        return (
-            f"no acknowledgement for {self._give_up_s:g} s; link is {link.state}: {link.reason}"
-            if link
-            else "no link"
-        )
+        if link is None:
+            return "no link"
+        return f"no acknowledgement for {self._give_up_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
 
     def _account(self) -> Outcome:
         lost = self._undelivered()
@@ -231,25 +231,32 @@ class Agent:
     def _undelivered(self) -> int:
         return sum(entry["accepted"] - entry["delivered"] for entry in self._reader.ledger().values())
 
+    def _can_write(self) -> bool:
+        return self.spool.writer.condition.state == "ok"
+
+    def _join_within(self, threads: list[threading.Thread], seconds: float) -> None:
+        """Wait for threads to end, but not while the spool cannot take what they hold: nobody was told `accepted`
+        of that, and a replayable source reads it again."""
+        deadline = time.monotonic() + seconds
+        for thread in threads:
+            while thread.is_alive() and time.monotonic() < deadline and self._can_write():
+                thread.join(0.05)
+
     def stop(self) -> bool:
         """Stop in the order of the road; what sources were told is durable. Return whether all was written."""
         self.stopping.set()
         for runner in self.plumbing.runners:
             runner.stop()
-        deadline = time.monotonic() + STOP_SOURCES_S
-        for runner in self.plumbing.runners:
-            runner.thread.join(max(0.0, deadline - time.monotonic()))
+        self._join_within([runner.thread for runner in self.plumbing.runners], STOP_SOURCES_S)
         for worker in self.plumbing.workers.values():
             worker.queue.close()
-        deadline = time.monotonic() + DRAIN_S
-        for thread in self._worker_threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._join_within(self._worker_threads, DRAIN_S)
         if self._forwarder is not None:
             self._forwarder.stop()
             self._forwarder = None
         self._reader.close()
         try:
-            return self.spool.close(max(1.0, deadline - time.monotonic()))
+            return self.spool.close(CLOSE_S if self._can_write() else LEAST_CLOSE_S)
         except ForebayError as error:
             log.error("spool could not be closed: %s", error)
             return False

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from forebay import quality as q
-from forebay.blocks import MAX_ROWS, Block, Lane, Schema, Type, concat, null_out
+from forebay.blocks import MAX_ROWS, Block, Lane, Schema, concat, null_out
 from forebay.clock import Clock
 from forebay.queues import ByteQueue, Closed
 from forebay.stages import Chunk, Commit, Sealed, Step
@@ -377,10 +377,8 @@ def _pieces(blocks: list[Block]) -> Iterable[Block]:
 
 
 def _cut(block: Block) -> Iterable[Block]:
-    heavy = any(f.type is Type.BYTES for f in block.schema.fields)
-    rows = MAX_ROWS
-    if heavy:
-        rows = max(1, min(MAX_ROWS, block.rows * BATCH_BYTES // max(block.nbytes, 1)))
+    # By bytes as well as by rows: long texts weigh as much as pictures.
+    rows = max(1, min(MAX_ROWS, block.rows * BATCH_BYTES // max(block.nbytes, 1)))
     hits = block.hits
     for start in range(0, block.rows, rows):
         piece = block.take(slice(start, start + rows))

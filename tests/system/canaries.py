@@ -22,7 +22,8 @@ _WIDE = str.maketrans("0123456789", "０１２３４５６７８９")
 
 def resident_id(rng: random.Random) -> str:
     """Return a valid 18-character resident identity number."""
-    body = f"441302{rng.randrange(1950, 2010)}{rng.randrange(1, 13):02d}{rng.randrange(1, 29):02d}{rng.randrange(1000):03d}"
+    born = f"{rng.randrange(1950, 2010)}{rng.randrange(1, 13):02d}{rng.randrange(1, 29):02d}"
+    body = f"441302{born}{rng.randrange(1000):03d}"
     return body + "10X98765432"[sum(int(d) * w for d, w in zip(body, _ID_WEIGHTS, strict=True)) % 11]
 
 
@@ -51,8 +52,11 @@ def email(rng: random.Random) -> str:
 
 
 def plate(rng: random.Random) -> str:
-    """Return a vehicle plate of Huizhou."""
-    return "粤L" + "".join(rng.choice("0123456789ABCDEFGH") for _ in range(4)) + str(rng.randrange(10))
+    """Return a vehicle plate of Huizhou (GA 36: at most two letters among the five signs)."""
+    signs = [str(rng.randrange(10)) for _ in range(5)]
+    for place in rng.sample(range(5), rng.randrange(3)):
+        signs[place] = rng.choice("ABCDEFGHJK")
+    return "粤L" + "".join(signs)
 
 
 MAKERS = {
@@ -105,7 +109,7 @@ def needles(canary: Canary) -> set[bytes]:
         number = int(canary.plain)
         if number < 2**63:
             found |= {number.to_bytes(8, "big"), number.to_bytes(8, "little")}
-        if 2**40 < number < 2**47:
+        if 2**31 < number < 2**47:
             found.add(number.to_bytes(6, "big"))  # SQLite's 48-bit integers
     return found
 

@@ -127,7 +127,7 @@ class Torture:
         if child.poll() is None:
             kill(child)
         else:  # only the agent may have ended, and only because all is delivered
-            assert who == "agent" and child.returncode == 0, self.plant.log(who)[-3000:]
+            assert (who, child.returncode) == ("agent", 0), self.plant.log(who)[-3000:]
         self.report.kills[who] += 1
 
     def _restart(self, who: str, *, wait: bool) -> None:
@@ -206,7 +206,7 @@ def check_ledger(plant: Plant, stream: str) -> dict[str, Any]:
     )
     assert entry["read"] == into
     assert entry["accepted"] == entry["delivered"]
-    assert not (entry["evicted"] or entry["dead_lettered"] or entry["quarantined"]), entry
+    assert not any(entry[kind] for kind in ("evicted", "dead_lettered", "quarantined")), entry
     (stored,) = rows_of(plant.sink, "SELECT sum(readings) FROM batches WHERE stream = ?", stream)[0]
     assert stored == entry["delivered"]
     return entry

@@ -57,7 +57,7 @@ def test_a_broken_csv_line_is_named_and_the_rest_arrives(plant):
         f"ts,id,value\n1000,1,1.5\n1001,2,{CANARY},3,4\n1002,3,2.5\n1003,4\n1004,5,3.5\n".encode(),
     )
     assert good(plant) == [1, 3, 5]
-    assert rejected(plant) == {"line": 5 + 2}  # cells of both lines, as far as they can be counted
+    assert rejected(plant) == {"line": 2}
     assert re.search(r"place=pump\.csv:3 reason=line length=\d+: expected 3 cells", log)
     assert "place=pump.csv:5" in log
     check_numbers(plant)
@@ -94,7 +94,7 @@ def test_a_time_that_cannot_be_read_rejects_its_row(plant):
     assert "place=pump.csv:3 reason=time" in log
 
 
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", pytest.param("jsonl", marks=pytest.mark.slow)])
 def test_a_line_of_200_mb_is_counted_and_costs_no_memory(plant, kind):
     path = plant.folder / "pump.csv"
     head = (
@@ -130,18 +130,25 @@ def _peak_kib(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"{", b"[1, 2]", b'{"ts": 1, "id": }', b'{"ts":1001,"id":2} trailing', b"\x00\x01\x02", b"[" * 5000],
-    ids=["open", "array", "no value", "trailing", "binary", "deep"],
-)
-def test_a_broken_json_line_is_named_and_the_rest_arrives(plant, line):
+def test_broken_json_lines_are_named_and_the_rest_arrives(plant):
+    broken = {
+        "open": b"{",
+        "array": b"[1, 2]",
+        "no value": b'{"ts": 1, "id": }',
+        "trailing": b'{"ts":1001,"id":2} ' + CANARY.encode(),
+        "binary": b"\x00\x01\x02",
+        "deep": b"[" * 5000,
+        "utf-8": b'{"ts":1001,"id":"\xff' + CANARY.encode() + b'"}',
+        "control": b'{"ts":1001,"id":"a\x01b"}',
+    }
+    lines = [b'{"ts":1000,"id":1}']
+    for number, line in enumerate(broken.values(), start=2):
+        lines += [line, b'{"ts":%d,"id":%d}' % (1000 + number, number)]
     config = (CSV % "").replace("pump.csv, format: csv", "pump.csv, format: jsonl")
-    data = b'{"ts":1000,"id":1}\n' + line + b'\n{"ts":1002,"id":3}\n'
-    log = run_csv(plant, data, config=config)
-    assert good(plant) == [1, 3]
-    assert sum(rejected(plant).values()) == 1
-    assert "place=pump.csv:2" in log
+    log = run_csv(plant, b"\n".join(lines), config=config)
+    assert good(plant) == list(range(1, len(broken) + 2))
+    assert sum(rejected(plant).values()) == len(broken), rejected(plant)
+    assert "place=pump.csv:2 reason=line" in log
 
 
 # -- pictures and models ------------------------------------------------------------------------------------
@@ -201,13 +208,18 @@ def test_a_model_whose_input_is_missing_or_text_lets_the_rows_pass_and_says_so(p
 
 
 @pytest.mark.parametrize(
-    ("model", "hint"), [("faces", "expected an anomaly model"), ("no-such-model", "no-such-model")]
+    ("model", "hint"),
+    [
+        ("faces", "a model of task anomaly is expected, `faces` is one of detection"),
+        ("no-such-model", "no bundle `no-such-model`"),
+    ],
 )
 def test_a_model_of_another_task_or_none_ends_the_start_with_a_reason(plant, model, hint):
     write_csv(plant.folder / "pump.csv", source_rows(10, 1))
     plant.configure(ANOMALY % (model, "pressure"))
-    log = plant.once(expect=1)
+    log = plant.once(expect=2)
     assert hint in log
+    assert re.search(r"agent\.yaml:\d+:\d+: pipelines\.pump\.steps\[0\]\.infer", log)
     assert "Traceback" not in log
 
 
@@ -284,7 +296,7 @@ def test_an_unreachable_receiver_ends_a_finite_run_with_the_reason(plant):
     begun = time.monotonic()
     log = plant.once(expect=1, options=("--give-up", "1s"))
     assert time.monotonic() - begun < 20
-    assert re.search(r"not everything was delivered \(\d+ readings wait\)", log)
+    assert re.search(r"not everything was delivered \(\d+ readings unacknowledged\)", log)
     assert f"tcp://127.0.0.1:{plant.port}" in log
     waits(plant)
 
@@ -308,7 +320,7 @@ def test_a_port_in_use_is_named(plant):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", plant.port))
         taken.listen()
-        plant.cli("receive", "receiver.yaml", expect=1)
+        plant.last_error = plant.process("receive", "receiver.yaml", expect=1)
     assert f"tcp://127.0.0.1:{plant.port}" in plant.last_error
     assert "cannot listen" in plant.last_error
     assert "Traceback" not in plant.last_error
@@ -348,7 +360,7 @@ def test_a_stranger_who_sends_garbage_costs_the_receiver_nothing(plant):
 # -- configuration ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [("run",), ("check",), ("run", "--once")])
+@pytest.mark.parametrize("command", ["run", "check"])
 def test_every_error_of_a_configuration_is_told_at_once_with_its_place(plant, command):
     (plant.folder / "agent.yaml").write_text(
         "gateway: {id: gw-1}\n"
@@ -358,8 +370,7 @@ def test_every_error_of_a_configuration_is_told_at_once_with_its_place(plant, co
         "  pump: {source: pmp, lingr: 1s}\n"
         "spool: {dir: spool, max_bytes: 2}\n"
     )
-    plant.cli(command[0], "agent.yaml", *command[1:], expect=2)
-    told = plant.last_error
+    told = plant.cli(command, "agent.yaml", expect=2) + plant.last_error
     for place in ("agent.yaml:3:", "agent.yaml:5:", "agent.yaml:6:"):
         assert place in told, told
     assert "lingr" in told
@@ -388,25 +399,23 @@ def test_a_missing_source_ends_a_finite_run_with_its_name(plant):
 # -- spool --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_spool_stops_the_source_and_everything_arrives_later(plant):
     import base64
     import random
 
-    rng, rows = random.Random(5), 30_000
+    rng, rows = random.Random(5), 2_000
     with (plant.folder / "pump.csv").open("w") as file:
         file.write("ts,id,note\n")
         file.writelines(
-            f"{i},{i},{base64.b85encode(rng.randbytes(800)).decode().replace(',', '.').replace(chr(34), '.')}\n"
+            f"{i},{i},{base64.b85encode(rng.randbytes(16_000)).decode().replace(',', '.').replace(chr(34), '.')}\n"
             for i in range(rows)
         )
     policy = plant.folder / "open.yaml"
-    policy.write_text(
-        "name: open\nversion: 1\nundeclared: {text: pass, number: pass, image: pass, integer_digits: 0}\n"
-    )
+    policy.write_text('name: open\nversion: 1\nfields: {"*": {operator: pass, unguarded: true}}\n')
     config = (CSV % "").replace("    fields: {value: {unit: bar, type: f64}}\n", "")
-    config = config.replace("source: pump\n", "source: pump\n    fields: {note: {grade: general}}\n")
     plant.configure(config, rest="masking: {policy: open.yaml}", spool="max_bytes: 16MiB")
-    log = plant.once(expect=1, options=("--give-up", "2s"))
+    log = plant.once(expect=1, options=("--give-up", "1s"))
     assert "spool is full" in log
     assert sum(p.stat().st_size for p in plant.spool.iterdir()) <= 16 * 1024**2
     assert plant.status()["balanced"]

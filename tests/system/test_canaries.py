@@ -42,7 +42,7 @@ def write_people(plant: Plant, rows: int) -> list[c.Canary]:
     folder = plant.folder / "input"
     folder.mkdir()
     people = [
-        f'{1000 + i},{i},"住户登记：{a.written}，备注 {b.written}。",{d.plain},{e.written}'
+        f'{1000 + i},{i},"住户登记：{a.written}，备注 {b.written}，电话 {d.written}。",{d.plain},{e.written}'
         for i, (a, b, d, e) in enumerate(zip(found[0::6], found[3::6], found[1::6], found[4::6], strict=True))
     ]
     (folder / "people.csv").write_text("ts,id,note,phone,contact\n" + "\n".join(people) + "\n", "utf-8")
@@ -65,12 +65,12 @@ def masking(plant: Plant, policy: str) -> str:
 
 @pytest.mark.parametrize(("policy", "leaks"), [("base", False), ("open.yaml", True)])
 def test_identifiers_are_in_no_file_after_crashes(plant, policy, leaks):
-    found = write_people(plant, 4_000)
+    found = write_people(plant, 600)
     # not compressed, so that what is in the spool can be seen by a plain search
     plant.configure(CONFIG, rest=masking(plant, policy), spool="compression: none", window=1)
     seen: set[str] = set()
     rng = random.Random(3)
-    sample = rng.sample(found, 120)
+    sample = rng.sample(found, 60)
     for _ in range(3):  # killed without a receiver: everything is in spool and WAL
         child = plant.start_agent("--once")
         deadline = time.monotonic() + 20
@@ -90,16 +90,21 @@ def test_identifiers_are_in_no_file_after_crashes(plant, policy, leaks):
     seen |= c.search(c.written_files(plant), sample)
     plant.start_receiver()
     plant.once()
-    seen |= c.search(c.written_files(plant), found[::7])
+    plant.stop_receiver()
+    seen |= c.search(c.written_files(plant), found[::5])
     if leaks:
         for kind in c.MAKERS:
-            assert f"{kind} in center.db" in seen, f"the search is blind to {kind}: {sorted(seen)}"
-            assert any(s.startswith(f"{kind} in segment-") for s in seen), sorted(seen)
+            assert any(s.startswith(f"{kind} in center.db") for s in seen), (
+                f"the search is blind to {kind}: {sorted(seen)}"
+            )
+        # columns are packed even when not compressed, so only what stands in text is seen in the spool's bytes;
+        # what is decoded from it is searched below
+        assert any(" in segment-" in s for s in seen), sorted(seen)
     else:
         assert not seen
-        assert rows_of(plant.sink, "SELECT count(*) FROM people") == [(4_000,)]
+        assert rows_of(plant.sink, "SELECT count(*) FROM people") == [(600,)]
         (notes,) = rows_of(plant.sink, "SELECT count(note) FROM people")[0]
-        assert notes == 4_000, "masked, not thrown away"
+        assert notes == 600, "masked, not thrown away"
     assert not any(".log" in s for s in seen), "identifiers in a log"
 
 
@@ -112,11 +117,11 @@ def _spooled(plant: Plant) -> bool:
 
 @pytest.mark.parametrize(("policy", "leaks"), [("base", False), ("open.yaml", True)])
 def test_identifiers_are_in_no_decoded_batch(plant, policy, leaks):
-    found = write_people(plant, 2_000)
+    found = write_people(plant, 300)
     plant.configure(CONFIG, rest=masking(plant, policy))
     plant.once(expect=1, options=("--give-up", "200ms"))
     batches = c.decoded_spool(plant)
-    assert sum(batch.count(b'"id"') for batch in batches) == 2_000
+    assert sum(batch.count(b'"id"') for batch in batches) == 300
     hits = c.search(batches, found)
     assert hits == ({f"{kind} in batch" for kind in c.MAKERS} if leaks else set())
 
@@ -146,7 +151,7 @@ def test_the_face_is_in_no_file(plant, policy, leaks):
     x1, y1, x2, y2 = ASTRONAUT_FACE
     face, other = image[y1:y2, x1:x2], image[300:, :150]
     if leaks:
-        assert "center.db" in seen
+        assert any(name.startswith("center.db") for name in seen)
         assert any(name.startswith("segment-") for name in seen)
         assert stored == original_bytes
     else:

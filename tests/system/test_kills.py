@@ -89,13 +89,13 @@ def check_stateful(plant: Plant, quiet: Plant) -> None:
 
 
 def test_rows_survive_kills_of_agent_and_receiver(plant):
-    sent = torture(plant, PLAIN, 12_000, 5, 60)
+    sent = torture(plant, PLAIN, 8_000, 2, 90)
     check_plain(plant, sent)
 
 
 def test_step_state_and_position_commit_together(plant, tmp_path):
     ROWS_OF[STATEFUL] = 12_000
-    torture(plant, STATEFUL, 12_000, 5, 60)
+    torture(plant, STATEFUL, 12_000, 5, 90)
     check_stateful(plant, undisturbed(tmp_path, STATEFUL))
 
 
@@ -135,6 +135,7 @@ def test_sigterm_ends_a_run_in_time_and_the_next_one_completes_it(plant):
     check_plain(plant, sent)
 
 
+@pytest.mark.slow
 def test_sigterm_of_the_receiver_loses_nothing(plant):
     sent = source_rows(20_000, SEED)
     write_csv(plant.folder / "pump.csv", sent)

@@ -29,10 +29,10 @@ SHARED = {
 ALLOWED = {("forward", "wire"), ("receive", "wire")}
 OWNERS = {
     "onnxruntime": ("infer/",),
-    "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py"),
+    "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py", "demo/"),
     "sqlite_utils": ("receive/sqlite",),
     "zmq": ("forward/", "receive/", "sources/zmq_push.py", "wire/curve.py", "config/", "cli/live"),
-    "cv2": ("sources/", "mask/images.py", "mask/", "infer/", "cli/infer.py", "cli/mask", "cli/demo"),
+    "cv2": ("sources/", "mask/images.py", "mask/", "infer/", "cli/infer.py", "cli/mask", "demo/"),
     "paho": ("sources/mqtt",),
     "pymodbus": ("sources/modbus",),
     "psutil": ("sources/system.py",),
@@ -155,7 +155,7 @@ spool: {dir: spool}
 
 
 def test_importing_the_cli_loads_no_heavy_library(tmp_path):
-    loaded = loaded_after("import forebay.cli", tmp_path)
+    loaded = loaded_after("import forebay.cli, forebay.cli.app", tmp_path)
     assert "click" in loaded
     assert not loaded & (HEAVY | {"numpy", "pydantic", "zmq", "sqlite3", "cryptography"})
 

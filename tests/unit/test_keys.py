@@ -97,7 +97,7 @@ def test_names_that_cannot_be_file_names_are_refused(name, tmp_path):
     ],
 )
 def test_malformed_files_are_named_errors_without_their_content(pair, spoil):
-    _key, secret, public = pair
+    _, secret, public = pair
     for path, read in ((secret, keys.read_secret), (public, keys.read_public)):
         text = path.read_text()
         path.write_bytes(spoil(text))

@@ -16,7 +16,7 @@ SECOND = 1_000_000_000
 
 
 class Pass:
-    def apply(self, block: Block) -> Block:
+    def apply(self, block: Block, *, early: bool = False) -> Block:
         return block
 
     check = apply

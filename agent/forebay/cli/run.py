@@ -73,6 +73,7 @@ def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
     agent.stop()
     if not outcome.complete:
         click.echo(
-            f"not everything was delivered ({outcome.undelivered} readings wait): {outcome.reason}", err=True
+            f"not everything was delivered ({outcome.undelivered} readings unacknowledged): {outcome.reason}",
+            err=True,
         )
     return 0 if outcome.complete else 1

@@ -86,6 +86,8 @@ class Forwarder:
             context.destroy(0)
 
     def _connect_and_run(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        if not self.link.endpoint:
+            self.link = LinkState("down", endpoint, "no answer yet", self._store)
         hello = self._make_hello(self._store)
         session = Session(context, endpoint, self._keys, self._options, self._door, self._clock, hello)
         try:

@@ -20,6 +20,7 @@ from forebay.stages import Chunk, Emit
 
 log = logging.getLogger(__name__)
 
+CHUNK_BYTES = 1024 * 1024  # rows are handed on at the latest after so many bytes: a chunk is one commit
 POLL_S = 0.2  # how often a followed file is looked at
 LEAVE_POLLS = 10  # a renamed file is read until nothing came for so many looks: writers switch late
 MAX_FOLLOWED = 1_000
@@ -133,6 +134,7 @@ class _RowReader:
         self._stop, self._wait = stop, wait
         self._files: list[TailedFile] = []
         self._current: TailedFile | None = None
+        self._unhanded = 0  # bytes read since rows were last handed on
 
     def run(self, emit: Emit, position: bytes | None) -> None:
         try:
@@ -272,7 +274,9 @@ class _RowReader:
             consumed = 0
             start, line = file.offset, file.line
             place = Place(file.path.name, line)
-            for part in self._decoder.decode(data, place, final=final and at_end, flush=at_end):
+            self._unhanded += new
+            flush = at_end or self._unhanded >= CHUNK_BYTES
+            for part in self._decoder.decode(data, place, final=final and at_end, flush=flush):
                 consumed = part.consumed
                 file.offset, file.line = start + consumed, line + part.lines
                 file.state = self._decoder.file_state()
@@ -287,6 +291,7 @@ class _RowReader:
         if part.block is None and not part.rejected_counts:
             return True
         blocks = [] if part.block is None else [part.block]
+        self._unhanded = 0
         return emit(
             Chunk(
                 blocks,

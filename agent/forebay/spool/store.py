@@ -31,6 +31,7 @@ LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
 RANK = {lane: rank for rank, lane in enumerate(LANES)}
 _EPOCH_RANDOM_BITS = 32
 _EMPTY_PAGES = 32  # tables, indexes and the pages of a transaction in an empty spool
+_COMMIT_PAGES = 16  # pages of tables and indexes that a commit rewrites
 _EVICT_SHARE = 32  # evict at least this part of the quota at once, so that a full spool does not thrash
 
 LedgerKey = tuple[str, str, str]  # (stream, kind, reason)
@@ -175,11 +176,14 @@ class Store:
     def room_for(self, size: int) -> bool:
         """Return whether `size` more bytes fit the quota as it stands."""
         # A stored byte passes through the WAL before its page is folded in: it counts there and in the file.
-        needed = 2 * size + 16 * self._page_size
-        if self.used_bytes() + needed <= self._max_bytes:
+        if self.used_bytes() + self._cost(size) <= self._max_bytes:
             return True
         self.checkpoint("TRUNCATE")  # the WAL's own size counts, and this gives it back
-        return self.used_bytes() + needed <= self._max_bytes
+        return self.used_bytes() + self._cost(size) <= self._max_bytes
+
+    def _cost(self, size: int) -> int:
+        """Return the most that a commit of `size` bytes adds to `used_bytes`."""
+        return 2 * size + _COMMIT_PAGES * self._page_size
 
     def fits_ever(self, size: int) -> bool:
         """Return whether `size` bytes in one commit would fit an empty spool."""
@@ -199,19 +203,27 @@ class Store:
         """
         counters = dict(self._counters)
         ledger: Counter[LedgerKey] = Counter()
+        size = sum(c.nbytes for c in commits)
+        # Before the transaction: within one the WAL cannot be folded in, and would count against the quota.
+        full = bool(size) and self.can_evict() and not self.room_for(size)
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._answer(answers, ledger)
             self._renumber(answers, counters)
-            size = sum(c.nbytes for c in commits)
-            full = bool(size) and self.can_evict() and not self.room_for(size)
             if full and self._on_full != "drop_newest":
-                self._evict(max(size * 2, self._max_bytes // _EVICT_SHARE), ledger)
+                self._evict(max(self._cost(size), self._max_bytes // _EVICT_SHARE), ledger)
             bodies: set[bytes] = set()
             for commit in commits:
                 reason = "drop_newest" if full and self._on_full == "drop_newest" else ""
                 if not self.fits_ever(commit.nbytes):
                     reason = "too_large"
+                    log.error(
+                        "a commit is larger than the whole spool may be: it is dropped and counted"
+                        " owner=%s bytes=%d max_bytes=%d",
+                        commit.owner,
+                        commit.nbytes,
+                        self._max_bytes,
+                    )
                 bodies |= self._store(commit, counters, ledger, dropped_as=reason)
             self._count(ledger)
             counters["txn"] += 1

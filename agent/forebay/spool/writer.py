@@ -94,11 +94,12 @@ class Writer:
         with self._lock:
             self._closing = True
             self._lock.notify_all()
-        self._thread.join(timeout)
-        with self._lock:
-            self._hurry = True
-            self._lock.notify_all()
-        self._thread.join(RETRY_S[-1] + 1)
+        if self._thread.ident is not None:  # not so when the agent could not be built
+            self._thread.join(timeout)
+            with self._lock:
+                self._hurry = True
+                self._lock.notify_all()
+            self._thread.join(RETRY_S[-1] + 1)
         self._checkpointer.stop()
         left = list(self._queue)
         for commit in left:

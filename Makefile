@@ -33,6 +33,7 @@ $(STAMP): $(ENV_STAMP) setup.py pyproject.toml $(CORE)
 		stem=$${built%%.*}; [ -e "$$stem.pyx" ] || [ "$${stem##*/}" = _cyutility ] || rm -f "$$built"; done
 	$(PLAIN) $(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PLAIN) $(PY) -c "import forebay_core as c; from forebay_core import codec; assert c.IMPLEMENTATION == 'compiled'"
+	$(PLAIN) -u PYTHONDONTWRITEBYTECODE $(PY) packaging/compile_bytecode.py
 	touch $@
 
 demo: $(STAMP)  ## show the whole road on recorded data

@@ -39,6 +39,7 @@ $(STAMP): $(ENV_STAMP) setup.py pyproject.toml $(CORE)
 		{ rm $(BUILDING); exit 1; }
 	rm $(BUILDING)
 	$(PLAIN) $(PY) -c "import forebay_core as c; from forebay_core import codec; assert c.IMPLEMENTATION == 'compiled'"
+	$(PLAIN) -u PYTHONDONTWRITEBYTECODE $(PY) packaging/compile_bytecode.py
 	touch $@
 
 demo: $(STAMP)  ## show the whole road on recorded data

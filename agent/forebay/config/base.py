@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class Options(BaseModel):
@@ -20,8 +25,27 @@ class Options(BaseModel):
         allow_inf_nan=False,
         str_strip_whitespace=False,
         arbitrary_types_allowed=False,
-        use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe each key by the docstring under its attribute.
+
+        pydantic's own `use_attribute_docstrings` reads the sources of all classes at every start; only a
+        JSON Schema needs them.
+        """
+        from forebay.config.describe import attribute_docstrings
+
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        for name, text in attribute_docstrings(cls).items():
+            field = cls.model_fields.get(name)
+            shown = properties.get(field.alias or name) if field is not None else None
+            if shown is not None and handler.resolve_ref_schema(shown).get("description") != text:
+                shown.setdefault("description", text)
+        return made
 
 
 _DURATION_NS = {

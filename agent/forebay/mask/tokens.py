@@ -11,9 +11,6 @@ import base64
 import hmac
 import unicodedata
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from forebay.mask.policy import Policy
 
 _CACHE_ENTRIES = 8192  # tokens remembered between blocks, about 1 MB; then the memory starts anew
@@ -48,6 +45,10 @@ class Tokens:
 
     def _key(self, class_name: str) -> bytes:
         if class_name not in self._keys:
+            # 7 MB of memory: only where a policy makes tokens
+            from cryptography.hazmat.primitives.hashes import SHA256
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
             info = "\0".join((self._tenant, self._id, class_name)).encode()
             kdf = HKDF(algorithm=SHA256(), length=32, salt=b"forebay token v1", info=info)
             self._keys[class_name] = kdf.derive(self._secret)

@@ -270,6 +270,7 @@ def test_a_key_that_is_not_enrolled_is_refused_with_a_hint_and_nothing_is_lost(p
     assert good(plant) == list(range(50))
 
 
+@pytest.mark.slow
 def test_a_key_that_is_enrolled_for_another_gateway_is_refused(plant):
     small_run(plant)
     (plant.folder / "keys/allowed/gw-1.pub").rename(plant.folder / "keys/allowed/gw-2.pub")
@@ -301,7 +302,9 @@ def test_an_unreachable_receiver_ends_a_finite_run_with_the_reason(plant):
     waits(plant)
 
 
-@pytest.mark.parametrize("missing", ["keys/gateway.key", "keys/center.pub"])
+@pytest.mark.parametrize(
+    "missing", ["keys/gateway.key", pytest.param("keys/center.pub", marks=pytest.mark.slow)]
+)
 def test_a_missing_key_file_is_a_bad_configuration_with_a_hint(plant, missing):
     small_run(plant)
     (plant.folder / missing).unlink()
@@ -427,7 +430,10 @@ def test_a_full_spool_stops_the_source_and_everything_arrives_later(plant):
     check_ledger(plant, "pump")
 
 
-@pytest.mark.parametrize("damage", ["garbage", "header", "truncated", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    ["garbage", "truncated", *(pytest.param(d, marks=pytest.mark.slow) for d in ("header", "empty"))],
+)
 def test_a_damaged_spool_is_kept_aside_and_the_run_goes_on(plant, damage):
     small_run(plant, 5000)
     plant.once(expect=1, options=("--give-up", "1s"))

@@ -229,11 +229,11 @@ class Block:
 
     def readings(self) -> int:
         """Count readings: non-null values of fields other than the key."""
-        return sum(
-            q.count_values(c.quality, c.rows)
-            for f, c in zip(self.schema.fields, self.columns, strict=True)
-            if f.name != self.schema.key
-        )
+        rows, key, total = self.rows, self.schema.key, 0
+        for f, c in zip(self.schema.fields, self.columns, strict=True):  # ten times a block: kept plain
+            if f.name != key:
+                total += rows if c.quality is None else q.count_values(c.quality, rows)
+        return total
 
     def take(self, rows: npt.NDArray[Any] | slice) -> Block:
         """Return the block restricted to `rows` (indices, boolean mask or slice)."""

@@ -140,7 +140,7 @@ def test_a_scan_that_breaks_nulls_its_column_and_the_rows_go_on(monkeypatch):
     def broken(*_):
         raise RuntimeError("13812345678")
 
-    monkeypatch.setattr(masker_module, "scan", broken)
+    monkeypatch.setattr(masker_module, "search", broken)
     values, out = masked(BASE, ["13812345678", None])
     assert values == [None, None]
     assert out.columns[0].quality.tolist() == [q.DETECTOR_FAILED, q.NULL]
@@ -215,7 +215,7 @@ def test_a_guard_that_breaks_closes(monkeypatch):
         raise MemoryError
 
     _, out = masked(BASE, ["x", None])
-    monkeypatch.setattr(guard_module, "scan", broken)
+    monkeypatch.setattr(guard_module, "search", broken)
     checked = Guard(BASE).check(out)
     assert checked.columns[0].to_list(Type.STR) == [None, None]
     assert checked.columns[0].quality.tolist() == [q.DETECTOR_FAILED, q.NULL]

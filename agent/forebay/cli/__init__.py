@@ -1,10 +1,17 @@
 """Command line of Forebay."""
 
+import gc
+import os
 import sys
+
+_GC_OBJECTS = 50_000  # the default of 700 makes the collector run some 200 times while classes are built
 
 
 def main() -> None:
     """Entry point of the `forebay` command."""
+    gc.set_threshold(_GC_OBJECTS, 20, 20)
+    # No plugin of pydantic has a place here; looking for one reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from forebay.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

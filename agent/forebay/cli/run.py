@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from pathlib import Path
 from types import FrameType
@@ -64,6 +65,7 @@ def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    gc.freeze()  # what is there now stays until the end: the collector need not walk it again and again
     agent.start()
     if not once:
         agent.wait()

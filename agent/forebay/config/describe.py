@@ -40,8 +40,10 @@ def _collect(node: ast.Module | ast.ClassDef, prefix: str, out: dict[str, dict[s
 def _of_class(node: ast.ClassDef) -> dict[str, str]:
     found: dict[str, str] = {}
     for line, below in zip(node.body, node.body[1:], strict=False):
-        is_field = isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
-        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-        if is_field and is_text and isinstance(below.value.value, str):
-            found[line.target.id] = inspect.cleandoc(below.value.value)
+        if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            text = below.value.value
+            if isinstance(text, str):
+                found[line.target.id] = inspect.cleandoc(text)
     return found

@@ -16,6 +16,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
 from forebay.mask.masker import long_integers
 from forebay.mask.policy import Action, Plan, Policy
+from forebay.mask.search import search
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
 
@@ -87,8 +88,7 @@ class Guard:
         return null_out(replace(column, spans=None), present, code)
 
     def _search(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
-        assert column.offsets is not None
-        spans, codes, confidence = scan(column.values, column.offsets, self._classes, plan.context)
+        spans, codes, confidence = search(column, self._classes, plan.context)
         sure = confidence >= _MIN_CONFIDENCE
         if column.spans is not None and len(codes):
             sure &= ~_within(spans, column.spans)

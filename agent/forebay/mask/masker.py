@@ -19,6 +19,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.mask.images import Detector, ImageMasker
 from forebay.mask.policy import Action, Plan, Policy
+from forebay.mask.search import search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
@@ -124,8 +125,7 @@ class Masker:
         return null_out(replace(column, spans=None), present, plan.code)
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        assert column.offsets is not None
-        spans, codes, _ = scan(column.values, column.offsets, self._operators.classes, plan.context)
+        spans, codes, _ = search(column, self._operators.classes, plan.context)
         self._tell(name, spans, codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
@@ -186,6 +186,8 @@ def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:
     least = 10 ** (digits - 1) if digits else 0
     values = column.values
     if not digits or not len(values):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    if values.max() < least and values.min() > -least:  # most columns; false where there is a NaN
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     if values.dtype == np.float64:
         magnitude = np.abs(values)  # NaN and inf compare false below

@@ -65,7 +65,9 @@ class KeySlots:
         assert column.offsets is not None
         data, offsets = np.ascontiguousarray(column.values), np.ascontiguousarray(column.offsets)
         codes, first = factorize(data, offsets)
-        present = np.array([self._slot(column.cell_bytes(row)) for row in first.tolist()], dtype=np.int64)
+        raw, begins, ends = data.tobytes(), offsets[first].tolist(), offsets[first + 1].tolist()
+        slots_of = [self._slot(raw[a:b]) for a, b in zip(begins, ends, strict=True)]
+        present = np.array(slots_of, dtype=np.int64)
         if len(present) == 1 and present[0] == 0:
             bounds = np.array([0, block.rows], dtype=np.int64)
             return Groups(ONE_GROUP, present, AS_THEY_ARE, bounds)

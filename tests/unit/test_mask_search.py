@@ -1,0 +1,73 @@
+"""Searching equal cells once finds exactly what searching every cell finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from forebay.blocks import Column, Type
+from forebay.mask import search as module
+from forebay.mask.search import search
+from forebay_core import text_tables as tables
+from forebay_core.text import scan
+
+CLASSES = sum(1 << code for code in tables.CODES.values())
+MOBILE = "13812345678"
+
+
+def _column(cells: list[str | None]) -> Column:
+    return Column.of(Type.STR, cells)
+
+
+def _every_cell(column: Column) -> list[list[int]]:
+    assert column.offsets is not None
+    spans, codes, confidence = scan(column.values, column.offsets, CLASSES, 0)
+    return np.column_stack([spans, codes, confidence]).tolist()
+
+
+def _found(column: Column) -> list[list[int]]:
+    spans, codes, confidence = search(column, CLASSES, 0)
+    return np.column_stack([spans, codes, confidence]).tolist()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 63, 64, 300, 1000])
+@pytest.mark.parametrize("kinds", [1, 7, 200, 1000])
+@pytest.mark.parametrize("hit_every", [0, 1, 9, 200])
+def test_the_same_is_found_as_in_every_cell(rows: int, kinds: int, hit_every: int) -> None:
+    cells: list[str | None] = [
+        f"call {MOBILE} n{i % kinds}" if hit_every and i % hit_every == hit_every - 1 else f"pump-{i % kinds}"
+        for i in range(rows)
+    ]
+    column = _column(cells)
+    expected = _every_cell(column)
+    assert _found(column) == expected
+    assert bool(expected) == bool(hit_every and rows >= hit_every)
+
+
+def test_one_cell_among_a_thousand_equal_ones_is_found() -> None:
+    cells: list[str | None] = ["pump"] * 1000
+    cells[777] = MOBILE
+    assert [found[0] for found in _found(_column(cells))] == [777]
+
+
+def test_nulls_and_a_slice_of_a_larger_buffer_are_searched_right() -> None:
+    whole = _column([MOBILE, *(["a", None, "b"] * 100), MOBILE])
+    assert whole.offsets is not None
+    part = Column(whole.values, whole.offsets[1:302])
+    assert _found(part) == []
+    with_hit = Column(whole.values, whole.offsets[1:])
+    assert [found[0] for found in _found(with_hit)] == [300]
+
+
+def test_a_clean_column_of_few_names_is_searched_in_its_distinct_cells_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+
+    def counting(values, offsets, classes, context):  # type: ignore[no-untyped-def]
+        seen.append(len(offsets) - 1)
+        return scan(values, offsets, classes, context)
+
+    monkeypatch.setattr(module, "scan", counting)
+    search(_column([f"pump-{i % 50}" for i in range(1000)]), CLASSES, 0)
+    assert seen == [50]

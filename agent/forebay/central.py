@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from forebay.clock import SystemClock
@@ -14,8 +15,8 @@ from forebay.receive.sink import Sink
 from forebay.receive.zap import AllowList
 
 
-def build_server(loaded: LoadedConfig[ReceiverConfig]) -> Server:
-    """Return a receiver that is bound and ready to run.
+def build_server(loaded: LoadedConfig[ReceiverConfig], stopping: threading.Event | None = None) -> Server:
+    """Return a receiver that is bound and ready to run, until `stopping` is set.
 
     Raises
     ------
@@ -28,7 +29,12 @@ def build_server(loaded: LoadedConfig[ReceiverConfig]) -> Server:
     sinks = [_sink(loaded, name, options) for name, options in config.sinks.items()]
     try:
         return Server(
-            ServerOptions(config.center.id, config.listen.endpoint), key, allowed, sinks, SystemClock()
+            ServerOptions(config.center.id, config.listen.endpoint),
+            key,
+            allowed,
+            sinks,
+            SystemClock(),
+            stopping,
         )
     except BaseException:
         for sink in sinks:

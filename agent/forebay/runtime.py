@@ -73,12 +73,13 @@ class Agent:
         once: bool = False,
         give_up_ns: int = GIVE_UP_NS,
         clock: Clock | None = None,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._loaded, self._once, self._give_up_s = loaded, once, give_up_ns / 1e9
         self._clock = clock or SystemClock()
         self._config = loaded.config
         self._boot = boot_id()
-        self.stopping = threading.Event()
+        self.stopping = stopping or threading.Event()
         self._forwarder: Forwarder | None = None
         options = self._config.spool
         self.spool = Spool.open(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -45,6 +46,13 @@ def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
 
     With --once the exit code is 0 only when the receiver has acknowledged everything.
     """
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)  # before anything that takes time: a stop while starting is one, too
+    signal.signal(signal.SIGINT, stop)
     loaded = load_agent(config)
     set_up(loaded.config.log.level, loaded.config.log.format)
     for warning in loaded.warnings:
@@ -53,18 +61,13 @@ def run_command(config: Path, once: bool, give_up_ns: int | None) -> int:
 
     harden_process()
     try:
-        agent = Agent(loaded, once=once, give_up_ns=GIVE_UP_NS if give_up_ns is None else give_up_ns)
+        agent = Agent(loaded, once=once, give_up_ns=give_up_ns or GIVE_UP_NS, stopping=stopping)
     except ForebayError as error:
         findings = preflight(loaded)  # where in the file it comes from, if it does
         if findings:
             raise ConfigErrors(findings) from error
         raise
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        agent.stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
     gc.freeze()  # what is there now stays until the end: the collector need not walk it again and again
     agent.start()
     if not once:

@@ -93,10 +93,16 @@ class Server:
     """Listens on one endpoint and stores into the sinks. `run` in the calling thread until `stop`."""
 
     def __init__(
-        self, options: ServerOptions, key: SecretKey, allowed: AllowList, sinks: Sequence[Sink], clock: Clock
+        self,
+        options: ServerOptions,
+        key: SecretKey,
+        allowed: AllowList,
+        sinks: Sequence[Sink],
+        clock: Clock,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._options, self._allowed, self._sinks, self._clock = options, allowed, sinks, clock
-        self._stop = threading.Event()
+        self._stop = stopping or threading.Event()
         self._bodies = Bodies(self._load_body)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = ZapHandler(self._context, allowed)

@@ -21,7 +21,7 @@ from forebay.sources.fields import describe, pack, unpack
 from forebay.stages import Chunk, Emit, Rejected
 
 POLL_S = 0.5
-CHUNK_BYTES = 8 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024  # a chunk is one commit at least: several must fit the smallest quota
 CHUNK_ROWS = 64
 REMEMBERED = 512  # files known by name, so that a touched one is not taken twice
 _POSITION_VERSION = 1

@@ -12,9 +12,8 @@ from forebay.config.explain import explain, suggest
 from forebay.config.findings import ConfigErrors, Severity, format_path
 from forebay.config.loader import load, load_agent, load_receiver, parse_path
 from forebay.config.registry import by_name, by_type
-from forebay.config.secrets import SecretRef, read_secret, secrets_of
+from forebay.config.secrets import SecretRef, secrets_of
 from forebay.config.yaml_source import parse
-from forebay.errors import ConfigError
 
 MINIMAL = """\
 gateway: {id: g1}
@@ -360,9 +359,3 @@ def test_secrets_are_found_and_read(tmp_path):
         (("inner", "x", "password"), "env:P"),
         (("inner", "x", "token"), "env:TOKEN"),
     ]
-    assert read_secret("file:p", tmp_path) == b"geheim"
-    assert read_secret("env:P", tmp_path, {"P": "x"}) == b"x"
-    assert read_secret("credential:p", Path("/"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == b"geheim"
-    for bad in ("env:UNSET", "file:none", "file:empty", "credential:p"):
-        with pytest.raises(ConfigError):
-            read_secret(bad, tmp_path, {})

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from forebay import secrets
 from forebay.config.agent import AgentConfig, tcp_address
 from forebay.config.base import format_size
 from forebay.config.findings import Finding, KeyPath, Severity
 from forebay.config.loader import LoadedConfig
 from forebay.config.receiver import ReceiverConfig
-from forebay.config.secrets import read_secret, secrets_of
+from forebay.config.secrets import secrets_of
 from forebay.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 3.0  # a satellite link answers within 1 s
@@ -97,7 +98,7 @@ def check_secrets(loaded: Loaded) -> Iterator[Finding]:
     """Find references to secrets that lead nowhere."""
     for path, reference in secrets_of(loaded.config):
         try:
-            read_secret(reference, loaded.base)
+            secrets.resolve(reference, loaded.base)
         except ConfigError as error:
             yield loaded.finding(error.message, path, hint=error.hint)
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from forebay.config.secrets import read_secret
+from forebay import secrets
 from forebay.config.sources_live import MqttOptions, topic_filter, topic_names
 from forebay.errors import InputError, MissingExtra
 from forebay.sources.context import Backoff, SourceContext, Stopper
@@ -264,7 +264,7 @@ class MqttSource:
         if options.username:
             password = None
             if options.password is not None:
-                password = read_secret(options.password, self._context.base).decode()
+                password = secrets.resolve(options.password, self._context.base).decode()
             client.username_pw_set(options.username, password)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe

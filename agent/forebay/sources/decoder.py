@@ -6,6 +6,7 @@ what was not consumed. The same decoders serve files, brokers and sockets.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class Cursor:
     waiting: bool = False  # nothing more can be done until more bytes come
 
 
-class Decoder:
+class Decoder(ABC):
     """What all row formats share.
 
     Parameters
@@ -174,7 +175,7 @@ class Decoder:
         return None
 
     def _enter_header(self, header: list[str] | None) -> None:
-        pass
+        return  # only CSV has a header
 
     # -- decoding ------------------------------------------------------------------------------------------
 
@@ -275,11 +276,13 @@ class Decoder:
 
     _line_detail = "expected one JSON object"
 
+    @abstractmethod
     def _split(self, at: Cursor) -> int:
-        raise NotImplementedError
+        """Find the records of a piece of the file."""
 
+    @abstractmethod
     def _parse(self, data: bytes, spans: I64Array, first: int) -> tuple[int, int]:
-        raise NotImplementedError
+        """Read records into the parser's columns."""
 
     def _cells_detail(self, found: int) -> str:
         return ""

@@ -308,13 +308,14 @@ class Worker:
     def _seal_open(self) -> None:
         """Seal everything that is open: position and ledger then stand for exactly what the commit holds."""
         commit = self._commit
-        for blocks in self._open.values():
-            for block in _pieces(blocks):
-                sealed = self._sealer.seal(block, commit.position)
-                commit.batches.append(sealed)
-                for key in sealed.bodies:
-                    commit.bodies[key] = self._sealer.bodies[key]
-                commit.ledger[block.stream, "accepted", ""] += sealed.readings
+        pieces = [piece for blocks in self._open.values() for piece in _pieces(blocks)]
+        for number, block in enumerate(pieces, start=1):
+            # Only the last one says where the source stands: who has it has all that came before it.
+            sealed = self._sealer.seal(block, commit.position if number == len(pieces) else None)
+            commit.batches.append(sealed)
+            for key in sealed.bodies:
+                commit.bodies[key] = self._sealer.bodies[key]
+            commit.ledger[block.stream, "accepted", ""] += sealed.readings
         self._hurry = self._hurry or self._urgent
         self._open, self._open_bytes, self._urgent = {}, 0, False
         self._deadline_ns = None

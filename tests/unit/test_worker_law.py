@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,14 @@ def test_a_step_that_breaks_costs_nothing_and_stays_masked():
     commit = run([Breaking()])
     assert sum(batch.rows for batch in commit.batches) == 3
     assert all(MOBILE.encode() not in batch.data for batch in commit.batches)
+
+
+def test_only_the_last_batch_of_a_seal_says_where_the_source_stands():
+    class Splitting(Remembering):
+        def process(self, block: Block) -> list[Block]:
+            other = Block(replace(block.schema, stream="p_alarms"), block.time, block.columns, block.lane)
+            return [other, block]
+
+    commit = run([Splitting()])
+    positions = [Envelope.unpack(batch.data).position for batch in commit.batches]
+    assert positions == [None, b"here"]

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -76,6 +77,13 @@ class Plant:
         self.cli("keys", "new", "center", "--dir", "keys")
         self.cli("keys", "enroll", "gw-1", "keys/gateway.pub", "--allow", "keys/allowed")
         (folder / "receiver.yaml").write_text(RECEIVER.format(port=self.port))
+
+    def reset(self) -> None:
+        """End everything and forget what was stored: keys, configurations and input stay."""
+        self.close()
+        shutil.rmtree(self.spool, ignore_errors=True)
+        for path in self.folder.glob("center.db*"):
+            path.unlink()
 
     # -- files ----------------------------------------------------------------------------------------------
 

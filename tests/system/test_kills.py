@@ -10,12 +10,25 @@ import os
 import time
 
 import pytest
-from kills import FIELDS, Kills, Torture, check_ledger, check_sink, sink_rows, source_rows, write_csv
+from kills import (
+    FIELDS,
+    Kills,
+    Report,
+    Torture,
+    VoidRun,
+    check_ledger,
+    check_sink,
+    sink_rows,
+    source_rows,
+    write_csv,
+)
 from plant import Plant, kill
 
 KILLS = int(os.environ.get("FOREBAY_KILLS", "50"))
 ROWS = int(os.environ.get("FOREBAY_KILL_ROWS", "40000"))
 SEED = int(os.environ.get("FOREBAY_KILL_SEED", str(time.time_ns() % 1_000_000)))  # printed with the outcome
+
+VOID_RUNS = 3
 
 PLAIN = """
 sources:
@@ -44,10 +57,21 @@ def torture(plant: Plant, config: str, rows: int, kills: int, timeout: float) ->
     sent = source_rows(rows, SEED)
     write_csv(plant.folder / "pump.csv", sent)
     plant.configure(config, window=1)  # stop and wait: the run lasts long enough to be killed in
-    outcome = Torture(plant, "pump", rows, Kills(kills, kills, SEED)).run(timeout)
+    outcome = kill_until_valid(plant, rows, kills, timeout)
     print(f"seed {SEED}: {outcome}")
     plant.cli("spool", "verify", "spool")
     return sent
+
+
+def kill_until_valid(plant: Plant, rows: int, kills: int, timeout: float) -> Report:
+    """Run until all kills fell into the run; three runs that were over too early are a failure."""
+    for attempt in range(VOID_RUNS):
+        try:
+            return Torture(plant, "pump", rows, Kills(kills, kills, SEED + attempt)).run(timeout)
+        except VoidRun as void:
+            print(f"seed {SEED + attempt}: {void}")
+            plant.reset()
+    raise AssertionError(f"{VOID_RUNS} runs were over before their kills were spent")
 
 
 def undisturbed(tmp_path, config: str) -> Plant:

@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("FOREBAY_KILLS", "50"))
 ROWS = int(os.environ.get("FOREBAY_KILL_ROWS", "40000"))
 SEED = int(os.environ.get("FOREBAY_KILL_SEED", str(time.time_ns() % 1_000_000)))  # printed with the outcome
 
-VOID_RUNS = 3
+VOID_RUNS = 5
 
 PLAIN = """
 sources:

@@ -359,3 +359,14 @@ def test_secrets_are_found_and_read(tmp_path):
         (("inner", "x", "password"), "env:P"),
         (("inner", "x", "token"), "env:TOKEN"),
     ]
+
+
+def test_a_page_that_this_version_lacks_is_warned_of_at_both_ends(tmp_path):
+    agent, receiver = tmp_path / "agent.yaml", tmp_path / "receiver.yaml"
+    agent.write_text(MINIMAL + "web: {}\n")
+    receiver.write_text(
+        "center: {id: dc-1}\nlisten: {endpoint: tcp://127.0.0.1:5570, key: k, allow: a}\n"
+        "sinks:\n  s: {type: sqlite, path: c.db}\nweb: {}\n"
+    )
+    for loaded in (load_agent(agent), load_receiver(receiver)):
+        assert any("nothing will listen" in str(w) for w in loaded.warnings)

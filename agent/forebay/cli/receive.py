@@ -26,6 +26,8 @@ def receive_command(config: Path) -> int:
     signal.signal(signal.SIGINT, stop)
     loaded = load_receiver(config)
     set_up(loaded.config.log.level, loaded.config.log.format)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
     from forebay.central import build_server
 
     server = build_server(loaded, stopping)

@@ -13,6 +13,7 @@ from typing import Any
 from forebay.config.agent import AgentConfig, PipelineOptions, Sync
 from forebay.config.explain import suggest
 from forebay.config.findings import Finding, KeyPath, Severity
+from forebay.config.receiver import ReceiverConfig
 from forebay.config.yaml_source import Document
 
 _NAMES_FIELDS = ("field", "fields", "inputs", "by")  # step options that hold names of fields
@@ -72,6 +73,14 @@ def _streams_are_distinct(document: Document, pipelines: dict[str, Any]) -> Iter
             )
 
 
+def check_web(config: AgentConfig | ReceiverConfig, document: Document) -> list[Finding]:
+    """Warn of a page that is asked for and that this version does not have."""
+    if config.web is None:
+        return []
+    message = "the local page is not part of this version yet: nothing will listen"
+    return [document.finding(message, ("web",), severity=Severity.WARNING)]
+
+
 def check_config(config: AgentConfig, document: Document) -> list[Finding]:
     """Return warnings about a valid configuration of an agent."""
     out: list[Finding] = []
@@ -85,8 +94,7 @@ def check_config(config: AgentConfig, document: Document) -> list[Finding]:
         warn("no `masking` section: the shipped `base` policy applies", severity=Severity.INFO)
     if config.spool.sync is Sync.NORMAL:
         warn("a power cut may lose readings that were accepted", "spool", "sync", hint="`full` loses none")
-    if config.web is not None:
-        warn("the local page is not part of this version yet: nothing will listen", "web")
+    out += check_web(config, document)
     for name, pipeline in config.pipelines.items():
         out += _step_fields(name, pipeline, document)
     return out

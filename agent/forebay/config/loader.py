@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from forebay.config.agent import AgentConfig
-from forebay.config.crosscheck import check_config, check_tree
+from forebay.config.crosscheck import check_config, check_tree, check_web
 from forebay.config.explain import booleans_as_numbers, explain
 from forebay.config.findings import ConfigErrors, Finding, KeyPath, Severity, in_file_order
 from forebay.config.receiver import ReceiverConfig
@@ -114,6 +114,8 @@ def _load(path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
         findings += check_tree(document)
         if config is not None:
             findings += check_config(config, document)
+    if isinstance(config, ReceiverConfig):
+        findings += check_web(config, document)
     findings = in_file_order(findings)
     errors = [f for f in findings if f.severity is Severity.ERROR]
     warnings = tuple(f for f in findings if f.severity is not Severity.ERROR)

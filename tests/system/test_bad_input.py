@@ -240,7 +240,9 @@ def test_a_damaged_model_file_is_refused_by_its_hash(plant):
 
 # -- keys and links -----------------------------------------------------------------------------------------
 
-ANSWERED = "8s"  # longer than a hello waits for its answer, so that by then the link has a reason on any machine
+ANSWERED = (
+    "8s"  # longer than a hello waits for its answer, so that by then the link has a reason on any machine
+)
 
 
 def small_run(plant: Plant, rows: int = 50) -> None:

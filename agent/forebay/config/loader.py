@@ -35,6 +35,7 @@ class LoadedConfig(Generic[Config]):
     base : its folder, absolute; every path in the configuration is relative to it
     warnings : findings that do not stop the agent
     digest : sha256 of the file's bytes, hex
+    text : the file's bytes
     """
 
     config: Config
@@ -43,6 +44,7 @@ class LoadedConfig(Generic[Config]):
     document: Document = field(repr=False)
     warnings: tuple[Finding, ...] = ()
     digest: str = ""
+    text: bytes = field(default=b"", repr=False)
 
     def resolve(self, path: Path) -> Path:
         """Return a path of the configuration as an absolute one."""
@@ -78,6 +80,11 @@ def load_agent(path: Path | str) -> LoadedConfig[AgentConfig]:
     return _load(Path(path), AgentConfig)
 
 
+def load_agent_text(data: bytes, path: Path) -> LoadedConfig[AgentConfig]:
+    """Check a configuration that was read before; `path` says where it stood. Raises ConfigErrors."""
+    return _check(data, path, AgentConfig)
+
+
 def load_receiver(path: Path | str) -> LoadedConfig[ReceiverConfig]:
     """Read the configuration of a receiver. Raises ConfigErrors."""
     return _load(Path(path), ReceiverConfig)
@@ -97,7 +104,10 @@ def _kind(document: Document) -> type[AgentConfig] | type[ReceiverConfig]:
 
 
 def _load(path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
-    data = read_bytes(path)
+    return _check(read_bytes(path), path, kind)
+
+
+def _check(data: bytes, path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
     document = parse(data, str(path))
     if not isinstance(document.value, dict):
         finding = document.finding("expected keys and values such as `gateway: {id: …}`")
@@ -122,5 +132,5 @@ def _load(path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
     if errors:
         raise ConfigErrors(errors, warnings)
     return LoadedConfig(
-        config, path, path.parent.resolve(), document, warnings, hashlib.sha256(data).hexdigest()
+        config, path, path.parent.resolve(), document, warnings, hashlib.sha256(data).hexdigest(), data
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import resource
 import sys
 import threading
@@ -45,7 +46,8 @@ Loaded = LoadedConfig[AgentConfig]
 
 
 def harden_process() -> None:
-    """Shut the side doors of memory: no core dump can carry unmasked data to disk."""
+    """Shut the side doors: no core dump can carry unmasked data to disk, no file is for others to read."""
+    os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A core pattern that pipes to a program ignores the limit; a process that is not dumpable has no core.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

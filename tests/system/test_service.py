@@ -150,6 +150,46 @@ def test_commands_for_a_running_agent_say_that_none_runs(plant):
         assert "no agent runs here" in plant.last_error or "No such file" in plant.last_error
 
 
+def test_a_support_bundle_holds_facts_and_no_data_and_no_secret(plant):
+    import tarfile
+
+    import canaries as c
+
+    found = c.make(300, seed=7)
+    with (plant.folder / "a.csv").open("w", encoding="utf-8") as file:
+        file.write("ts,id,value\n")
+        file.writelines(f'{i},{i},"{canary.written}"\n' for i, canary in enumerate(found))
+        file.writelines(f'x{canary.plain},"{canary.written}\n' for canary in found[:50])  # broken records
+    append(plant, "b", 0, 100)
+    plant.configure(TWO % "" + "masking: {policy: policy.yaml}\n")
+    (plant.folder / "policy.yaml").write_text(
+        'name: mine\nversion: 1\nfields: {"*": {operator: pass, unguarded: true}}\n'
+    )
+    faults = with_faults(plant)
+    (faults / "crash-b").touch()
+    child = plant.start_agent()
+    try:
+        eventually(lambda: "agent runs" in plant.log(), "the agent")
+        eventually(lambda: plant.status()["streams"].get("b", {}).get("accepted"), "rows")
+        plant.cli("support", "agent.yaml", "-o", "live.tar.gz", "--log", "agent.log")
+        stopped(plant, child)
+    finally:
+        kill(child)
+    plant.cli("support", "agent.yaml", "-o", "dead.tar.gz", "--log", "agent.log")
+    for name, running in (("live.tar.gz", True), ("dead.tar.gz", False)):
+        with tarfile.open(plant.folder / name) as archive:
+            parts = {m.name.split("/")[1]: archive.extractfile(m).read() for m in archive.getmembers()}
+        assert json.loads(parts["status.json"])["running"] is running
+        assert json.loads(parts["spool.json"])[0]["ok"]
+        assert json.loads(parts["crashes.json"])[0]["error"] == "RuntimeError"
+        assert json.loads(parts["versions.json"])["libraries"]["pyzmq"]
+        assert b"agent runs" in parts["log.txt"]
+        assert not c.search(parts.values(), found)
+        secret = (plant.folder / "keys/gateway.key").read_text().split()
+        assert not any(word.encode() in part for part in parts.values() for word in secret if len(word) > 30)
+        assert stat.S_IMODE((plant.folder / name).stat().st_mode) == 0o600
+
+
 # -- reload -------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +343,9 @@ def test_in_safe_mode_the_link_stays_up_when_the_policy_is_bad_too(plant):
     eventually(lambda: (plant.spool / "last-good.json").exists(), "a copy of the configuration")
     kill(child)
     policy.write_text("name: [\n")
+    before = plant.log().count("agent runs")
     child = plant.start_agent("--safe-mode")
+    eventually(lambda: plant.log().count("agent runs") > before, "the agent")
     eventually(lambda: plant.status().get("link", {}).get("state") == "up", "the link")
     facts = plant.status()
     assert facts["config"]["safe_mode"]

@@ -47,6 +47,9 @@ COMMANDS: dict[str, Entry] = {
         "forebay.cli.models:models_group", "List, verify, install and roll back models.", "Configure"
     ),
     "status": Entry("forebay.cli.status:status_command", "Say how a running agent is.", "Look inside"),
+    "support": Entry(
+        "forebay.cli.support:support_command", "Pack what a supporter needs, no data in it.", "Look inside"
+    ),
     "top": Entry("forebay.cli.top:top_command", "Show what flows in a running agent.", "Look inside"),
     "tap": Entry("forebay.cli.tap:tap_command", "Show rows as they go to the spool.", "Look inside"),
     "reload": Entry(

@@ -138,7 +138,7 @@ class LinkKeys(Options):
     """Key files of the encrypted, mutually authenticated link."""
 
     own: ConfigPath
-    """This side's private key, made by `forebay keys new`."""
+    """This side's private key, made by `forebay keys new`; `credential:NAME` for one that systemd hands over."""
     server: ConfigPath
     """The receiver's public key."""
 

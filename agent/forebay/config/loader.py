@@ -19,8 +19,10 @@ from forebay.config.explain import booleans_as_numbers, explain
 from forebay.config.findings import ConfigErrors, Finding, KeyPath, Severity, in_file_order
 from forebay.config.receiver import ReceiverConfig
 from forebay.config.yaml_source import Document, Mark, parse, read_bytes
+from forebay.secrets import credential_path
 
 Config = TypeVar("Config", bound=BaseModel)
+CREDENTIAL = "credential:"
 _PART = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([0-9]+)\]|([^.\[\]"]+)')
 
 
@@ -47,8 +49,16 @@ class LoadedConfig(Generic[Config]):
     text: bytes = field(default=b"", repr=False)
 
     def resolve(self, path: Path) -> Path:
-        """Return a path of the configuration as an absolute one."""
-        return self.base / path
+        """Return a path of the configuration as an absolute one; `credential:NAME` is one of systemd's.
+
+        Raises ConfigError where a credential is named and there are none.
+        """
+        text = str(path)
+        return (
+            credential_path(text.removeprefix(CREDENTIAL))
+            if text.startswith(CREDENTIAL)
+            else self.base / path
+        )
 
     def position(self, path: str | KeyPath) -> Mark:
         """Return 1-based line and column of a value, of its nearest parent where it is a default."""

@@ -94,10 +94,11 @@ lock: $(ENV_STAMP)
 	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
 	packaging/lock.sh $(BIN)/uv $(LOWEST) --resolution lowest-direct
 
-# Not needed by the product. With it the tests run against a second MQTT broker.
-system-packages:
+# Not needed by the product. With them the tests use a second MQTT broker, a real browser and injected faults.
+system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace (as root)
 	[ "$$(id -u)" = 0 ] || { echo "system-packages: needs root; install mosquitto yourself" >&2; exit 1; }
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		mosquitto chromium strace
 
 clean:  ## everything that was built; .venv stays
 	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from forebay.blocks import Block
@@ -12,7 +12,6 @@ from forebay.control.server import ControlServer
 from forebay.errors import ForebayError
 from forebay.log import Recent
 from forebay.rows import rows
-from forebay.supervise import Unit
 from forebay.view import snapshot
 
 if TYPE_CHECKING:
@@ -51,13 +50,16 @@ class Operations:
 
     def _tap(self, request: dict[str, Any]) -> Iterator[Any]:
         """Yield rows of a pipeline as they go to the spool: masked and guarded."""
-        wanted = request.get("pipeline")
-        units = self._agent.units
-        chosen = list(units.values()) if wanted is None else [units[wanted]] if wanted in units else []
-        if not chosen:
+        wanted, units = request.get("pipeline"), self._agent.units
+        if wanted is not None and wanted not in units:
             raise ForebayError(f"there is no pipeline of that name; there are: {', '.join(units)}")
         blocks: queue.Queue[Block] = queue.Queue(TAP_BLOCKS)
-        taps = [_tapped(unit, blocks) for unit in chosen]
+
+        def take(block: Block) -> None:
+            if not blocks.full():
+                blocks.put_nowait(block)
+
+        release = self._agent.watch_blocks(take, wanted)
         try:
             while not self._server.stopping.is_set():
                 try:
@@ -68,21 +70,4 @@ class Operations:
                 for row in rows(block):
                     yield {"stream": block.stream, **row}
         finally:
-            for release in taps:
-                release()
-
-
-def _tapped(unit: Unit, blocks: queue.Queue[Block]) -> Callable[[], None]:
-    def take(block: Block) -> None:
-        try:
-            blocks.put_nowait(block)
-        except queue.Full:
-            return
-
-    unit.worker.taps = (*unit.worker.taps, take)
-    worker = unit.worker
-
-    def release() -> None:
-        worker.taps = tuple(t for t in worker.taps if t is not take)
-
-    return release
+            release()

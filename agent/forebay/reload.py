@@ -20,7 +20,7 @@ from forebay.config.models import InferOptions
 
 Loaded = LoadedConfig[AgentConfig]
 
-FIXED = ("spool",)  # sections that a running agent cannot change
+FIXED = ("spool", "web")  # sections that a running agent cannot change
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,11 @@ class Plan:
     rebuilt: tuple[str, ...] = ()
     forward: bool = False
     log: bool = False
-    web: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Return whether nothing that runs is touched."""
-        return not (self.added or self.removed or self.rebuilt or self.forward or self.log or self.web)
+        return not (self.added or self.removed or self.rebuilt or self.forward or self.log)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for JSON."""
@@ -77,7 +76,6 @@ def make_plan(old: Loaded, new: Loaded, running: Mapping[str, str], wanted: Call
         rebuilt=tuple(name for name in both if running[name] != wanted(name)),
         forward="forward" in sections or old.base != new.base,
         log="log" in sections,
-        web="web" in sections,
     )
 
 
@@ -87,6 +85,12 @@ def _refusals(old: Loaded, new: Loaded) -> Iterable[Finding]:
         yield new.finding("the gateway's id cannot change while the agent runs", ("gateway", "id"), hint=hint)
     for section in FIXED:
         before, after = getattr(old.config, section), getattr(new.config, section)
+        if before is None or after is None:
+            if before is not after:
+                yield new.finding(
+                    f"`{section}` cannot come or go while the agent runs", (section,), hint=hint
+                )
+            continue
         for name in type(after).model_fields:
             if getattr(before, name) != getattr(after, name):
                 yield new.finding(

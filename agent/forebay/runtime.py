@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from forebay import __version__
 from forebay import log as logs
+from forebay.blocks import Block
 from forebay.clock import Clock, SystemClock, boot_id
 from forebay.config.agent import AgentConfig
 from forebay.config.findings import ConfigErrors
@@ -26,7 +28,7 @@ from forebay.pipeline import Builder
 from forebay.preflight import preflight
 from forebay.reload import Plan, make_plan
 from forebay.spool import Spool
-from forebay.supervise import SOURCE_END_S, Unit
+from forebay.supervise import SOURCE_END_S, Parts, Unit
 from forebay.watch import Notifier, Watch, WriterPulse
 from forebay.wire.messages import PROTOCOL, Hello
 
@@ -85,6 +87,7 @@ class Agent:
         self.failure = ""
         self.stuck = ""
         self._changing = threading.Lock()
+        self._taps: tuple[tuple[str | None, Callable[[Block], None]], ...] = ()
         self.door: SpoolDoor | None = None
         self.forwarder: Forwarder | None = None
         options = loaded.config.spool
@@ -117,7 +120,12 @@ class Agent:
 
     def _unit(self, builder: Builder, name: str) -> Unit:
         self._prints[name] = builder.fingerprint(name)
-        return Unit(name, lambda: builder.build(name), self.crashes, once=self._once)
+        return Unit(name, lambda: self._parts(builder, name), self.crashes, once=self._once)
+
+    def _parts(self, builder: Builder, name: str) -> Parts:
+        parts = builder.build(name)
+        parts.worker.tap = partial(self._show, name)
+        return parts
 
     def _build_forwarder(self, loaded: Loaded) -> tuple[SpoolDoor | None, Forwarder | None]:
         options = loaded.config.forward
@@ -197,6 +205,21 @@ class Agent:
         writer = self.spool.writer
         waiting = any(writer.outstanding(u.worker.options.owner) for u in self.units.values())
         return WriterPulse(waiting, self.spool.store.txn, self.can_write())
+
+    def watch_blocks(self, tap: Callable[[Block], None], pipeline: str | None = None) -> Callable[[], None]:
+        """Let `tap` see each block that goes to the spool, in its pipeline's thread; return how to end that."""
+        entry = (pipeline, tap)
+        self._taps = (*self._taps, entry)
+
+        def release() -> None:
+            self._taps = tuple(t for t in self._taps if t is not entry)
+
+        return release
+
+    def _show(self, pipeline: str, block: Block) -> None:
+        for wanted, tap in self._taps:
+            if wanted in (None, pipeline):
+                tap(block)
 
     # -- a finite run (drain.Road) --------------------------------------------------------------------------
 

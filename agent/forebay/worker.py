@@ -106,9 +106,7 @@ class Worker:
         self._since_ns = 0  # when the first of them did
         self._hurry = False  # something urgent was sealed, or somebody waits for the answer
         self.finish_steps = False  # a finite source ended: unfinished windows are due
-        self.taps: tuple[
-            Callable[[Block], None], ...
-        ] = ()  # who looks at what goes to the spool; must not block
+        self.tap: Callable[[Block], None] | None = None  # sees what goes to the spool; must not block
         self.last_progress_ns = clock.monotonic_ns()
 
     def restore(self, progress: dict[str, bytes]) -> None:
@@ -334,8 +332,8 @@ class Worker:
     def _keep(self, block: Block) -> None:
         if not block.rows:
             return
-        for tap in self.taps:
-            tap(block)
+        if self.tap is not None:
+            self.tap(block)
         self._open.setdefault((block.schema, block.lane), []).append(block)
         self._open_bytes += block.nbytes
         self._urgent = self._urgent or block.lane is Lane.URGENT

@@ -24,6 +24,7 @@ from forebay.preflight import preflight
 if TYPE_CHECKING:
     from forebay.operations import Operations
     from forebay.runtime import Agent
+    from forebay.web import WebServer
 
 log = logging.getLogger("forebay.agent")
 
@@ -160,7 +161,7 @@ def _run_once(agent: Agent) -> int:
 def _serve(agent: Agent, recent: Recent) -> int:
     from forebay.lastgood import WELL_AFTER_NS, LastGood
 
-    operations = _operations(agent, recent)
+    operations, page = _operations(agent, recent), _page(agent, recent)
     last_good = LastGood(agent.spool.folder)
 
     def on_hangup(_number: int, _frame: FrameType | None) -> None:
@@ -172,8 +173,9 @@ def _serve(agent: Agent, recent: Recent) -> int:
 
     signal.signal(signal.SIGHUP, on_hangup)
     agent.wait(on_look=keep)
-    if operations is not None:
-        operations.stop()
+    for part in (page, operations):
+        if part is not None:
+            part.stop()
     written = agent.stop()
     return 0 if written and not agent.failure else 1
 
@@ -189,6 +191,22 @@ def _operations(agent: Agent, recent: Recent) -> Operations | None:
         return None
     operations.start()
     return operations
+
+
+def _page(agent: Agent, recent: Recent) -> WebServer | None:
+    """Return the local page, started, where one is configured. Data flows without it, too."""
+    options = agent.loaded.config.web
+    if options is None:
+        return None
+    from forebay.page import open_page
+
+    try:
+        page = open_page(options, agent.loaded.base, agent, recent)
+    except (ForebayError, OSError) as error:
+        log.error("no local page: %s", error if isinstance(error, ForebayError) else error.strerror)
+        return None
+    page.start()
+    return page
 
 
 def _reload(agent: Agent) -> None:

@@ -22,6 +22,7 @@ from forebay import __version__
 from forebay.cli.status import ANSWER_S, DEFAULT_CONFIG, collect
 from forebay.config.agent import AgentConfig
 from forebay.config.findings import ConfigErrors
+from forebay.config.hidden import hidden
 from forebay.config.loader import LoadedConfig, load_agent
 from forebay.control.client import ask_once
 from forebay.errors import ForebayError
@@ -30,8 +31,6 @@ from forebay.lastgood import spool_folder
 LOG_LINES = 2000
 LOG_BYTES = 4 * 1024 * 1024
 JOURNAL = ("journalctl", "--unit=forebay-agent", f"--lines={LOG_LINES}", "--no-pager", "--output=short-iso")
-HIDDEN = "(hidden)"
-_SECRET_WORDS = ("password", "secret", "token", "passphrase", "credential")
 
 
 @click.command()
@@ -114,21 +113,6 @@ def versions() -> dict[str, Any]:
 def effective(loaded: LoadedConfig[AgentConfig]) -> Any:
     """Return the configuration in force, defaults included. References to secrets stay, secrets are not in it."""
     return hidden(loaded.config.model_dump(mode="json"))
-
-
-def hidden(value: Any, key: str = "") -> Any:
-    """Return a configuration's tree with whatever could be a secret hidden: a second line, references hold none."""
-    if isinstance(value, dict):
-        return {k: hidden(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list):
-        return [hidden(v, key) for v in value]
-    if isinstance(value, str):
-        if any(word in key.lower() for word in _SECRET_WORDS):
-            return value if value.startswith(("env:", "file:", "credential:")) or not value else HIDDEN
-        scheme, sep, rest = value.partition("://")
-        if sep and "@" in rest.split("/")[0]:
-            return f"{scheme}://{HIDDEN}@{rest.split('@', 1)[1]}"
-    return value
 
 
 def _status(folder: Path, gateway: str) -> Any:

@@ -178,9 +178,10 @@ class Builder:
     def source(self, name: str, options: PipelineOptions) -> Source:
         """Build the source of one pipeline. One that can be replayed has an instance a pipeline."""
         config = self._config.sources[options.source]
-        return self._make(config, name, options)
+        return self.make_source(config, name, options)
 
-    def _make(self, config: TypedOptions, name: str, options: PipelineOptions) -> Source:
+    def make_source(self, config: TypedOptions | FileOptions, name: str, options: PipelineOptions) -> Source:
+        """Build a source for a pipeline, its own or another in its place."""
         stream, fields, key = self._config.stream(name), options.fields, options.key or ""
         if isinstance(config, FileOptions):
             from forebay.sources.file import FileSource

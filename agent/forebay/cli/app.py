@@ -47,6 +47,11 @@ COMMANDS: dict[str, Entry] = {
         "forebay.cli.models:models_group", "List, verify, install and roll back models.", "Configure"
     ),
     "status": Entry("forebay.cli.status:status_command", "Say how a running agent is.", "Look inside"),
+    "replay": Entry(
+        "forebay.cli.replay:replay_command",
+        "Run a recording through one or two configurations.",
+        "Look inside",
+    ),
     "support": Entry(
         "forebay.cli.support:support_command", "Pack what a supporter needs, no data in it.", "Look inside"
     ),

@@ -19,7 +19,7 @@ BUILDING := $(VENV)/.building
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist lock \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist packages lock \
 	system-packages clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
@@ -88,6 +88,12 @@ wheel: sdist  ## dist/*.whl, built from the sdist (FOREBAY_PURE=1: without compi
 sdist: $(STAMP)  ## dist/*.tar.gz
 	rm -rf dist
 	$(PLAIN) $(PY) -m build --installer=uv --sdist --outdir dist .
+
+# ARGS=--twice builds two times and compares. Tools (zig, auditwheel, CycloneDX) go into .cache/packaging.
+packages: $(STAMP)  ## dist/: wheels, .deb, offline bundles and SBOM for x86-64 and aarch64
+	[ -x .cache/packaging/bin/python ] || $(PYTHON) -m venv .cache/packaging
+	.cache/packaging/bin/python -m pip install -q --disable-pip-version-check -r packaging/requirements.txt
+	$(PLAIN) $(PY) packaging/packages.py $(ARGS)
 
 # Write both locks again from pyproject.toml: the newest that fits, and the oldest that we promise.
 lock: $(ENV_STAMP)

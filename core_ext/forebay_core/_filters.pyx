@@ -1,4 +1,4 @@
-"""Sample by sample filters with a state per key: exponential smoothing and gaps; and level crossings of windows.
+"""Filters with a state per key, sample by sample: exponential smoothing and gaps; level crossings of windows.
 
 Conventions (codes, groups, time, state arrays) are those of _signal.pyx.
 """
@@ -67,7 +67,8 @@ def smooth(
 
     References
     ----------
-    A. Eckner, "Algorithms for unevenly spaced time series: moving averages and other rolling operators" (2017).
+    A. Eckner, "Algorithms for unevenly spaced time series: moving averages and other rolling operators",
+    2017.
     """
     cdef Py_ssize_t rows = values.shape[0], states = seen.shape[0], i
     cdef bint keyed = groups.shape[0] > 0, coded = codes.shape[0] > 0, bad = False
@@ -120,7 +121,7 @@ def gaps(
     time, groups : see _signal.pyx.  IN
     every_ns : the expected distance of a group's rows, > 0
     longest_ns : a longer distance is a gap, >= every_ns
-    back_ns : a row up to so much behind its group's latest time is out of order and judged by nothing; further
+    back_ns : a row up to so much behind its group's latest time is out of order and says nothing; further
         back, the clock was set back and the group starts anew
     last_time, seen : state: each group's latest time, 1 once there is one.  IN and OUT
     since : int64 (n,), time of the row before the gap; only where `missed` is not 0.  OUT

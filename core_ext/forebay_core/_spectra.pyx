@@ -1,11 +1,11 @@
-"""What is read from the spectrum of evenly sampled windows: energies of bands, and single frequencies (Goertzel).
+"""What is read from the spectrum of evenly sampled windows: energies of bands, single frequencies (Goertzel).
 
 The transform itself is a library's (pocketfft in numpy.fft); here is what goes over its result, or around it.
 
-Method of `goertzel`: the recurrence s = x + 2 cos(w) s1 - s2 (Goertzel 1958) runs over pieces of PIECE samples,
-four at once so that the latency of one step does not limit the loop; the pieces' results are turned by their
-place and added. So the rounding, which grows with the length of the recurrence, stays that of PIECE samples
-however long the window.
+Method of `goertzel`: the recurrence s = x + 2 cos(w) s1 - s2 (Goertzel 1958) runs over pieces of PIECE
+samples, four at once so that the latency of one step does not limit the loop; the pieces' results are turned
+by their place and added. So the rounding, which grows with the length of the recurrence, stays that of PIECE
+samples however long the window.
 """
 
 from libc.math cimport cos, floor, hypot, sin
@@ -21,8 +21,8 @@ cdef double TURN = 6.283185307179586  # 2 pi
 cdef inline void _add_piece(
     double s1, double s2, double omega, double turns, double start, Py_ssize_t count, double* re, double* im
 ) noexcept nogil:
-    """Add the spectrum of a piece of `count` samples from `start` on, given the last two of its recurrence."""
-    # y = s1 - exp(-iw) s2 is the sum of x[j] exp(iw(count - 1 - j)); times exp(-iw(start + count - 1)) it is ours.
+    """Add the spectrum of `count` samples from `start` on, given the last two of their recurrence."""
+    # s1 - exp(-iw) s2 is the sum of x[j] exp(iw(count - 1 - j)); we want that of x[j] exp(-iw(start + j)).
     cdef double part_re = s1 - cos(omega) * s2, part_im = sin(omega) * s2
     # whole turns are taken away first: the sine of a large number is imprecise
     cdef double place = turns * (start + <double>(count - 1))
@@ -73,8 +73,8 @@ def goertzel(
     ----------
     windows : float64 (n_windows, n), evenly sampled, tapered if that is wanted.  IN
     turns : float64 (n_windows, k), cycles per sample, 0 to 0.5; they need not fall on a bin of the FFT.  IN
-    out : float64 (n_windows, k), |sum of x[t] exp(-2 pi i turns t)|, in the samples' unit: a sine of amplitude a
-        gives a / 2 times the sum of the taper.  OUT
+    out : float64 (n_windows, k), |sum of x[t] exp(-2 pi i turns t)|, in the samples' unit: a sine of
+        amplitude a gives a / 2 times the sum of the taper.  OUT
 
     Raises
     ------
@@ -87,7 +87,8 @@ def goertzel(
 
     References
     ----------
-    G. Goertzel, "An algorithm for the evaluation of finite trigonometric series", Am. Math. Monthly 65 (1958).
+    G. Goertzel, "An algorithm for the evaluation of finite trigonometric series", Am. Math. Monthly 65
+    (1958).
     """
     cdef Py_ssize_t rows = windows.shape[0], n = windows.shape[1], asked = turns.shape[1], w, k
     if turns.shape[0] != rows or out.shape[0] != rows or out.shape[1] != asked:
@@ -115,9 +116,9 @@ def band_energies(
         samples gives them.  IN
     n : samples of a window
     firsts, lasts : int64 (n_windows, k), band b has the bins firsts[w, b] <= bin < lasts[w, b].  IN
-    out : float64 (n_windows, k), squares summed over both sides of the spectrum: every bin counts twice but those
-        of frequency 0 and of half the sample rate. By Parseval all bins together are n times the sum of the
-        samples' squares.  OUT
+    out : float64 (n_windows, k), squares summed over both sides of the spectrum: every bin counts twice but
+        those of frequency 0 and of half the sample rate. By Parseval all bins together are n times the sum
+        of the samples' squares.  OUT
 
     Raises
     ------

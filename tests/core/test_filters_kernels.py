@@ -1,6 +1,7 @@
 """smooth, gaps, crossings: one body over the compiled kernels and their twins."""
 
 from importlib import import_module
+from itertools import chain, pairwise
 from types import ModuleType
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_compiled_and_reference_smooth_alike_in_one_call_or_two(
         smooth = Smooth(load(which), tau, states=3)
         parts = [
             smooth(*(data[name][a:b] for name in ("values", "at", "codes", "groups")))
-            for a, b in zip(cuts, cuts[1:], strict=False)
+            for a, b in pairwise(cuts)
         ]
         found.append((np.concatenate(parts), *smooth.state))
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(found[0], found[1], strict=True))
@@ -167,12 +168,12 @@ def test_compiled_and_reference_find_the_same_gaps_in_one_call_or_two(
     for which, cuts in (("compiled", (0, 25)), ("compiled", (0, cut, 25)), ("reference", (0, 25))):
         state = np.zeros(3, np.int64), np.zeros(3, np.uint8)
         parts: list[Any] = []
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             parts += run_gaps(
                 load(which), data["at"][a:b], groups=data["groups"][a:b], every=every, longest=every + more,
                 back=back, state=state,
             )  # fmt: skip
-        found.append((sum(parts[::2], []), sum(parts[1::2], []), [x.tolist() for x in state]))
+        found.append((list(chain(*parts[::2])), list(chain(*parts[1::2])), [x.tolist() for x in state]))
     assert found[0] == found[1] == found[2]
 
 

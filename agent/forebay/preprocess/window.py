@@ -13,6 +13,7 @@ Meaning of a window
 - A row up to 10 windows late is not used (`late` in the counts); further back, the clock was set back:
   what is open is closed and a new window begins there. So it is when a time window has 1,048,576 rows.
 - Unfinished windows are given out as they are at the end of a finite source.
+- What bands, tones and envelope are: see spectrum.py. Crossings are those of the usable samples.
 """
 
 from __future__ import annotations
@@ -25,14 +26,25 @@ import numpy as np
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
 from forebay.config.preprocess import WindowOptions
+from forebay.config.waveform import CROSSING_STATS
 from forebay.preprocess.arrays import F64, I64, U8, or_none
 from forebay.preprocess.base import pieces
 from forebay.preprocess.pending import PendingWorker, Rows, join
+from forebay.preprocess.spectrum import Spectrum
 from forebay.preprocess.window_plan import Plan, Planner, RowPlanner, TimePlanner
+from forebay_core.filters import crossings
 from forebay_core.windows import MOMENTS, moments, percentiles
 
 WINDOW_SUFFIX = "_window"
-_UNITLESS = frozenset({"count", "crest", "skewness", "kurtosis"})
+_UNITS = {
+    "count": "",
+    "crest": "",
+    "skewness": "",
+    "kurtosis": "",
+    "zero_crossings": "",
+    "crossing_rate": "Hz",
+}
+_MEAN = MOMENTS.index("mean")
 
 
 class WindowWorker(PendingWorker):
@@ -42,6 +54,8 @@ class WindowWorker(PendingWorker):
         super().__init__("window", options.names, key, max_keys)
         self._options = options
         self._percents = dict(sorted(options.percents.items(), key=lambda item: item[1]))
+        self._crosses = not set(CROSSING_STATS).isdisjoint(options.stats)
+        self._spectrum = Spectrum(options, self.counts) if options.has_spectrum else None
         self._planner: Planner = RowPlanner(options) if options.size is not None else TimePlanner(options)
 
     def process(self, block: Block) -> list[Block]:
@@ -93,10 +107,17 @@ class WindowWorker(PendingWorker):
         columns: list[Column] = []
         if self.key_field is not None:
             columns.append(self.slots.column(self.key_field.type, [plan.slots[i] for i in order.tolist()]))
+        windows = None if self._spectrum is None else self._spectrum.windows(rows.time, starts, ends)
         for at, field in enumerate(self.fields.values()):
             statistics = self._statistics(rows.values[at], rows.codes[at], starts, ends)
-            for name in self._options.stats:
-                fields.append(self._field(field, name))
+            if self._crosses:
+                statistics["crossing_rate"] /= self._seconds(rows.time, starts, ends)
+            units: dict[str, str | None] = {name: _UNITS.get(name) for name in self._options.stats}
+            if self._spectrum is not None and windows is not None:
+                statistics.update(self._spectrum.of(rows.values[at], rows.codes[at], windows))
+                units.update(self._spectrum.names)
+            for name, unit in units.items():
+                fields.append(self._field(field, name, unit))
                 columns.append(_column(statistics[name], statistics["count"], name))
         stream = self.stream + WINDOW_SUFFIX if self._options.keep else self.stream
         return pieces(Block(self.schema(stream, fields), times, tuple(columns), self.lane), like)
@@ -116,13 +137,30 @@ class WindowWorker(PendingWorker):
             ranks = np.empty((len(starts), len(self._percents)))
             percentiles(values, starts, ends, np.array(list(self._percents.values())), ranks)
             found.update({name: ranks[:, at] for at, name in enumerate(self._percents)})
+        if self._crosses:
+            zero, count = self._options.zero, np.empty(len(starts), dtype=np.int64)
+            levels = out[:, _MEAN].copy() if zero == "mean" else np.full(len(starts), float(zero))
+            crossings(values, starts, ends, levels, self._options.hysteresis, count)
+            # the rate is divided by the windows' lengths in time by who knows them
+            found.update({name: count.astype(np.float64) for name in CROSSING_STATS})
         return found
 
-    def _field(self, field: Field, statistic: str) -> Field:
+    def _seconds(self, time: I64, starts: I64, ends: I64) -> F64:
+        """Return how long each window is, from its first row to its last; NaN where that is no time."""
+        if self._options.rate is not None:
+            seconds = (ends - starts - 1) / self._options.rate
+        else:
+            first, last = time[starts], time[np.maximum(ends, 1) - 1]
+            rises = last >= first
+            seconds = np.where(rises, (last.view(np.uint64) - first.view(np.uint64)) / 1e9, 0.0)
+        found: F64 = np.where(seconds > 0.0, seconds, np.nan)
+        return found
+
+    def _field(self, field: Field, statistic: str, unit: str | None) -> Field:
         name = f"{field.name}_{statistic}"
         if self.key_field is not None and name == self.key_field.name:
             name += "_1"
-        unit = "" if statistic in _UNITLESS else field.unit
+        unit = field.unit if unit is None else unit
         return replace(field, name=name, type=Type.F64, unit=unit, description="", identifier="", given="")
 
     def dump(self) -> dict[str, Any]:

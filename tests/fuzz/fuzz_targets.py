@@ -22,6 +22,7 @@ from forebay.errors import InputError, WireError
 from forebay.receive.checks import Bodies, MissingBodies, read_batch
 from forebay.sources.decoder import Decoder, Place
 from forebay.sources.formats import CsvDecoder, JsonLinesDecoder
+from forebay.sources.messages import csv_objects, json_objects, msgpack_objects, raw_object
 from forebay.wire import messages as m
 from forebay.wire.columns import decode_columns, encode_columns
 from forebay.wire.envelope import Context, Exported, content_tag
@@ -229,6 +230,41 @@ def json_message(data: bytes) -> None:
         return
 
 
+def broker(data: bytes) -> None:
+    """Turn a broker's payload into JSON objects, in the form that the first byte chooses, and parse them."""
+    if not data:
+        return
+    form, payload, suffix = data[0] % 4, data[1:], b'"topic":"t"'
+    try:
+        if form == 0:
+            objects = json_objects(payload, suffix)
+        elif form == 1:
+            objects = csv_objects(payload, ("a", "b"), suffix)
+        elif form == 2:
+            objects = [raw_object(payload, suffix)]
+        else:
+            objects = msgpack_objects(payload)
+    except (ValueError, InputError):
+        return
+    decoder = JsonLinesDecoder("s", _StillClock(), max_line=4096)
+    lines = b"\n".join(objects)
+    for part in decoder.decode(lines, Place("x", 1), final=True):
+        if part.block is not None:
+            sound(part.block)
+            names = part.block.schema.names()
+            expect(
+                form == 3 or "topic" not in names or set(cells_of(part.block, "topic")) <= {"t"},
+                "the topic holds",
+            )
+
+
+def cells_of(block: Block, name: str) -> list[object]:
+    """Return the cells of a field that are not null."""
+    column = block.column(name)
+    field = block.schema.fields[block.schema.index(name)]
+    return [cell for cell in column.to_list(field.type) if cell is not None]
+
+
 def csv(data: bytes) -> None:
     """Parse CSV."""
     if len(data) > 2:
@@ -258,6 +294,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "scan": scan,
     "json_lines": json_lines,
     "json_message": json_message,
+    "broker": broker,
     "csv": csv,
     "config": config,
 }

@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "agent"), str(ROOT / "core_ext")]
 
+import msgpack  # noqa: E402
 import numpy as np  # noqa: E402
 from fuzz_targets import DATA, SCHEMAS  # noqa: E402
 
@@ -95,6 +96,12 @@ def seeds() -> dict[str, dict[str, bytes]]:
             "rows": b"\x01\x80ts,dev,t,note\n2026-03-04T05:06:07Z,a,21.5,\"x, \"\"y\"\"\n\"\n"
             b"2026-03-04 05:06:08Z,b,,-\r\n",
             "types": b"\x00\x30a,b,a,\n1,true,null,x\n2.5,false,n/a,\xff\n9223372036854775808,no,--,\n1,2\n",
+        },
+        "broker": {
+            "json": b'\x00[{"t":1.5,"topic":"x"},{"t":2}]',
+            "csv": b'\x011.5,"a ""b"""\n,x\r\n\n',
+            "raw": b"\x02-12.5e3",
+            "msgpack": b"\x03" + msgpack.packb([{"t": 1.5, "b": b"\x00", "l": [1, {"x": None}]}, {"t": 2**63}]),
         },
         "config": {
             f"sample-{path.stem}": path.read_bytes() for path in sorted((ROOT / "config").glob("*.yaml"))

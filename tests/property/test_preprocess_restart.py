@@ -27,6 +27,8 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
     "rows": ("window", {"size": 4, "stats": ["mean", "kurtosis", "p50", "count", "first"]}),
     "sliding rows": ("window", {"size": 5, "slide": 2, "keep": True}),
     "time": ("window", {"every": "3s"}),
+    "time with percentiles": ("window", {"every": "3s", "stats": ["mean", "std", "count", "p50", "last"]}),
+    "time kept": ("window", {"every": "2s", "stats": ["sum", "crest", "skewness"], "keep": True}),
     "sliding time": ("window", {"field": "t", "every": "6s", "slide": "2s"}),
     "smooth": ("smooth", {"tau": "3s"}),
     "gaps": ("gaps", {"every": "1s", "factor": 1.5, "fill": 3, "length": "gap"}),

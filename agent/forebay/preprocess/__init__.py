@@ -14,6 +14,7 @@ from forebay.preprocess.hampel import HampelWorker
 from forebay.preprocess.resample import ResampleWorker
 from forebay.preprocess.scale import ScaleWorker
 from forebay.preprocess.smooth import SmoothWorker
+from forebay.preprocess.tumbling import TumblingWorker, tumbles
 from forebay.preprocess.validate import ValidateWorker
 from forebay.preprocess.window import WindowWorker
 
@@ -67,7 +68,7 @@ def _worker(name: str, options: Options, key: str, max_keys: int) -> Worker:
         case config.GapsOptions():
             return GapsWorker(options, key, max_keys)
         case config.WindowOptions():
-            return WindowWorker(options, key, max_keys)
+            return (TumblingWorker if tumbles(options) else WindowWorker)(options, key, max_keys)
         case config.ResampleOptions():
             return ResampleWorker(options, key, max_keys)
         case config.AlarmOptions():

@@ -27,6 +27,7 @@ from forebay_core import (
     hampel,
     image,
     records,
+    resampling,
     rows,
     series,
     signal,
@@ -34,6 +35,7 @@ from forebay_core import (
     splice,
     text,
     text_tables,
+    tumbling,
     windows,
 )
 
@@ -77,7 +79,22 @@ def kernels() -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
     percents = np.array([5.0, 50.0])
     yield "percentiles", windows.percentiles, (X, STARTS, STARTS + 256, percents, np.zeros((len(STARTS), 2)))
     yield "panes", windows.panes, (T, NO32, 10**8, 1, 99, i64(1), i64(1), i64(), u8())
-    yield "resample", windows.resample, (T, X, u8(), 0, 10**6, 10**7, 0, f64(), u8())
+    points = i64(), np.zeros((1, N)), np.zeros((1, N), np.uint8)
+    yield (
+        "advance",
+        resampling.advance,
+        (T, X[None], np.zeros((1, N), np.uint8), 0, 10**6, 10**7, 0, True, *points),
+    )
+    window_state = i64(1), i64(1)
+    yield (
+        "tumble",
+        tumbling.tumble,
+        (T, NO32, 10**8, 1, 99, *window_state, u8(), i64(), np.zeros(N, np.int32)),
+    )
+    kept = np.zeros((1, 1, tumbling.ACCUMULATED))
+    yield "accumulate", tumbling.accumulate, (
+        X[None], np.zeros((1, N), np.uint8), NO32, u8(), kept, np.zeros((1, 0, 14)),
+    )  # fmt: skip
     yield "deadband", signal.deadband, (X, NO8, T, NO32, 0.1, 0.0, -1, *one, u8())
     state = f64(1), i64(1), f64(1), i64(1), u8(1)
     yield "validate", signal.validate, (X, NO8, T, NO32, -1.0, 1.0, 5.0, 10**9, *state, u8())

@@ -64,7 +64,7 @@ test-lowest: $(STAMP)  ## unit and kernel tests with the oldest versions that py
 		-m "not slow" tests/unit tests/core
 
 # Hostile bytes at decoder, parsers, scanner, loader and messages, on a core with bounds checks. Not part of
-# check: it has no end. FUZZ_SECONDS a target; FUZZ="--keep csv" merges what is new into the corpus.
+# check: it has no end. FUZZ_SECONDS a target; FUZZ="--keep csv" keeps some of what is new.
 FUZZ_SECONDS ?= 60
 FUZZ ?=
 fuzz: $(STAMP)  ## throw mutated bytes at everything that reads them, FUZZ_SECONDS=60 a target

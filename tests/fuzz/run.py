@@ -3,8 +3,8 @@
     python tests/fuzz/run.py [--seconds N] [--keep] [--core DIR] [TARGET ...]
 
 Half of a target's time goes to the twins (FOREBAY_PURE=1), whose branches guide the search, half to the core. Finds go
-to .cache/fuzz/finds; a find belongs into the corpus once it is mended. `--keep` merges what reached new code
-into the corpus, as few and as small files as will do.
+to .cache/fuzz/finds; a find belongs into the corpus once it is mended. `--keep` copies some
+short inputs that reached new code into the corpus.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 WORK = ROOT / ".cache" / "fuzz"
 MAX_LEN = 4096
-MOST_KEPT = 60  # files a target adds to the corpus
+MOST_KEPT = 25  # files a target adds to the corpus
+LONGEST_KEPT = 512
 SECONDS_A_CALL = 20  # one input that takes longer is a find: it would hold up a source or the receiver
 MEGABYTES = 2048
 
@@ -59,25 +60,21 @@ def search(core: Path, target: str, seconds: int) -> tuple[bool, str]:
     return not told, "\n".join([line, *told])
 
 
-def keep(core: Path, target: str) -> int:
-    """Merge what reached new code into the corpus; return how many files came."""
+def keep(target: str) -> int:
+    """Copy some inputs that reached new code into the corpus; return how many. The hash in the name picks them."""
     corpus, new = HERE / "corpus" / target, WORK / "corpus" / target
-    merged = WORK / "merged" / target
-    subprocess.run(["rm", "-rf", str(merged)], check=True)
-    merged.mkdir(parents=True)
-    fuzz(core, target, ["-merge=1", f"-max_len={MAX_LEN}", str(merged), str(corpus), str(new)], pure=True)
-    known = {path.read_bytes() for path in corpus.iterdir()}
-    fresh = [path for path in merged.iterdir() if path.read_bytes() not in known]
-    fresh.sort(key=lambda path: (path.stat().st_size, path.name))
-    for path in fresh[:MOST_KEPT]:
+    short = sorted(path for path in new.iterdir() if path.stat().st_size <= LONGEST_KEPT)
+    for path in short[:MOST_KEPT]:
         (corpus / path.name).write_bytes(path.read_bytes())
-    return len(fresh[:MOST_KEPT])
+    return len(short[:MOST_KEPT])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
-    parser.add_argument("--keep", action="store_true", help="merge what is of interest into the corpus")
+    parser.add_argument(
+        "--keep", action="store_true", help="copy some of what is of interest into the corpus"
+    )
     parser.add_argument("--core", type=Path, default=ROOT, help="a built tree, e.g. one with bounds checks")
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     options = parser.parse_args()
@@ -91,7 +88,7 @@ def main() -> int:
         held = held and good
         print(line, flush=True)
         if options.keep:
-            print(f"{'':14} {keep(options.core.resolve(), target)} files more in the corpus", flush=True)
+            print(f"{'':14} {keep(target)} files more in the corpus", flush=True)
     verdict = "all held" if held else f"FINDS in {WORK}/finds"
     print(f"{verdict} after {time.monotonic() - start:.0f} s")
     return 0 if held else 1

@@ -9,15 +9,22 @@ Invariants
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
+from forebay.config.operators import Generalise, Noise
+from forebay.errors import MaskError
+from forebay.mask import generalise
 from forebay.mask.images import Detector, ImageMasker
+from forebay.mask.names import safe_names
+from forebay.mask.noise import Budgets, add_noise
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import search
 from forebay.mask.spans import WHOLE_CELL, Operators
@@ -28,6 +35,11 @@ _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not gr
 _MAX_EXACT_FLOAT = 2.0**53
 # A bytes column that nobody declared as images and that holds one all the same must not pass for data.
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+
+log = logging.getLogger("forebay.mask")
+
+Tally = Counter[tuple[str, str, str]]
+"""Hits by stream, field and rule (`class:operator`)."""
 
 Trace = Callable[[str, I64Array, list[tuple[str, str]]], None]
 """Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator) of each hit."""
@@ -42,6 +54,13 @@ class Masker:
     detectors : by `face`, `plate`, `person`; a class that the policy masks and that has no detector makes
         every image null
     trace : told where hits were found (never what they say)
+    drop_rows : leave rows out that the policy drops; else only say in `dropped` which they are
+    trial : use a secret that everybody knows: to try a policy, never for data
+
+    Attributes
+    ----------
+    tally : hits since `take_tally`, for the audit log
+    dropped : of the last block, a boolean (n,) array of the rows that the policy drops; None: none
 
     Raises
     ------
@@ -55,12 +74,41 @@ class Masker:
         *,
         detectors: Mapping[str, Detector] | None = None,
         trace: Trace | None = None,
+        drop_rows: bool = True,
+        trial: bool = False,
     ) -> None:
         self.policy = policy
-        self._operators = Operators(policy)
+        self._trial, self._drop_rows = trial, drop_rows
+        self._views: dict[str, Operators] = {}
+        self._operators = self._operators_of(policy)
         self._images = ImageMasker(policy, detectors or {})
-        self._plans: dict[Schema, tuple[Plan, ...]] = {}
+        self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
+        self._budgets: Budgets | None = Budgets()  # None: unknown, so nothing is left
+        self.tally: Tally = Counter()
+        self.dropped: npt.NDArray[np.bool_] | None = None
+        self._drops: frozenset[str] = frozenset()
+        self._time: I64Array = np.zeros(0, dtype=np.int64)
+        self._stream = ""
+
+    def take_tally(self) -> Tally:
+        """Return the hits since the last call."""
+        tally, self.tally = self.tally, Counter()
+        return tally
+
+    def state(self) -> bytes | None:
+        """Return what must be stored with the rows: the noise budgets spent. None: nothing."""
+        return self._budgets.state() if self._budgets is not None else None
+
+    def restore(self, state: bytes) -> None:
+        """Take over a saved state. One that cannot be read closes the budgets: no noisy number passes."""
+        try:
+            budgets = Budgets()
+            budgets.restore(state)
+            self._budgets = budgets
+        except MaskError as error:
+            self._budgets = None
+            log.error("fields with noise are kept back: %s", error)
 
     def apply(self, block: Block, *, early: bool = False) -> Block:
         """Return the masked block, its hits counted as `class:operator`. Never raises for data.
@@ -71,35 +119,50 @@ class Masker:
         """
         hits: Counter[str] = Counter(block.hits)
         columns = []
-        for name, type_, plan, column in zip(
-            block.schema.names(),
-            (f.type for f in block.schema.fields),
-            self._plan(block.schema),
-            block.columns,
-            strict=True,
-        ):
-            if column.masked == self.policy.hash or (early and type_ is Type.BYTES):
+        schema, plans = self._plan(block.schema, hits)
+        view = self.policy.for_stream(block.stream)
+        self._operators, self._drops = self._operators_of(view), view.drops
+        self._time, self._stream, self.dropped = block.time, block.stream, None
+        for field, plan, column in zip(schema.fields, plans, block.columns, strict=True):
+            if column.masked == self.policy.hash or (early and field.type is Type.BYTES):
                 columns.append(column)
                 continue
             found: Counter[str] = Counter()
             try:
-                new = self._column(name, type_, plan, column, found)
+                new = self._column(field.name, field.type, plan, column, found)
             except Exception:  # noqa: BLE001 - whatever broke, the column was not looked at: it must not pass
                 present = ~column.is_null()
                 new = null_out(column, present, q.DETECTOR_FAILED)
                 found = Counter({"detector:failed": int(present.sum())})
             hits.update(found)
+            self.tally.update({(block.stream, field.name, rule): n for rule, n in found.items() if n})
             columns.append(replace(new, masked=self.policy.hash))
-        return replace(block, columns=tuple(columns), hits=hits)
+        out = replace(block, schema=schema, columns=tuple(columns), hits=hits)
+        return self._without_dropped(out) if self.dropped is not None and self._drop_rows else out
 
-    def _plan(self, schema: Schema) -> tuple[Plan, ...]:
-        plans = self._plans.get(schema)
-        if plans is None:
-            plans = tuple(self.policy.plan(f, schema.stream) for f in schema.fields)
+    def _without_dropped(self, block: Block) -> Block:
+        assert self.dropped is not None
+        count = int(self.dropped.sum())
+        block.hits["record:drop"] += count
+        self.tally[block.stream, "", "record:drop"] += count
+        return block.take(~self.dropped)
+
+    def _operators_of(self, view: Policy) -> Operators:
+        if view.stream_pattern not in self._views:
+            self._views[view.stream_pattern] = Operators(view, trial=self._trial)
+        return self._views[view.stream_pattern]
+
+    def _plan(self, schema: Schema, hits: Counter[str]) -> tuple[Schema, tuple[Plan, ...]]:
+        known = self._plans.get(schema)
+        if known is None:
+            safe, found = safe_names(schema, self._operators_of(self.policy).classes)
+            hits.update(found)
+            self.tally.update({(schema.stream, "(name)", rule): n for rule, n in found.items()})
+            known = safe, tuple(self.policy.plan(f, schema.stream) for f in safe.fields)
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[schema] = plans
-        return plans
+            self._plans[schema] = known
+        return known
 
     def _column(self, name: str, type_: Type, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         if plan.action is Action.PASS:
@@ -108,6 +171,8 @@ class Masker:
             return self._null(plan, column, hits)
         if plan.action is Action.IMAGE:
             return self._images.apply(column, hits)
+        if plan.action is Action.NUMBER:
+            return self._number(name, plan, column, hits)
         if plan.action is Action.DIGITS:
             return self._digits(name, plan, column, hits)
         if plan.action is Action.CELL:
@@ -127,6 +192,7 @@ class Masker:
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         spans, codes, _ = search(column, self._operators.classes, plan.context)
         self._tell(name, spans, codes)
+        self._mark_drops(column.rows, spans[:, 0], codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
             return replace(column, spans=None)
@@ -142,13 +208,53 @@ class Masker:
         codes = np.full(len(rows), WHOLE_CELL, dtype=np.uint8)
         self._operators.whole(plan.rule, plan.label)
         self._tell(name, spans, codes)
+        self._mark_drops(column.rows, rows, codes)
         return self._operators.apply(column, spans, codes, hits)
+
+    def _number(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
+        assert plan.rule is not None
+        present = ~column.is_null()
+        count = int(present.sum())
+        if plan.label in self._drops and count:
+            self.dropped = present if self.dropped is None else self.dropped | present
+        if isinstance(plan.rule, Noise):
+            return self._noisy(name, plan.rule, column, present, hits)
+        assert isinstance(plan.rule, Generalise)
+        if count:
+            hits[f"{plan.label}:{plan.rule.operator}"] += count
+        values = np.where(present, generalise.numbers(plan.rule, column.values), 0)
+        return replace(column, values=values.astype(column.values.dtype), spans=None)
+
+    def _noisy(
+        self, name: str, rule: Noise, column: Column, present: npt.NDArray[np.bool_], hits: Counter[str]
+    ) -> Column:
+        rows = np.flatnonzero(present)
+        shown = np.zeros(column.rows, dtype=np.bool_)
+        if self._budgets is not None:
+            periods = self._time[rows] // rule.period
+            shown[rows] = self._budgets.take(f"{self._stream}.{name}", rule, periods)
+        values = np.zeros_like(column.values)
+        values[shown] = add_noise(rule, column.values[shown])
+        hits["field:noise"] += int(shown.sum())
+        hits["field:noise_spent"] += int((present & ~shown).sum())
+        return null_out(replace(column, values=values, spans=None), present & ~shown, q.SUPPRESSED)
+
+    def _mark_drops(self, count: int, rows: I64Array, codes: U8Array) -> None:
+        """Note the rows that the policy drops because of a hit."""
+        if not self._drops or not len(codes):
+            return
+        names = self._operators.names
+        wanted = np.array([names[c] in self._drops for c in codes.tolist()], dtype=np.bool_)
+        if wanted.any():
+            self.dropped = np.zeros(count, dtype=np.bool_) if self.dropped is None else self.dropped
+            self.dropped[rows[wanted]] = True
 
     def _bytes(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         # Opaque bytes: a hit cannot be cut out without breaking a format that nobody knows here.
         assert column.offsets is not None
         spans, codes, _ = scan(column.values, column.offsets, self._operators.classes, plan.context)
         self._tell(name, spans, codes, "suppress")
+        self._mark_drops(column.rows, spans[:, 0], codes)
         pictures = np.array([column.cell_bytes(r).startswith(_PICTURE_STARTS) for r in range(column.rows)])
         if pictures.any():
             hits["image:undeclared"] += int(pictures.sum())
@@ -156,13 +262,14 @@ class Masker:
         return self._null_hits(replace(column, spans=None), spans[:, 0], codes, hits)
 
     def _digits(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        wide, numbers = long_integers(column, self.policy.options.undeclared.integer_digits)
+        wide, numbers = long_integers(column, self.policy.for_stream(self._stream).options.undeclared.integer_digits)
         if not len(wide):
             return column
         data, offsets = decimal_text(numbers)
         spans, codes, _ = scan(data, offsets, self._operators.classes, plan.context)
         spans[:, 0] = wide[spans[:, 0]]
         self._tell(name, spans, codes, "suppress")
+        self._mark_drops(column.rows, spans[:, 0], codes)
         return self._null_hits(column, spans[:, 0], codes, hits)
 
     def _null_hits(self, column: Column, rows: I64Array, codes: U8Array, hits: Counter[str]) -> Column:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
-from forebay.mask.masker import Tally, long_integers
+from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import search
+from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
 

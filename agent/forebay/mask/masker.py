@@ -28,6 +28,7 @@ from forebay.mask.noise import Budgets, add_noise
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import search
 from forebay.mask.spans import WHOLE_CELL, Operators
+from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
 
@@ -37,9 +38,6 @@ _MAX_EXACT_FLOAT = 2.0**53
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 log = logging.getLogger("forebay.mask")
-
-Tally = Counter[tuple[str, str, str]]
-"""Hits by stream, field and rule (`class:operator`)."""
 
 Trace = Callable[[str, I64Array, list[tuple[str, str]]], None]
 """Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator) of each hit."""

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "status": Entry("forebay.cli.status:status_command", "Say how a running agent is.", "Look inside"),
     "spool": Entry("forebay.cli.spool:spool_group", "Examine, repair and export a spool.", "Look inside"),
+    "audit": Entry("forebay.cli.audit:audit_group", "Verify and report what masking did.", "Look inside"),
     "decode": Entry("forebay.cli.decode:decode_command", "Print a wire batch as JSON lines.", "Look inside"),
     "mask": Entry("forebay.cli.mask:mask_command", "Mask text, tables, pictures or video.", "Tools"),
     "infer": Entry("forebay.cli.infer:infer_command", "Run one model on a file.", "Tools"),

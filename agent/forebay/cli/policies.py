@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,22 @@ def explain_fields(loaded: LoadedConfig[AgentConfig]) -> list[dict[str, str]]:
         stream = config.stream(name)
         for field_name, options in pipeline.fields.items():
             out += _explained(policy, stream, field_name, options)
+        for pattern in _named(policy, stream, pipeline.fields):
+            out += _explained(policy, stream, pattern, FieldOptions())
         for kind, type_ in (("text", Type.STR), ("number", Type.F64)):
             said = policy.explain(Field("*", type_), stream).partition("` ")[2]
             out.append({"stream": stream, "field": "*", "type": f"other {kind}", "what": said})
+    return out
+
+
+def _named(policy: Policy, stream: str, declared: Container[str]) -> list[str]:
+    """Return the fields of a stream that the policy names and the configuration does not."""
+    out = []
+    for pattern in policy.options.fields:
+        head, dot, tail = pattern.rpartition(".")
+        name = tail if dot and head == stream else pattern
+        if not any(c in name for c in "*?[.") and name not in declared:
+            out.append(name)
     return out
 
 

@@ -6,6 +6,7 @@ everything that is about to be stored, and leaves out only the spans that maskin
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import replace
 
@@ -21,6 +22,8 @@ from forebay.mask.search import search
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
+
+log = logging.getLogger("forebay.mask")
 
 LEAK_CLASSES = ("resident_id", "mobile", "bank_card", "uscc", "plate", "vin", "imei", "email")
 """What the second line searches for: classes with a check digit or a form that little else has."""
@@ -38,6 +41,7 @@ class Guard:
         self._plans: dict[Schema, tuple[tuple[Plan, ...], dict[int, str]]] = {}
         self._view, self._classes = policy, 0
         self.tally: Tally = Counter()
+        self._alarmed: set[tuple[str, str, str]] = set()
 
     def take_tally(self) -> Tally:
         """Return what was stopped since the last call."""
@@ -66,8 +70,21 @@ class Guard:
             hits.update(found)
             name = "(name)" if place in bad_names else field.name
             self.tally.update({(block.stream, name, rule): n for rule, n in found.items()})
+            self._alarm(block.stream, name, found)
             columns.append(new)
         return _without(replace(block, columns=tuple(columns), hits=hits), bad_names)
+
+    def _alarm(self, stream: str, name: str, found: Counter[str]) -> None:
+        """Say once for each field and class that masking let something through; hits count every time."""
+        for rule in found:
+            if rule.startswith("leak:") and (stream, name, rule) not in self._alarmed:
+                if len(self._alarmed) < _MAX_PLANS:
+                    self._alarmed.add((stream, name, rule))
+                log.error(
+                    "an identifier got past masking and was stopped stream=%s field=%s class=%s: declare the"
+                    " field's class, or `unguarded` if it must leave readable",
+                    *(stream, name, rule.removeprefix("leak:")),
+                )
 
     def _checked(self, field: Field, plan: Plan, column: Column, found: Counter[str]) -> Column:
         try:

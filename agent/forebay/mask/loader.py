@@ -101,14 +101,15 @@ def _places(node: yaml.Node, path: Path, above: Place) -> Iterator[tuple[Place, 
     """Yield where each key stands, down to those of single rules."""
     if not isinstance(node, yaml.MappingNode) or len(above) >= _MAX_DEPTH:
         return
+    shown = path.name if path.parent == shipped.path("config") / "policies" else path
     for key, value in node.value:
         at = (*above, str(key.value))
-        yield at, f"{path}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
+        yield at, f"{shown}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
         yield from _places(value, path, at)
         if isinstance(value, yaml.SequenceNode):
             for number, item in enumerate(value.value):
                 mark = item.start_mark
-                yield (*at, str(number)), f"{path}:{mark.line + 1}:{mark.column + 1}"
+                yield (*at, str(number)), f"{shown}:{mark.line + 1}:{mark.column + 1}"
                 yield from _places(item, path, (*at, str(number)))
 
 

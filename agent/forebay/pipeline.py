@@ -155,9 +155,7 @@ class _Builder:
         facts = {name: str(getattr(context, name)) for name in names}
         auditor = Auditor(facts, (masker.take_tally, guard.take_tally), self._clock)
         writer = self._spool.writer
-        return Worker(
-            worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker
-        )
+        return Worker(worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker)
 
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall_ns(), self._clock.monotonic_ns(), self._clock.state())

@@ -133,7 +133,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
             rows: Iterator[dict[str, Any]] = _json_rows(file) if is_json else iter(csv.DictReader(file))
             for number, row in enumerate(rows):
                 if number >= MAX_RECORDS:
-                    raise InputError(f"more than {MAX_RECORDS:,} records", hint="take a sample", place=str(path))
+                    raise InputError(
+                        f"more than {MAX_RECORDS:,} records", hint="take a sample", place=str(path)
+                    )
                 out.append({str(k): "" if v is None else str(v) for k, v in row.items()})
     except OSError as error:
         raise InputError(f"cannot read it: {error.strerror}", place=str(path)) from None

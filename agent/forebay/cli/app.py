@@ -42,7 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "schema": Entry(
         "forebay.cli.schema:schema_command", "Print the JSON Schema of a configuration.", "Configure"
     ),
-    "keys": Entry("forebay.cli.keys:keys_group", "Make, show, enroll and revoke keys.", "Configure"),
+    "keys": Entry("forebay.cli.keys:keys_group", "Make, enroll, revoke and rotate keys.", "Configure"),
     "models": Entry(
         "forebay.cli.models:models_group", "List, verify, install and roll back models.", "Configure"
     ),

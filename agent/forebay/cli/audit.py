@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,9 @@ def _moment(text: str, *, end: bool = False) -> int:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError("expected a date or time such as 2026-03-31 or 2026-03-31T08:00", place=text) from None
+        raise ConfigError(
+            "expected a date or time such as 2026-03-31 or 2026-03-31T08:00", place=text
+        ) from None
     if end and len(text) <= 10:
         when += timedelta(days=1)
     if when.tzinfo is None:
@@ -119,7 +121,9 @@ def report(
     readers = _segments(place)
     problems = [p for r in readers for p in verify(r.entries(), r.pruned()).problems]
     policy = load_policy(policy_name or "base", Path())
-    facts = facts_of(summarise(_texts(readers), first, last), policy, problems, [str(r.head()) for r in readers])
+    facts = facts_of(
+        summarise(_texts(readers), first, last), policy, problems, [str(r.head()) for r in readers]
+    )
     facts["from"], facts["to"] = since, until
     if html_path is not None:
         html_path.write_text(render(facts), encoding="utf-8")
@@ -144,7 +148,9 @@ def _print(facts: dict[str, Any]) -> None:
         click.echo(f"policy {policy['name']} {policy['hash'][:12]}{key}: {policy['entries']} entries")
     for row in facts["hits"]:
         level = f" ({row['level']})" if row["level"] else ""
-        click.echo(f"  {row['stream']}.{row['field']}  {row['class']}{level}  {row['operator']}  {row['count']}")
+        click.echo(
+            f"  {row['stream']}.{row['field']}  {row['class']}{level}  {row['operator']}  {row['count']}"
+        )
 
 
 @audit_group.command()
@@ -162,8 +168,12 @@ def risk(file: Path, quasi: str, sensitive: str, least: int, as_json: bool) -> i
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
         return 1 if found.k < least else 0
     click.echo(f"{found.records} records in {found.groups} groups of {', '.join(names)}")
-    click.echo(f"k = {found.k}; {found.unique} records stand alone ({100 * found.unique / found.records:.1f} %)")
-    click.echo(f"chance to pick the right record: at most {found.highest:.4f}, on average {found.average:.4f}")
+    click.echo(
+        f"k = {found.k}; {found.unique} records stand alone ({100 * found.unique / found.records:.1f} %)"
+    )
+    click.echo(
+        f"chance to pick the right record: at most {found.highest:.4f}, on average {found.average:.4f}"
+    )
     for size, count in found.sizes.items():
         click.echo(f"  in groups of {size:<6} {count} records")
     for title, table in (("alone", found.alone), ("two together", found.pairs)):
@@ -172,5 +182,3 @@ def risk(file: Path, quasi: str, sensitive: str, least: int, as_json: bool) -> i
     for name, close in found.sensitive.items():
         click.echo(f"  {name}: l = {close.l}, t = {close.t}")
     return 1 if found.k < least else 0
-
-

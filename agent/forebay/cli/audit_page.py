@@ -86,7 +86,8 @@ def render(facts: dict[str, Any]) -> str:
         " entries were cut off.</p>",
     ]
     body = "\n".join(parts)
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Masking report</title><style>{_STYLE}</style>{body}</html>\n'
+    head = f'<meta charset="utf-8"><title>Masking report</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en">{head}{body}</html>\n'
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:

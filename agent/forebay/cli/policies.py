@@ -15,7 +15,9 @@ from forebay.errors import ConfigError
 from forebay.mask import Policy, load_policy
 from forebay.mask.trials import run_tests
 
-_KEYS = frozenset({"name", "version", "extends", "classes", "grades", "undeclared", "images", "levels", "streams"})
+_KEYS = frozenset(
+    {"name", "version", "extends", "classes", "grades", "undeclared", "images", "levels", "streams"}
+)
 _OTHERS = frozenset({"gateway", "sources", "pipelines", "center", "listen", "sinks", "spool", "forward"})
 
 
@@ -42,7 +44,7 @@ def check_policy(path: Path) -> tuple[Policy, list[str]]:
 def summarise_policy(policy: Policy) -> dict[str, Any]:
     """Return what a policy does, by class, grade and field."""
     options = policy.options
-    places = {name: policy.where(("classes", name)) for name in DECLARED_CLASSES}
+    rules = {str(name): rule.operator for name, rule in options.classes.items()}
     return {
         "kind": "policy",
         "name": policy.name,
@@ -54,8 +56,8 @@ def summarise_policy(policy: Policy) -> dict[str, Any]:
             {
                 "class": name,
                 "level": policy.level(name),
-                "operator": options.classes[name].operator if name in options.classes else "none: guarded",  # type: ignore[index]
-                "place": places[name],
+                "operator": rules.get(name, "none: guarded"),
+                "place": policy.where(("classes", name)),
             }
             for name in DECLARED_CLASSES
         ],
@@ -116,9 +118,7 @@ def _named(policy: Policy, stream: str, declared: Container[str]) -> list[str]:
 def _explained(policy: Policy, stream: str, name: str, options: FieldOptions) -> Iterator[dict[str, str]]:
     """Yield one entry, or one a kind where the type is whatever comes and the kinds differ."""
     kinds = [options.known_type] if options.known_type else [Type.STR, Type.F64]
-    said = {
-        kind: policy.explain(as_field(name, options, kind), stream).partition("` ")[2] for kind in kinds
-    }
+    said = {kind: policy.explain(as_field(name, options, kind), stream).partition("` ")[2] for kind in kinds}
     for kind, what in said.items():
         if kind is kinds[0] or what != said[kinds[0]]:
             type_ = str(kind) if options.known_type else f"if {'text' if kind is Type.STR else 'a number'}"

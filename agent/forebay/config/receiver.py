@@ -10,7 +10,6 @@ from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
 from forebay.config.base import ConfigPath, Options
 from forebay.config.registry import TypedOptions, by_type
 
-
 PolicyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 

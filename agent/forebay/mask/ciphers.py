@@ -49,13 +49,13 @@ def unseal(keyring: Keyring, text: str) -> bytes:
     try:
         raw = base64.b64decode(code + "=" * (-len(code) % 4), b"-_", validate=True)
         nonce, body, tag = raw[:_NONCE], raw[_NONCE:-_TAG], raw[-_TAG:]
-        decryptor = _cipher(
-            keyring.derive("encrypt", class_name, key_id), cipher, nonce, tag
-        ).decryptor()
+        decryptor = _cipher(keyring.derive("encrypt", class_name, key_id), cipher, nonce, tag).decryptor()
         decryptor.authenticate_additional_data(f"enc1.{cipher}.{key_id}.{class_name}".encode())
         return bytes(decryptor.update(body) + decryptor.finalize())
     except (InvalidTag, binascii.Error, ValueError):
-        raise MaskError(f"a value under key `{key_id}` cannot be opened: changed, or another secret") from None
+        raise MaskError(
+            f"a value under key `{key_id}` cannot be opened: changed, or another secret"
+        ) from None
 
 
 def _cipher(key: bytes, name: str, nonce: bytes, tag: bytes | None = None):  # type: ignore[no-untyped-def]

@@ -142,9 +142,7 @@ class Forms:
         return self._modes[wanted]
 
 
-def _walk(
-    form: Form, symbols: str, free: list[int], turn: Callable[[list[int]], list[int]]
-) -> str:
+def _walk(form: Form, symbols: str, free: list[int], turn: Callable[[list[int]], list[int]]) -> str:
     """Encrypt again until the form is right: that permutes the values of that form (cycle walking)."""
     numbers = [form.alphabet.find(symbols[p]) for p in free]
     if min(numbers, default=-1) < 0:

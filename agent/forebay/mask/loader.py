@@ -55,7 +55,10 @@ def _conflicts(options: PolicyOptions) -> Iterator[tuple[Place, str]]:
     for level in ("personal", "sensitive"):
         rule = getattr(options.levels, level)
         if rule is not None and rule.operator in ("generalise", "fpe"):
-            yield ("levels", level), f"`{rule.operator}` fits some classes only: give those a rule in `classes`"
+            yield (
+                ("levels", level),
+                f"`{rule.operator}` fits some classes only: give those a rule in `classes`",
+            )
     for pattern, stream in options.streams.items():
         rules = {**options.classes, **stream.classes}
         for name, rule in stream.classes.items():

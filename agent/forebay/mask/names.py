@@ -52,4 +52,3 @@ def named_hits(schema: Schema, classes: int, least_confidence: int = 0) -> dict[
     sure = confidence >= least_confidence
     found = zip(spans[sure, 0].tolist(), codes[sure].tolist(), strict=True)
     return {row: tables.CLASSES[code] for row, code in found}
-

@@ -82,7 +82,9 @@ def add_noise(rule: Noise, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     clipped = np.clip(np.nan_to_num(values.astype(np.float64), nan=low), low, high)
     noise = _two_sided_geometric(scale / grid, len(values))
     out = (np.round(clipped / grid) + noise) * grid
-    return out if values.dtype.kind == "f" else np.clip(np.round(out), -(2.0**62), 2.0**62).astype(values.dtype)
+    return (
+        out if values.dtype.kind == "f" else np.clip(np.round(out), -(2.0**62), 2.0**62).astype(values.dtype)
+    )
 
 
 def _two_sided_geometric(scale: float, count: int) -> npt.NDArray[np.float64]:

@@ -211,11 +211,11 @@ class Policy:
         return type_conflict(rule, field.type), self.where(("fields", pattern))
 
     def _plan(self, field: Field, stream: str) -> Plan:
-        if self.stream_rules and self.stream_rules.keep_only:
-            if not _first_fit(field.name, dict.fromkeys(self.stream_rules.keep_only)):
-                why = f"streams.{self.stream_pattern}.keep_only does not list it"
-                at = ("streams", self.stream_pattern, "keep_only")
-                return Plan(Action.NULL, why, label="keep_only", code=q.SUPPRESSED, at=at)
+        kept = self.stream_rules.keep_only if self.stream_rules else ()
+        if kept and not _first_fit(field.name, dict.fromkeys(kept)):
+            why = f"streams.{self.stream_pattern}.keep_only does not list it"
+            place: Place = ("streams", self.stream_pattern, "keep_only")
+            return Plan(Action.NULL, why, label="keep_only", code=q.SUPPRESSED, at=place)
         named = self._named_rule(field.name, stream)
         if named is not None:
             return _by_name(field, *named)
@@ -348,7 +348,7 @@ def _with_levels(options: PolicyOptions) -> PolicyOptions:
 
 
 def _canonical(options: PolicyOptions) -> bytes:
-    secret = {"secret": True, "previous": {"__all__": {"secret"}}}
+    secret: Any = {"secret": True, "previous": {"__all__": {"secret"}}}
     body = options.model_dump(mode="json", exclude={"extends": True, "tests": True, "keys": secret})
     body["fields"] = list(body["fields"].items())  # their order decides
     body["streams"] = list(body["streams"].items())

@@ -93,7 +93,9 @@ class RecordMasker:
                     changed[leaf.line, leaf.place] = "[suppressed]" if new is None and is_key else new
         if dropped:  # a record that is dropped keeps its line and its names, and no value
             self.hits["record:drop"] += len(dropped)
-            changed.update({(at.line, at.place): None for at in leaves if at.line in dropped and not at.is_key})
+            changed.update(
+                {(at.line, at.place): None for at in leaves if at.line in dropped and not at.is_key}
+            )
         return changed
 
     def mask_text(self, lines: Sequence[str], numbers: Sequence[int], is_key: bool = False) -> list[str]:

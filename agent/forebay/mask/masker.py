@@ -39,8 +39,9 @@ _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM
 
 log = logging.getLogger("forebay.mask")
 
-Trace = Callable[[str, I64Array, list[tuple[str, str]]], None]
-"""Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator) of each hit."""
+Trace = Callable[[str, I64Array, list[tuple[str, str, str]]], None]
+"""Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator, rule) of each hit.
+The rule is the key of the policy and where it stands."""
 
 
 class Masker:
@@ -189,7 +190,7 @@ class Masker:
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         spans, codes, _ = search(column, self._operators.classes, plan.context)
-        self._tell(name, spans, codes)
+        self._tell(name, plan, spans, codes)
         self._mark_drops(column.rows, spans[:, 0], codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
@@ -205,7 +206,7 @@ class Masker:
         spans[:, 0], spans[:, 2] = rows, lengths[rows]
         codes = np.full(len(rows), WHOLE_CELL, dtype=np.uint8)
         self._operators.whole(plan.rule, plan.label)
-        self._tell(name, spans, codes)
+        self._tell(name, plan, spans, codes)
         self._mark_drops(column.rows, rows, codes)
         return self._operators.apply(column, spans, codes, hits)
 
@@ -251,7 +252,7 @@ class Masker:
         # Opaque bytes: a hit cannot be cut out without breaking a format that nobody knows here.
         assert column.offsets is not None
         spans, codes, _ = scan(column.values, column.offsets, self._operators.classes, plan.context)
-        self._tell(name, spans, codes, "suppress")
+        self._tell(name, plan, spans, codes, "suppress")
         self._mark_drops(column.rows, spans[:, 0], codes)
         pictures = np.array([column.cell_bytes(r).startswith(_PICTURE_STARTS) for r in range(column.rows)])
         if pictures.any():
@@ -268,7 +269,7 @@ class Masker:
         data, offsets = decimal_text(numbers)
         spans, codes, _ = scan(data, offsets, self._operators.classes, plan.context)
         spans[:, 0] = wide[spans[:, 0]]
-        self._tell(name, spans, codes, "suppress")
+        self._tell(name, plan, spans, codes, "suppress")
         self._mark_drops(column.rows, spans[:, 0], codes)
         return self._null_hits(column, spans[:, 0], codes, hits)
 
@@ -281,11 +282,18 @@ class Masker:
             hits[f"{tables.CLASSES[code]}:suppress"] += int(count)
         return null_out(column, gone, q.SUPPRESSED)
 
-    def _tell(self, name: str, spans: I64Array, codes: U8Array, done: str = "") -> None:
-        if self._trace is not None and len(codes):
-            names, operator = self._operators.names, self._operators.operator
-            known = [(names[c], done or operator(c)) for c in codes.tolist()]
-            self._trace(name, spans, known)
+    def _tell(self, name: str, plan: Plan, spans: I64Array, codes: U8Array, done: str = "") -> None:
+        if self._trace is None or not len(codes):
+            return
+        names, operator = self._operators.names, self._operators.operator
+        view = self.policy.for_stream(self._stream)
+        known = []
+        for code in codes.tolist():
+            at = plan.at if plan.action is Action.CELL else view.class_rule(names[code])
+            place = view.where(at)
+            rule = ".".join(at) + (f" ({place})" if place else "")
+            known.append((names[code], done or operator(code), rule))
+        self._trace(name, spans, known)
 
 
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:

@@ -245,6 +245,10 @@ class Policy:
             return replace(_searched(field, treatment, why), at=at)
         return self._undeclared(field)
 
+    def class_rule(self, name: str) -> Place:
+        """Return the key that holds a class's rule in this view, `("classes",)` where there is none."""
+        return self._at("classes", name) if name in self.options.classes else ("classes",)
+
     def _at(self, section: str, name: str) -> Place:
         """Return the key that holds the rule of a grade or class, in this view."""
         own = getattr(self.stream_rules, section, {})

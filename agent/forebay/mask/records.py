@@ -47,7 +47,7 @@ class RecordMasker:
     ----------
     policy : what to do
     stream : name that rules of the form `stream.field` know the input by
-    trace : told of each hit: number of the line, field, first and last byte, class, operator
+    trace : told of each hit: number of the line, field, first and last byte, class, operator with its rule
     """
 
     def __init__(self, policy: Policy, stream: str, trace: LineTrace | None = None) -> None:
@@ -63,7 +63,7 @@ class RecordMasker:
         # Names are no data, so no rule for data nulls them; an identifier in one is masked all the same.
         undeclared = policy.options.undeclared.model_copy(update={"text": "scan"})
         options = policy.options.model_copy(update={"undeclared": undeclared, "fields": {}, "streams": {}})
-        names = Policy(options, policy.path)
+        names = Policy(options, policy.path, policy.places)
         self._names = Masker(names, trace=told, drop_rows=False), Guard(names)
         self.hits: Counter[str] = Counter()
         self.first_line = 1  # number of the first line of what is being masked
@@ -110,11 +110,11 @@ class RecordMasker:
             for i, text in enumerate(lines)
         ]
 
-    def _tell(self, name: str, spans: I64Array, known: list[tuple[str, str]]) -> None:
+    def _tell(self, name: str, spans: I64Array, known: list[tuple[str, str, str]]) -> None:
         assert self._trace is not None
-        for (row, start, end), (class_name, operator) in zip(spans.tolist(), known, strict=True):
+        for (row, start, end), (class_name, operator, rule) in zip(spans.tolist(), known, strict=True):
             line = self.first_line + self._lines[row]
-            self._trace(line, name, start, end, class_name, operator)
+            self._trace(line, name, start, end, class_name, f"{operator}, {rule}")
 
 
 def _type(value: Scalar) -> Type:

@@ -22,7 +22,7 @@ FPE_CLASSES: dict[str, tuple[int, int]] = {
     "mobile": (10, 10),
     "landline": (10, 7),
     "bank_card": (10, 12),
-    "uscc": (31, 14),
+    "uscc": (31, 8),
     "passport": (10, 7),
     "plate": (34, 6),
     "vin": (33, 16),
@@ -228,7 +228,7 @@ def class_conflict(class_name: str, rule: Any) -> str:
     return ""
 
 
-_LEADS = {"mobile": 1, "landline": 3, "uscc": 2}  # symbols that stay anyway
+_LEADS = {"mobile": 1, "landline": 3, "uscc": 8}  # symbols that stay anyway
 
 
 def type_conflict(rule: Any, type_: str) -> str:

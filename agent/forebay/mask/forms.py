@@ -2,9 +2,10 @@
 
 What a class keeps: of a resident number 18 signs and the check digit; of a mobile the 1 and a second digit
 from 3 to 9; of a landline the area code; of a card and an IMEI Luhn's digit; of a social credit code its
-first two signs and both check digits; of a VIN its check digit; of a plate the province and a letter first;
-of a passport its letters. What it does not keep: valid dates of birth, regions, issuers (`first` keeps them).
-Signs between symbols, full-width forms and the international prefix stay as they were.
+first eight signs (who registered it and where) and both check digits; of a VIN its check digit; of a plate the
+province, a letter first and at most two more; of a passport its letters. What it does not keep: valid dates of
+birth, regions, issuers (`first` keeps them). Signs between symbols, full-width forms and the international
+prefix stay as they were.
 """
 
 from __future__ import annotations
@@ -80,16 +81,21 @@ def _area(symbols: str) -> int:
     return 3 if symbols[1:2] in ("1", "2") else 4
 
 
+def _is_plate(symbols: str) -> bool:
+    """Whether a letter comes first and at most two more follow (GA 36)."""
+    return symbols[:1].isalpha() and sum(map(str.isalpha, symbols[1:])) <= 2
+
+
 _LUHN = Form(_DIGITS, _luhn, (-1,))
 _FORMS: dict[str, Form] = {
     "resident_id": Form(_DIGITS, _resident, (17,), extra="X"),
-    "mobile": Form(_DIGITS, lead=lambda _s: 1, valid=lambda s: s[1:2] in "3456789"),
+    "mobile": Form(_DIGITS, lead=lambda _s: 1, valid=lambda s: s[:1] == "1" and s[1:2] in "3456789"),
     "landline": Form(_DIGITS, lead=_area, valid=lambda s: s[_area(s) : _area(s) + 1] in "23456789"),
     "bank_card": _LUHN,
     "imei": _LUHN,
-    "uscc": Form(tables.USCC_ALPHABET, _uscc, (16, 17), lambda _s: 2),
+    "uscc": Form(tables.USCC_ALPHABET, _uscc, (16, 17), lambda _s: 8),
     "passport": Form(_DIGITS),
-    "plate": Form(_PLATE, valid=lambda s: s[:1].isalpha()),
+    "plate": Form(_PLATE, valid=_is_plate),
     "vin": Form(_VIN, _vin, (8,)),
     "digits": Form(_DIGITS),
     "alnum": Form(_ALNUM),
@@ -154,7 +160,7 @@ def _walk(form: Form, symbols: str, free: list[int], turn: Callable[[list[int]],
             made[place] = form.alphabet[number]
         if form.valid("".join(made)):
             return form.renew("".join(made))
-    raise MaskError("no other value of this form")  # pragma: no cover - a third of all values is valid
+    raise MaskError("no other value of this form")  # pragma: no cover - see _WALK
 
 
 def _symbols(text: str, form: Form) -> tuple[list[int], str]:

@@ -173,7 +173,7 @@ def _refuse_twice(node: yaml.Node | None, path: Path) -> None:
 def _config_error(error: ValidationError, path: Path, root: yaml.Node) -> ConfigError:
     lines: list[tuple[str, str, str]] = []
     for item in error.errors(include_input=False, include_url=False, include_context=True):
-        keys, node = _walk(root, item["loc"])
+        keys, node = _walk(root, item["loc"], missing=item["type"] == "missing")
         mark = node.start_mark
         dotted = ".".join(keys) or "(policy)"
         place = f"{path}:{mark.line + 1}:{mark.column + 1}: {dotted}"
@@ -190,7 +190,7 @@ def _error_of(lines: list[tuple[str, str, str]], path: Path) -> ConfigError:
     return ConfigError(f"{len(lines)} errors\n{text}", place=str(path))
 
 
-def _walk(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[list[str], yaml.Node]:
+def _walk(root: yaml.Node, location: tuple[int | str, ...], *, missing: bool) -> tuple[list[str], yaml.Node]:
     # The location also names the branch of a union (`keep`) and `[key]`: no keys of the file, so left out.
     keys, node = [], root
     location = tuple(part for part in location if part != "[key]")
@@ -201,7 +201,7 @@ def _walk(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[list[str], 
         if found is not None:
             keys.append(str(part))
             node = found[1] if step + 1 < len(location) else found[0]
-        elif step == len(location) - 1:
+        elif missing and step == len(location) - 1:
             keys.append(str(part))  # a missing key: its place is where it should stand
     return keys, node
 

@@ -25,8 +25,10 @@ def is_policy(path: Path) -> bool:
     """Whether a file looks like a policy and not like a configuration."""
     import yaml
 
+    from forebay.mask.loader import PolicyLoader
+
     try:
-        raw = yaml.safe_load(path.read_bytes()[: 1 << 20])
+        raw = yaml.load(path.read_bytes()[: 1 << 20], PolicyLoader)  # noqa: S506 - a safe loader
     except (OSError, yaml.YAMLError, ValueError, RecursionError):
         return False
     keys = {str(key) for key in raw} if isinstance(raw, dict) else set()

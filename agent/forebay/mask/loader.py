@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,35 @@ Place = tuple[str, ...]
 """Keys down to a value of a policy, e.g. `("classes", "mobile")`."""
 _MAX_DEPTH = 8  # policies that extend each other
 _MAX_BYTES = 1024 * 1024
+
+
+class PolicyLoader(yaml.SafeLoader):
+    """Reads scalars after YAML 1.2, as in configurations: `no`, `on`, 12:30 and 2026-03-01 are text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [
+            (tag, pattern)
+            for tag, pattern in known
+            if tag not in {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "timestamp")}
+        ]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    _whole = re.compile(rf"(?:{_pattern})\Z")
+    PolicyLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, list(_first))
+
+
+def _int(loader: PolicyLoader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))  # YAML 1.1 would read 010 as 8
+
+
+PolicyLoader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def read_policy(name_or_path: str, base: Path) -> tuple[PolicyOptions, Path, dict[Place, str]]:
@@ -138,7 +168,7 @@ def _load(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     if len(text) > _MAX_BYTES:
         raise ConfigError("a policy has at most 1 MiB", place=str(path))
     try:
-        loader = yaml.SafeLoader(text)
+        loader = PolicyLoader(text)
         node = loader.get_single_node()
         raw = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
@@ -178,7 +208,9 @@ def _config_error(error: ValidationError, path: Path, root: yaml.Node) -> Config
         dotted = ".".join(keys) or "(policy)"
         place = f"{path}:{mark.line + 1}:{mark.column + 1}: {dotted}"
         message = str(item["msg"]).removeprefix("Value error, ")
-        lines.append((place, message, _hint(item["type"], keys)))
+        line = (place, message, _hint(item["type"], keys))
+        if line not in lines:  # branches of a union complain alike
+            lines.append(line)
     return _error_of(lines, path)
 
 
@@ -195,6 +227,10 @@ def _walk(root: yaml.Node, location: tuple[int | str, ...], *, missing: bool) ->
     keys, node = [], root
     location = tuple(part for part in location if part != "[key]")
     for step, part in enumerate(location):
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            keys.append(str(part))
+            node = node.value[part]
+            continue
         if not isinstance(node, yaml.MappingNode):
             continue
         found = next(((k, v) for k, v in node.value if str(k.value) == str(part)), None)

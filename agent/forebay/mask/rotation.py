@@ -18,6 +18,7 @@ import yaml
 
 from forebay.config.masking import Keys
 from forebay.errors import ConfigError
+from forebay.mask.loader import PolicyLoader
 from forebay.mask.policy import Policy, load_policy
 
 _SECRET_BYTES = 32
@@ -51,7 +52,7 @@ def rotate(path: Path, key_id: str = "", *, bridge: bool = False) -> Rotated:
     policy = load_policy(path.name, path.parent)
     old = policy.options.keys
     text = path.read_text(encoding="utf-8")
-    root = yaml.compose(text, yaml.SafeLoader)
+    root = yaml.compose(text, PolicyLoader)
     assert isinstance(root, yaml.MappingNode)  # it was loaded
     nodes = {str(key.value): (key, value) for key, value in root.value}
     if old is not None and "keys" not in nodes:

@@ -54,19 +54,19 @@ def add(db: sqlite3.Connection, note: AuditNote, owner: str, numbers: Sequence[t
     numbers : (epoch, seq) of the commit's batches
     """
     context = json.dumps({**note.facts, "owner": owner}, sort_keys=True, ensure_ascii=False)
-    open_ = dict(db.execute("SELECT context, body FROM audit_open"))
-    if not note.hits and not open_ and _seen(db, owner) == context:
+    open_ = {name: json.loads(body) for name, body in db.execute("SELECT context, body FROM audit_open")}
+    for name in [name for name, body in open_.items() if _is_due(body, json.loads(name), note)]:
+        _close(db, name, open_.pop(name))
+    seen = _seen(db, owner) == context
+    if not note.hits and seen and context not in open_:
         return
-    body: dict[str, Any] = json.loads(open_.pop(context)) if context in open_ else _new(note)
+    body = open_.get(context) or _new(note)
     _merge(body, note, numbers)
-    for other, text in open_.items():
-        if _is_due(json.loads(text), note, json.loads(other)):
-            _close(db, other, json.loads(text))
-    if _is_due(body, note, note.facts) or len(body["hits"]) > _MAX_OPEN_HITS:
+    if len(body["hits"]) > _MAX_OPEN_HITS:
         _close(db, context, body)
     else:
         db.execute("INSERT OR REPLACE INTO audit_open VALUES (?, ?)", (context, _dump(body)))
-    if _seen(db, owner) != context:
+    if not seen:
         db.execute("INSERT OR REPLACE INTO audit_seen VALUES (?, ?)", (owner, context))
 
 
@@ -99,7 +99,7 @@ def _merge(body: dict[str, Any], note: AuditNote, numbers: Sequence[tuple[int, i
     body["hits"] = [[*key, count] for key, count in sorted(hits.items())]
 
 
-def _is_due(body: dict[str, Any], note: AuditNote, facts: Any) -> bool:
+def _is_due(body: dict[str, Any], facts: dict[str, str], note: AuditNote) -> bool:
     other_boot = facts["boot"] != note.facts["boot"]
     return other_boot or note.monotonic_ns - int(body["since"][1]) >= ENTRY_NS
 

@@ -41,10 +41,16 @@ VALUES = {
         st.integers(1, 12),
         digits(3),
     ).map(
-        lambda b: b
-        + "10X98765432"[
-            sum(w * int(d) for w, d in zip((7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2), b, strict=True)) % 11
-        ]
+        lambda b: (
+            b
+            + "10X98765432"[
+                sum(
+                    w * int(d)
+                    for w, d in zip((7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2), b, strict=True)
+                )
+                % 11
+            ]
+        )
     ),
     "mobile": st.builds(lambda b: "13" + b, digits(9)),
     "landline": st.builds(lambda b: "0571-8" + b, digits(7)),
@@ -130,9 +136,9 @@ def test_no_operator_shows_what_it_was_given(class_name, rule, data):
         for value, masked in zip(values, out, strict=True):
             assert masked is not None
             assert len(masked) == len(value) or masked == f"[{class_name}]"
-            assert [c.isdigit() or c.isalpha() for c in masked] == [c.isdigit() or c.isalpha() for c in value] or (
-                masked == f"[{class_name}]"
-            )
+            assert [c.isdigit() or c.isalpha() for c in masked] == [
+                c.isdigit() or c.isalpha() for c in value
+            ] or (masked == f"[{class_name}]")
         fits = {v: m for v, m in zip(values, out, strict=True) if m != f"[{class_name}]"}
         assert len(set(fits.values())) == len(fits), "different values stay different"
     if rule["operator"] == "suppress":
@@ -140,7 +146,9 @@ def test_no_operator_shows_what_it_was_given(class_name, rule, data):
         assert raw == b""
 
 
-SEARCHED = [c for c in CASES if c.values[0] in ("resident_id", "mobile", "bank_card", "email", "plate", "imei")]
+SEARCHED = [
+    c for c in CASES if c.values[0] in ("resident_id", "mobile", "bank_card", "email", "plate", "imei")
+]
 
 
 @pytest.mark.parametrize(("class_name", "rule"), SEARCHED)

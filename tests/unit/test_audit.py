@@ -20,7 +20,14 @@ from forebay.stages import AuditNote, Commit, Sealed
 from forebay.wire.envelope import content_tag
 
 MINUTE = 60_000_000_000
-FACTS = {"gateway": "g1", "agent": "0.1", "boot": "b1", "policy": "base", "policy_hash": "ab" * 32, "key_id": "k1"}
+FACTS = {
+    "gateway": "g1",
+    "agent": "0.1",
+    "boot": "b1",
+    "policy": "base",
+    "policy_hash": "ab" * 32,
+    "key_id": "k1",
+}
 HIT = ("desk", "note", "mobile:token")
 
 
@@ -142,11 +149,11 @@ def chain(count):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda c: c[:2] + [c[2]._replace(text='{"n": 9}')] + c[3:], "entry 3"),
+        (lambda c: [*c[:2], c[2]._replace(text='{"n": 9}'), *c[3:]], "entry 3"),
         (lambda c: c[:2] + c[3:], "entries 3 to 3 are missing"),
         (lambda c: c[2:], "entries 1 to 2 are missing"),
-        (lambda c: c[:1] + [c[1]._replace(hash=bytes(32))] + c[2:], "entry 2"),
-        (lambda c: c[:1] + [c[2]._replace(n=2), c[1]._replace(n=3)] + c[3:], "entry 2"),
+        (lambda c: [*c[:1], c[1]._replace(hash=bytes(32)), *c[2:]], "entry 2"),
+        (lambda c: [*c[:1], c[2]._replace(n=2), c[1]._replace(n=3), *c[3:]], "entry 2"),
     ],
 )
 def test_a_change_a_removal_and_a_swap_show(spoil, said):
@@ -173,7 +180,7 @@ def test_a_cut_end_and_a_chain_written_anew_show_against_an_anchor():
 
 @pytest.mark.parametrize("text", ["", "5", "x:00", "5:00", "5:" + "g" * 64])
 def test_an_anchor_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="expected|hexadecimal"):
+    with pytest.raises(ValueError, match=r"expected|hexadecimal"):
         Head.parse(text)
 
 
@@ -236,7 +243,9 @@ def test_a_report_adds_up_by_class_and_field_and_is_a_page_too(capsys, filled, t
     assert facts["chain"] == "holds"
     assert facts["batches"] == 4
     assert facts["policies"] == [{"name": "base", "hash": "ab" * 32, "key_id": "k1", "entries": 4}]
-    rows = {(r["stream"], r["field"], r["class"], r["operator"]): (r["level"], r["count"]) for r in facts["hits"]}
+    rows = {
+        (r["stream"], r["field"], r["class"], r["operator"]): (r["level"], r["count"]) for r in facts["hits"]
+    }
     assert rows["desk", "note", "mobile", "token"] == ("personal", 40)
     assert rows["desk", "note", "email", "stopped by the guard"] == ("personal", 4)
     assert rows["desk", "<b>", "resident_id", "keep"] == ("sensitive", 8)

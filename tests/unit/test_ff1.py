@@ -129,7 +129,10 @@ def test_what_made_a_valid_identifier_is_one_for_the_scan_too():
     for class_name in ("mobile", "uscc", "plate"):
         made = FORMS.encrypt(RULE, class_name, given[class_name]).encode()
         spans, codes, _ = scan(
-            np.frombuffer(made, np.uint8), np.array([0, len(made)], np.int64), 1 << tables.CODES[class_name], 0
+            np.frombuffer(made, np.uint8),
+            np.array([0, len(made)], np.int64),
+            1 << tables.CODES[class_name],
+            0,
         )
         assert spans[:, 1:].tolist() == [[0, len(made)]], class_name
         assert codes.tolist() == [tables.CODES[class_name]]

@@ -102,7 +102,9 @@ def test_numbers_are_clipped_and_rounded_in_their_own_type():
     assert generalise.numbers(ages, np.array([93.0, 32.4])).tolist() == [80, 30]
     assert generalise.numbers(rule(round=0.1), np.array([0.31, 2.74])).tolist() == [0.3, 2.7]
     big = np.array([2**60 + 1], np.int64)
-    assert generalise.numbers(rule(round=10), big).tolist() == [(2**60 + 1) // 10 * 10 + 10 * ((2**60 + 1) % 10 >= 5)]
+    assert generalise.numbers(rule(round=10), big).tolist() == [
+        (2**60 + 1) // 10 * 10 + 10 * ((2**60 + 1) % 10 >= 5)
+    ]
     assert np.isnan(generalise.numbers(rule(round=10), np.array([np.nan]))[0])
     assert generalise.text_value(ages, "93.2") == "80"
     assert generalise.text_value(ages, "many") is None
@@ -161,7 +163,9 @@ def test_noise_has_the_scale_that_epsilon_asks_for():
 
 
 def test_a_budget_is_spent_once_a_period_and_survives_a_restart(policy_of):
-    policy = policy_of("fields: {pay: {operator: noise, epsilon: 1, range: [0, 100], budget: 3, period: 1d}}\n")
+    policy = policy_of(
+        "fields: {pay: {operator: noise, epsilon: 1, range: [0, 100], budget: 3, period: 1d}}\n"
+    )
     masker = Masker(policy)
     times = [0, 1, 2, 3, DAY, DAY + 1]
     values, out = masked(policy, [5.0] * 6, time=times, masker=masker, name="pay", type=Type.F64)
@@ -170,7 +174,9 @@ def test_a_budget_is_spent_once_a_period_and_survives_a_restart(policy_of):
     assert out.columns[0].quality.tolist()[3] == q.SUPPRESSED
     fresh = Masker(policy)
     fresh.restore(masker.state())
-    values, _ = masked(policy, [5.0] * 4, time=[5, DAY + 2, DAY + 3, 2 * DAY], masker=fresh, name="pay", type=Type.F64)
+    values, _ = masked(
+        policy, [5.0] * 4, time=[5, DAY + 2, DAY + 3, 2 * DAY], masker=fresh, name="pay", type=Type.F64
+    )
     assert [v is None for v in values] == [True, False, True, False]
 
 
@@ -217,7 +223,12 @@ def test_a_declared_class_and_a_long_number_drop_rows_too(policy_of):
 
 def test_dropped_records_of_a_file_keep_their_line_and_names(policy_of):
     masker = RecordMasker(policy_of("streams: {desk: {drop_when: [email]}}\n"), "desk")
-    leaves = [Leaf(0, 0, "(name)", "a", True), Leaf(0, 1, "a", "a@qq.com"), Leaf(0, 2, "b", 5), Leaf(1, 0, "b", 5)]
+    leaves = [
+        Leaf(0, 0, "(name)", "a", True),
+        Leaf(0, 1, "a", "a@qq.com"),
+        Leaf(0, 2, "b", 5),
+        Leaf(1, 0, "b", 5),
+    ]
     assert masker.mask(leaves) == {(0, 1): None, (0, 2): None}
     assert masker.hits["record:drop"] == 1
 
@@ -265,7 +276,11 @@ def test_levels_give_a_rule_to_classes_that_have_none(policy_of):
         ("fields:\n  a: {operator: generalise}\n", ":6:6: fields.a", "one of"),
         ("fields:\n  a: {operator: generalise, date: year, round: 5}\n", ":6:6: fields.a", "one of"),
         ("fields:\n  a: {operator: generalise, clip: [9, 1]}\n", ":6:6: fields.a", "lower bound"),
-        ("fields:\n  a: {operator: noise, epsilon: 2, range: [0, 1], budget: 1}\n", ":6:6: fields.a", "budget"),
+        (
+            "fields:\n  a: {operator: noise, epsilon: 2, range: [0, 1], budget: 1}\n",
+            ":6:6: fields.a",
+            "budget",
+        ),
         ("levels: {personal: {operator: fpe}}\n", ":5:10: levels.personal", "some classes"),
         ("streams:\n  s: {classes: {email: {operator: fpe}}}\n", ":6:17: streams.s.classes.email", "email"),
         (
@@ -293,7 +308,9 @@ def test_all_conflicts_of_a_policy_come_at_once(policy_of):
 def test_a_field_named_by_an_identifier_gets_another_name(policy_of):
     policy = policy_of("")
     given = Block(
-        Schema("desk", (Field("13812345678", Type.STR, given="13812345678"), Field("ok", Type.STR)), key="ok"),
+        Schema(
+            "desk", (Field("13812345678", Type.STR, given="13812345678"), Field("ok", Type.STR)), key="ok"
+        ),
         np.zeros(1, np.int64),
         (Column.of(Type.STR, ["x"]), Column.of(Type.STR, ["y"])),
     )
@@ -309,7 +326,9 @@ def test_the_guard_takes_a_column_out_whose_name_is_an_identifier(policy_of):
     guard = Guard(policy)
     columns = tuple(Column(c.values, c.offsets, masked=policy.hash) for c in [Column.of(Type.STR, ["x"])] * 2)
     given = Block(
-        Schema("desk", (Field("13812345678", Type.STR), Field("ok", Type.STR))), np.zeros(1, np.int64), columns
+        Schema("desk", (Field("13812345678", Type.STR), Field("ok", Type.STR))),
+        np.zeros(1, np.int64),
+        columns,
     )
     out = guard.check(given)
     assert out.schema.names() == ("ok",)
@@ -334,7 +353,9 @@ def test_a_leak_is_told_once_and_without_the_value(policy_of, caplog):
     guard, masker = Guard(policy), Masker(policy)
     for _ in range(3):
         given = Block(
-            Schema("desk", (Field("a", Type.STR),)), np.zeros(1, np.int64), (Column.of(Type.STR, ["13812345678"]),)
+            Schema("desk", (Field("a", Type.STR),)),
+            np.zeros(1, np.int64),
+            (Column.of(Type.STR, ["13812345678"]),),
         )
         guard.check(masker.apply(given))
     assert len(caplog.records) == 1

@@ -70,7 +70,9 @@ def test_a_policy_is_checked_alone_without_its_secret(capsys, site):
 
 
 def test_a_test_that_fails_is_an_error_at_its_line(capsys, site):
-    (site / "p.yaml").write_text(POLICY.replace("age: 35", "age: 33").replace("张**", "张三"), encoding="utf-8")
+    (site / "p.yaml").write_text(
+        POLICY.replace("age: 35", "age: 33").replace("张**", "张三"), encoding="utf-8"
+    )
     code, out = check(capsys, site / "p.yaml")
     assert code == 2
     lines = out.splitlines()

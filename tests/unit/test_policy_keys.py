@@ -104,7 +104,9 @@ def test_what_the_old_key_closed_opens_after_rotations(site, capsys):
     after = masked(load_policy("p.yaml", site), "mail li@example.com")
     lines = [before, after, json.dumps({"a": before, "b": 1}), "nothing here"]
     (site / "in.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    code = app.run(["keys", "reveal", str(site / "p.yaml"), "-i", str(site / "in.txt"), "-o", str(site / "out.txt")])
+    code = app.run(
+        ["keys", "reveal", str(site / "p.yaml"), "-i", str(site / "in.txt"), "-o", str(site / "out.txt")]
+    )
     assert code == 0
     assert capsys.readouterr().err == "opened: email 3\n"
     out = (site / "out.txt").read_text(encoding="utf-8").splitlines()
@@ -156,7 +158,9 @@ def test_the_secret_of_trials_is_never_used_for_data(site):
 
 
 def test_an_inline_secret_is_refused_in_previous_keys_too(site):
-    body = POLICY.replace("  secret: file:first.key", "  secret: file:first.key\n  previous: [{id: k0, secret: hunter2}]")
+    body = POLICY.replace(
+        "  secret: file:first.key", "  secret: file:first.key\n  previous: [{id: k0, secret: hunter2}]"
+    )
     (site / "p.yaml").write_text(body, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_policy("p.yaml", site)

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,7 +27,7 @@ _MAX_BYTES = 1024 * 1024
 class PolicyLoader(yaml.SafeLoader):
     """Reads scalars after YAML 1.2, as in configurations: `no`, `on`, 12:30 and 2026-03-01 are text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as its base has it
         first: [
             (tag, pattern)
             for tag, pattern in known

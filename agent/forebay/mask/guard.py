@@ -39,7 +39,8 @@ class Guard:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._plans: dict[Schema, tuple[tuple[Plan, ...], dict[int, str]]] = {}
-        self._view, self._classes = policy, 0
+        self._stream: str | None = None  # of the last block, to which the next two belong
+        self._classes = self._digits = 0
         self.tally: Tally = Counter()
         self._alarmed: set[tuple[str, str, str]] = set()
 
@@ -56,8 +57,10 @@ class Guard:
         """
         hits: Counter[str] = Counter(block.hits)
         columns = []
-        self._view = self.policy.for_stream(block.stream)
-        self._classes = sum(1 << tables.CODES[c] for c in LEAK_CLASSES if c in self._view.scanned_classes)
+        if block.stream != self._stream:
+            self._stream, view = block.stream, self.policy.for_stream(block.stream)
+            self._classes = sum(1 << tables.CODES[c] for c in LEAK_CLASSES if c in view.scanned_classes)
+            self._digits = view.options.undeclared.integer_digits
         plans, bad_names = self._plan(block.schema)
         for place, (field, plan, column) in enumerate(
             zip(block.schema.fields, plans, block.columns, strict=True)
@@ -67,11 +70,12 @@ class Guard:
                 new = self._close(column, q.LEAK, "guard:name", found)
             else:
                 new = self._checked(field, plan, column, found)
-            hits.update(found)
-            name = "(name)" if place in bad_names else field.name
-            self.tally.update({(block.stream, name, rule): n for rule, n in found.items()})
-            self._alarm(block.stream, name, found)
             columns.append(new)
+            if found:
+                hits.update(found)
+                name = "(name)" if place in bad_names else field.name
+                self.tally.update({(block.stream, name, rule): n for rule, n in found.items()})
+                self._alarm(block.stream, name, found)
         return _without(replace(block, columns=tuple(columns), hits=hits), bad_names)
 
     def _alarm(self, stream: str, name: str, found: Counter[str]) -> None:
@@ -135,7 +139,7 @@ class Guard:
         return _null_leaks(column, spans[sure, 0], codes[sure], hits)
 
     def _search_digits(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
-        wide, numbers = long_integers(column, self._view.options.undeclared.integer_digits)
+        wide, numbers = long_integers(column, self._digits)
         if not len(wide):
             return column
         data, offsets = decimal_text(numbers)

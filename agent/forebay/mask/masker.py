@@ -88,7 +88,8 @@ class Masker:
         self.dropped: npt.NDArray[np.bool_] | None = None
         self._drops: frozenset[str] = frozenset()
         self._time: I64Array = np.zeros(0, dtype=np.int64)
-        self._stream = ""
+        self._least_digits = 0
+        self._stream: str | None = None  # of the last block
 
     def take_tally(self) -> Tally:
         """Return the hits since the last call."""
@@ -119,9 +120,11 @@ class Masker:
         hits: Counter[str] = Counter(block.hits)
         columns = []
         schema, plans = self._plan(block.schema, hits)
-        view = self.policy.for_stream(block.stream)
-        self._operators, self._drops = self._operators_of(view), view.drops
-        self._time, self._stream, self.dropped = block.time, block.stream, None
+        self._time, self.dropped = block.time, None
+        if block.stream != self._stream:
+            self._stream, view = block.stream, self.policy.for_stream(block.stream)
+            self._operators, self._drops = self._operators_of(view), view.drops
+            self._least_digits = view.options.undeclared.integer_digits
         for field, plan, column in zip(schema.fields, plans, block.columns, strict=True):
             if column.masked == self.policy.hash or (early and field.type is Type.BYTES):
                 columns.append(column)
@@ -133,8 +136,9 @@ class Masker:
                 present = ~column.is_null()
                 new = null_out(column, present, q.DETECTOR_FAILED)
                 found = Counter({"detector:failed": int(present.sum())})
-            hits.update(found)
-            self.tally.update({(block.stream, field.name, rule): n for rule, n in found.items() if n})
+            if found:
+                hits.update(found)
+                self.tally.update({(block.stream, field.name, rule): n for rule, n in found.items() if n})
             columns.append(replace(new, masked=self.policy.hash))
         out = replace(block, schema=schema, columns=tuple(columns), hits=hits)
         return self._without_dropped(out) if self.dropped is not None and self._drop_rows else out
@@ -262,7 +266,7 @@ class Masker:
 
     def _digits(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         wide, numbers = long_integers(
-            column, self.policy.for_stream(self._stream).options.undeclared.integer_digits
+            column, self._least_digits
         )
         if not len(wide):
             return column
@@ -286,7 +290,7 @@ class Masker:
         if self._trace is None or not len(codes):
             return
         names, operator = self._operators.names, self._operators.operator
-        view = self.policy.for_stream(self._stream)
+        view = self.policy.for_stream(self._stream or "")
         known = []
         for code in codes.tolist():
             at = plan.at if plan.action is Action.CELL else view.class_rule(names[code])

@@ -262,6 +262,17 @@ def test_levels_give_a_rule_to_classes_that_have_none(policy_of):
     assert policy.where(policy.class_rule("mobile")).endswith("q.yaml:3:10")
 
 
+def test_levels_go_before_inherited_rules_and_behind_rules_beside_them(policy_of):
+    policy = policy_of("levels: {personal: {operator: suppress}}\nclasses: {mobile: {operator: tag}}\n")
+    assert masked(policy, ["a@qq.com", "13812345678", "11010519491231002X"])[0] == [
+        None,
+        "[mobile]",
+        "110*************2X",
+    ]
+    assert policy.where(policy.class_rule("email")).endswith("p.yaml:5:10")
+    assert policy.where(policy.class_rule("resident_id")).startswith("base.yaml:")
+
+
 # --- what does not fit is an error with its place
 
 

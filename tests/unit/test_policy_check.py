@@ -158,3 +158,20 @@ def test_shipped_policies_pass_their_own_tests(name):
     policy = load_policy(name, Path())
     assert policy.options.tests
     assert run_tests(policy) == []
+
+
+def test_live_also_looks_for_the_policys_secret(capsys, site):
+    (site / "a.yaml").write_text(CONFIG, encoding="utf-8")
+    code, out = check(capsys, site / "a.yaml", "--live")
+    assert code == 1
+    assert "NOT_SET_ANYWHERE is not set" in out
+
+
+def test_the_policy_of_the_guide_is_right_and_passes_its_tests(tmp_path):
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "masking-policy.md").read_text(encoding="utf-8")
+    (tmp_path / "p.yaml").write_text(text.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    policy = load_policy("p.yaml", tmp_path)
+    assert len(policy.options.tests) == 2
+    assert [str(failure) for failure in run_tests(policy)] == []

@@ -24,6 +24,7 @@ LIVE_CHECKS: list[LiveCheck] = [
     live.check_files,
     live.check_keys,
     live.check_secrets,
+    policies.check_secrets,
     live.check_spool,
     live.check_endpoints,
 ]

@@ -9,10 +9,12 @@ from typing import Any
 from forebay.blocks import Field, Type
 from forebay.config.agent import AgentConfig
 from forebay.config.fields import FieldOptions
+from forebay.config.findings import Finding
 from forebay.config.loader import LoadedConfig
 from forebay.config.masking import DECLARED_CLASSES, IMAGE_CLASSES
 from forebay.errors import ConfigError
 from forebay.mask import Policy, load_policy
+from forebay.mask.keyring import Keyring
 from forebay.mask.trials import run_tests
 
 _KEYS = frozenset(
@@ -59,7 +61,7 @@ def summarise_policy(policy: Policy) -> dict[str, Any]:
                 "class": name,
                 "level": policy.level(name),
                 "operator": rules.get(name, "none: guarded"),
-                "place": policy.where(("classes", name)),
+                "place": policy.where(policy.class_rule(name)),
             }
             for name in DECLARED_CLASSES
         ],
@@ -87,6 +89,21 @@ def policy_lines(summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "stream", f"{pattern}: rules of its own"
     yield "others", ", ".join(f"{kind} {how}" for kind, how in summary["undeclared"].items())
     yield "tests", f"{summary['tests']} passed" if summary["tests"] else "none"
+
+
+def check_secrets(loaded: LoadedConfig[Any]) -> Iterator[Finding]:
+    """Find secrets of the policy's keys that cannot be read here. For `--live`."""
+    if not isinstance(loaded.config, AgentConfig):
+        return
+    masking = loaded.config.masking
+    policy = load_policy(masking.policy if masking else "base", loaded.base)
+    if not policy.needs_key:
+        return
+    try:
+        Keyring(policy).check()
+    except ConfigError as error:
+        place = f"{error.place}: " if error.place else ""
+        yield loaded.finding(f"{place}{error.message}", ("masking", "policy"), hint=error.hint)
 
 
 def explain_fields(loaded: LoadedConfig[AgentConfig]) -> list[dict[str, str]]:

@@ -147,7 +147,11 @@ def _places(node: yaml.Node, path: Path, above: Place) -> Iterator[tuple[Place, 
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    merged = {k: v for k, v in parent.items() if k not in ("name", "version", "extends", "tests")}
+    merged = {
+        k: dict(v) if k == "classes" and isinstance(v, dict) else v
+        for k, v in parent.items()
+        if k not in ("name", "version", "extends", "tests")
+    }
     for key, value in child.items():
         old = merged.get(key)
         if key == "keys" or not (isinstance(old, dict) and isinstance(value, dict)):
@@ -156,7 +160,19 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
             merged[key] = {**value, **{k: v for k, v in old.items() if k not in value}}
         else:
             merged[key] = {**old, **value}
+    _prefer_levels(merged, child)
     return merged
+
+
+def _prefer_levels(merged: dict[str, Any], child: dict[str, Any]) -> None:
+    """Take out inherited rules of classes that a level of the child speaks for: what is nearer holds."""
+    levels, classes = child.get("levels"), merged.get("classes")
+    own, listed = child.get("classes") or {}, merged.get("sensitive", masking.SENSITIVE_CLASSES)
+    if not isinstance(levels, dict) or not isinstance(classes, dict) or not isinstance(listed, list | tuple):
+        return  # malformed: the options say so
+    for name in [name for name in classes if name not in own]:
+        if ("sensitive" if name in listed else "personal") in levels:
+            del classes[name]
 
 
 def _load(path: Path) -> tuple[dict[str, Any], yaml.Node]:

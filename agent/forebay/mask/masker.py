@@ -265,9 +265,7 @@ class Masker:
         return self._null_hits(replace(column, spans=None), spans[:, 0], codes, hits)
 
     def _digits(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        wide, numbers = long_integers(
-            column, self._least_digits
-        )
+        wide, numbers = long_integers(column, self._least_digits)
         if not len(wide):
             return column
         data, offsets = decimal_text(numbers)

@@ -91,6 +91,7 @@ class Policy:
     ) -> None:
         self.hash = hashlib.sha256(_canonical(options)).hexdigest()
         self.options = _with_levels(options)
+        self._by_level = frozenset(map(str, self.options.classes)) - frozenset(map(str, options.classes))
         self.path = path
         self.places = places or {}
         self.stream_pattern = stream
@@ -156,7 +157,7 @@ class Policy:
                 }
             )
             view = Policy(options, self.path, self.places, pattern)
-            view.hash = self.hash
+            view.hash, view._by_level = self.hash, self._by_level
             self._views[pattern] = view
         return self._views[pattern]
 
@@ -254,7 +255,7 @@ class Policy:
         own = getattr(self.stream_rules, section, {})
         if name in own:
             return "streams", self.stream_pattern, section, name
-        if section == "classes" and (section, name) not in self.places and self.places:
+        if section == "classes" and name in self._by_level:
             return "levels", self.level(name)
         return section, name
 

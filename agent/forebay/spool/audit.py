@@ -27,7 +27,7 @@ ENTRY_NS = 60_000_000_000  # an entry covers at most this
 MAX_ENTRIES = 20_000  # about 10 MB, two weeks of one pipeline with hits in each minute
 PRUNE_AT_ONCE = 2_000
 _MAX_PRUNED = 1_000
-_MAX_OPEN_HITS = 2_000  # different (stream, field, rule) in an entry; with more it is closed at once
+_MAX_OPEN_HITS = 500  # different (stream, field, rule) in an entry; with more it is closed at once
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS audit_open (context TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",

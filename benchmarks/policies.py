@@ -91,7 +91,7 @@ def audit_note() -> Case:
         audit.add(db, note, "file/desk", [(1, calls["n"])])
 
     def check(_: None) -> None:
-        (stored,) = db.execute("SELECT count(*) FROM audit").fetchone()
+        (stored,) = db.execute("SELECT count(*) FROM audit_entry").fetchone()
         assert stored == max(0, (calls["n"] - 1) // 60), "an entry a minute"
 
     return Case(run, check, lambda s: s * 1e6)

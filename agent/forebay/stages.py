@@ -135,8 +135,8 @@ class Commit:
     """One atomic step forward of one pipeline.
 
     `ledger` counts readings by (stream, kind, reason); `bodies` are schema and context bodies by id;
-    `done` are called after the transaction (True) or when it failed for good (False); `audit` goes into the
-    audit log in the same transaction.
+    `done` are called after the transaction (True) or when it failed for good (False); `audit_note` goes
+    into the audit log in the same transaction.
     """
 
     owner: str  # `source/pipeline`: whose position and state
@@ -146,7 +146,7 @@ class Commit:
     position: bytes | None = None
     state: dict[str, bytes] = field(default_factory=dict)
     done: list[Callable[[bool], None]] = field(default_factory=list)
-    audit: AuditNote | None = None
+    audit_note: AuditNote | None = None
 
     @property
     def nbytes(self) -> int:

@@ -371,7 +371,7 @@ class Worker:
         mask_state = self._memory.state() if self._memory is not None else None
         if mask_state is not None:
             commit.state[MASK_STATE] = mask_state
-        commit.audit = self._audit()
+        commit.audit_note = self._audit()
         commit.ledger = Counter({key: n for key, n in commit.ledger.items() if n})
         commit.done.append(lambda _durable: self.queue.poke())
         self._writer.submit(commit)

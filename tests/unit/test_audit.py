@@ -39,7 +39,7 @@ def note(minutes=0.0, hits=None, **facts):
 def commit(audit, batches=1, owner="file/desk"):
     data = [bytes([n]) * 20 for n in range(batches)]
     sealed = [Sealed("desk", Lane.NORMAL, d, content_tag(d), 1, 1, 0, 0, (b"s" * 8, b"c" * 8)) for d in data]
-    return Commit(owner, sealed, {b"s" * 8: b"s", b"c" * 8: b"c"}, audit=audit)
+    return Commit(owner, sealed, {b"s" * 8: b"s", b"c" * 8: b"c"}, audit_note=audit)
 
 
 @pytest.fixture
@@ -137,6 +137,22 @@ def test_the_log_is_bounded_and_keeps_the_heads_of_what_it_deleted(store, log, m
     assert "rotation" in verify(entries, log.pruned(), Head(old.n - 1, START)).anchor
 
 
+def test_a_new_segment_goes_on_with_the_chain(store, log, tmp_path):
+    for minute in range(4):
+        apply(store, commit(note(2 * minute, {HIT: 1})))
+    path = tmp_path / "segment-000002.db"
+    fresh = Store(path, claims=Claims(), sync="full", max_bytes=64 << 20, on_full="block")
+    try:
+        with closing(sqlite3.connect(store.path)) as old, closing(sqlite3.connect(path)) as new, new:
+            table.carry(old, new)
+        fresh.apply([commit(note(10, {HIT: 1}))], Answers())
+        reader = AuditReader(path)
+        assert verify(reader.entries(), (), log.head()).anchor == "holds at entry 3"
+        assert all_hits(reader) == {HIT: 5}
+    finally:
+        fresh.close()
+
+
 def chain(count):
     out, before = [], START
     for n in range(1, count + 1):
@@ -219,21 +235,21 @@ def test_verify_says_ok_and_finds_what_was_done_to_the_file(capsys, filled):
     code, out = run(capsys, "verify", filled)
     assert code == 0
     assert "OK, 3 entries" in out
-    head = json.loads(run(capsys, "head", filled, "--json")[1])["segment-000001.db"]
-    assert run(capsys, "verify", filled, "--anchor", head)[0] == 0
+    head = json.loads(run(capsys, "head", filled, "--json")[1])["anchor"]
+    assert run(capsys, "verify", filled / "segment-000001.db", "--anchor", head)[0] == 0
     with closing(sqlite3.connect(filled / "segment-000001.db")) as db:
-        db.execute("UPDATE audit SET body = replace(body, ',10]', ',11]') WHERE n = 2")
+        db.execute("UPDATE audit_entry SET body = replace(body, ',10]', ',11]') WHERE n = 2")
         db.commit()
     code, out = run(capsys, "verify", filled)
     assert code == 1
     assert "entry 2 or the hash before it was changed" in out
     with closing(sqlite3.connect(filled / "segment-000001.db")) as db:
-        db.execute("DELETE FROM audit WHERE n > 1")
+        db.execute("DELETE FROM audit_entry WHERE n > 1")
         db.commit()
     assert run(capsys, "verify", filled)[0] == 0
     code, out = run(capsys, "verify", filled, "--anchor", head, "--json")
     assert code == 1
-    assert "newest entries are gone" in json.loads(out)["segments"][0]["problems"][0]
+    assert "newest entries are gone" in json.loads(out)["problems"][0]
 
 
 def test_a_report_adds_up_by_class_and_field_and_is_a_page_too(capsys, filled, tmp_path):

@@ -16,6 +16,7 @@ from forebay.cli.audit_page import facts_of, render
 from forebay.config.loader import load_agent
 from forebay.errors import ConfigError, SpoolError
 from forebay.mask import load_policy
+from forebay.spool import segment_path
 from forebay.spool.audit import AuditReader
 
 _PLACE = click.argument("place", type=click.Path(path_type=Path, exists=True))
@@ -24,18 +25,21 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group()
 def audit_group() -> None:
-    """Verify and report what masking did. PLACE is a spool folder or the agent's configuration."""
+    """Verify and report what masking did. PLACE is the agent's configuration, a spool folder or a segment."""
 
 
-def _segments(place: Path) -> list[AuditReader]:
+def _reader(place: Path) -> AuditReader:
+    """Return a reader of the segment in use: it holds the whole log, older segments hold older copies."""
+    if place.suffix == ".db":
+        return AuditReader(place)
     folder = place
     if place.is_file():
         loaded = load_agent(place)
         folder = loaded.resolve(loaded.config.spool.dir)
-    paths = sorted(folder.glob("segment-*.db"))
-    if not paths:
+    path = segment_path(folder)
+    if not path.exists():
         raise SpoolError("there is no spool here", place=str(folder))
-    return [AuditReader(path) for path in paths]
+    return AuditReader(path)
 
 
 @audit_group.command()
@@ -43,8 +47,8 @@ def _segments(place: Path) -> list[AuditReader]:
 @_JSON
 def head(place: Path, as_json: bool) -> None:
     """Print where the chain stands, to be kept elsewhere: `verify --anchor` then shows what was cut off."""
-    heads = {reader.path.name: str(reader.head()) for reader in _segments(place)}
-    click.echo(json.dumps(heads) if as_json else "\n".join(f"{n}  {h}" for n, h in heads.items()))
+    now = _reader(place).head()
+    click.echo(json.dumps({"n": now.n, "hash": now.hash.hex(), "anchor": str(now)}) if as_json else str(now))
 
 
 @audit_group.command(name="verify")
@@ -52,42 +56,32 @@ def head(place: Path, as_json: bool) -> None:
 @click.option("--anchor", default="", help="NUMBER:HASH that `forebay audit head` printed earlier.")
 @_JSON
 def verify_command(place: Path, anchor: str, as_json: bool) -> int:
-    """Follow the chain. Exit 1 if an entry was changed, taken out or put in, or the anchor does not hold.
-
-    An anchor belongs to one segment of the spool; it is looked for in the newest that reaches so far.
-    """
+    """Follow the chain. Exit 1 if an entry was changed, taken out or put in, or the anchor does not hold."""
     try:
         wanted = Head.parse(anchor) if anchor else None
     except ValueError as error:
         raise ConfigError(str(error), place="--anchor") from None
-    readers = _segments(place)
-    reports: list[dict[str, Any]] = []
-    for number, reader in enumerate(readers):
-        newest = number == len(readers) - 1
-        verdict = verify(reader.entries(), reader.pruned(), wanted if newest else None)
-        reports.append(
-            {
-                "segment": reader.path.name,
-                "ok": not verdict.problems,
-                "entries": verdict.entries,
-                "first": verdict.first,
-                "head": str(verdict.head),
-                "anchor": verdict.anchor,
-                "problems": verdict.problems,
-            }
-        )
-    ok = all(report["ok"] for report in reports)
+    reader = _reader(place)
+    verdict = verify(reader.entries(), reader.pruned(), wanted)
+    facts = {
+        "ok": not verdict.problems,
+        "segment": str(reader.path),
+        "entries": verdict.entries,
+        "first": verdict.first,
+        "head": str(verdict.head),
+        "anchor": verdict.anchor,
+        "problems": verdict.problems,
+    }
     if as_json:
-        click.echo(json.dumps({"ok": ok, "segments": reports}, ensure_ascii=False))
-        return 0 if ok else 1
-    for report in reports:
-        click.echo(
-            f"{report['segment']}: {'OK' if report['ok'] else 'BROKEN'}, {report['entries']} entries,"
-            f" head {report['head']}, anchor {report['anchor']}"
-        )
-        for problem in report["problems"]:
-            click.echo(f"  {problem}")
-    return 0 if ok else 1
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return 0 if facts["ok"] else 1
+    click.echo(
+        f"{'OK' if facts['ok'] else 'BROKEN'}, {verdict.entries} entries from {verdict.first},"
+        f" head {verdict.head}, anchor {verdict.anchor}"
+    )
+    for problem in verdict.problems:
+        click.echo(f"  {problem}")
+    return 0 if facts["ok"] else 1
 
 
 def _moment(text: str, *, end: bool = False) -> int:
@@ -118,12 +112,11 @@ def report(
     """Say which rules were applied how often, by class, stream and field, under which policy and key."""
     first = _moment(since) if since else 0
     last = _moment(until, end=True) if until else 2**63 - 1
-    readers = _segments(place)
-    problems = [p for r in readers for p in verify(r.entries(), r.pruned()).problems]
+    reader = _reader(place)
+    problems = verify(reader.entries(), reader.pruned()).problems
     policy = load_policy(policy_name or "base", Path())
-    facts = facts_of(
-        summarise(_texts(readers), first, last), policy, problems, [str(r.head()) for r in readers]
-    )
+    summary = summarise(_texts(reader), first, last)
+    facts = facts_of(summary, policy, problems, str(reader.head()))
     facts["from"], facts["to"] = since, until
     if html_path is not None:
         html_path.write_text(render(facts), encoding="utf-8")
@@ -134,10 +127,9 @@ def report(
     return 1 if problems else 0
 
 
-def _texts(readers: list[AuditReader]) -> Iterator[str]:
-    for reader in readers:
-        yield from (entry.text for entry in reader.entries())
-        yield from reader.open_texts()
+def _texts(reader: AuditReader) -> Iterator[str]:
+    yield from (entry.text for entry in reader.entries())
+    yield from reader.open_texts()
 
 
 def _print(facts: dict[str, Any]) -> None:

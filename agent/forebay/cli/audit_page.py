@@ -17,7 +17,7 @@ _STYLE = (
 )
 
 
-def facts_of(summary: Summary, policy: Policy, problems: list[str], heads: list[str]) -> dict[str, Any]:
+def facts_of(summary: Summary, policy: Policy, problems: list[str], head: str) -> dict[str, Any]:
     """Return a report as plain facts; `policy` tells which classes are sensitive."""
     rows, by_class = [], Counter[tuple[str, str]]()
     for (stream, name, rule), count in sorted(summary.hits.items()):
@@ -46,7 +46,7 @@ def facts_of(summary: Summary, policy: Policy, problems: list[str], heads: list[
         "agents": sorted(summary.agents),
         "chain": "broken" if problems else "holds",
         "problems": problems,
-        "heads": heads,
+        "head": head,
         "policies": [
             {"name": name, "hash": digest, "key_id": key_id, "entries": count}
             for (name, digest, key_id), count in summary.policies.most_common()
@@ -75,7 +75,7 @@ def render(facts: dict[str, Any]) -> str:
         f" entries from {_text(facts['first'])} to {_text(facts['last'])} (the gateway's clock, UTC):"
         f" {facts['entries']} entries on {facts['batches']} batches.</p>",
         chain,
-        "<p>Heads of the chain: " + ", ".join(f"<code>{_text(h)}</code>" for h in facts["heads"]) + "</p>",
+        f"<p>Head of the chain: <code>{_text(facts['head'])}</code></p>",
         "<h2>Policies</h2>",
         _table(facts["policies"], ("name", "hash", "key_id", "entries")),
         "<h2>By class</h2>",

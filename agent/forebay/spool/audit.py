@@ -1,7 +1,7 @@
 """The audit log in the spool's own file: an entry moves in the transaction of the batches that it speaks of.
 
     audit_open    by context (pipeline, boot, policy): what the next entry will say; grows for up to a minute
-    audit         the chain: number, text, hash. Never changed
+    audit_entry   the chain: number, text, hash. Never changed
     audit_pruned  number and hash of the last entry of each part that was deleted to keep the log bounded
     audit_seen    the context in which each pipeline was last seen, so that a new one is always told
 
@@ -24,17 +24,20 @@ from forebay.spool.schema import connect
 from forebay.stages import AuditNote
 
 ENTRY_NS = 60_000_000_000  # an entry covers at most this
-MAX_ENTRIES = 20_000  # about 10 MB, two weeks of one pipeline with hits in each minute
-PRUNE_AT_ONCE = 2_000
+MAX_ENTRIES = 10_000  # about 5 MB, a week of one pipeline with hits in each minute
+PRUNE_AT_ONCE = 1_000
 _MAX_PRUNED = 1_000
 _MAX_OPEN_HITS = 500  # different (stream, field, rule) in an entry; with more it is closed at once
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS audit_open (context TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS audit (n INTEGER PRIMARY KEY, body TEXT NOT NULL, hash BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS audit_entry (n INTEGER PRIMARY KEY, body TEXT NOT NULL, hash BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS audit_pruned (n INTEGER PRIMARY KEY, hash BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS audit_seen (owner TEXT PRIMARY KEY, context TEXT NOT NULL) WITHOUT ROWID",
 )
+
+
+_WIDTHS = {"audit_open": 2, "audit_entry": 3, "audit_pruned": 2, "audit_seen": 2}
 
 
 def prepare(db: sqlite3.Connection) -> None:
@@ -68,6 +71,15 @@ def add(db: sqlite3.Connection, note: AuditNote, owner: str, numbers: Sequence[t
         db.execute("INSERT OR REPLACE INTO audit_open VALUES (?, ?)", (context, _dump(body)))
     if not seen:
         db.execute("INSERT OR REPLACE INTO audit_seen VALUES (?, ?)", (owner, context))
+
+
+def carry(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy the log into a new segment, which goes on with the chain. Both in transactions of the caller."""
+    prepare(target)
+    for name, width in _WIDTHS.items():
+        marks = ", ".join("?" * width)
+        rows = source.execute(f"SELECT * FROM {name}")  # a name of our own
+        target.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({marks})", rows)
 
 
 def close_open(db: sqlite3.Connection) -> None:
@@ -108,18 +120,18 @@ def _close(db: sqlite3.Connection, context: str, body: dict[str, Any]) -> None:
     text = _dump({**json.loads(context), **body})
     head = _head(db)
     n = head.n + 1
-    db.execute("INSERT INTO audit VALUES (?, ?, ?)", (n, text, chained(head.hash, n, text)))
+    db.execute("INSERT INTO audit_entry VALUES (?, ?, ?)", (n, text, chained(head.hash, n, text)))
     db.execute("DELETE FROM audit_open WHERE context = ?", (context,))
     _prune(db)
 
 
 def _prune(db: sqlite3.Connection) -> None:
-    first, last = db.execute("SELECT min(n), max(n) FROM audit").fetchone()
+    first, last = db.execute("SELECT min(n), max(n) FROM audit_entry").fetchone()
     if last - first < MAX_ENTRIES:
         return
     keep_from = first + PRUNE_AT_ONCE
-    db.execute("INSERT INTO audit_pruned SELECT n, hash FROM audit WHERE n = ?", (keep_from - 1,))
-    db.execute("DELETE FROM audit WHERE n < ?", (keep_from,))
+    db.execute("INSERT INTO audit_pruned SELECT n, hash FROM audit_entry WHERE n = ?", (keep_from - 1,))
+    db.execute("DELETE FROM audit_entry WHERE n < ?", (keep_from,))
     db.execute(
         "DELETE FROM audit_pruned WHERE n NOT IN (SELECT n FROM audit_pruned ORDER BY n DESC LIMIT ?)",
         (_MAX_PRUNED,),
@@ -127,7 +139,7 @@ def _prune(db: sqlite3.Connection) -> None:
 
 
 def _head(db: sqlite3.Connection) -> Head:
-    row = db.execute("SELECT n, hash FROM audit ORDER BY n DESC LIMIT 1").fetchone()
+    row = db.execute("SELECT n, hash FROM audit_entry ORDER BY n DESC LIMIT 1").fetchone()
     if row is None:
         row = db.execute("SELECT n, hash FROM audit_pruned ORDER BY n DESC LIMIT 1").fetchone()
     return Head(*row) if row else Head(0, START)
@@ -160,7 +172,7 @@ class AuditReader:
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries of the chain, oldest first."""
-        yield from (Entry(*row) for row in self._rows("SELECT n, body, hash FROM audit ORDER BY n"))
+        yield from (Entry(*row) for row in self._rows("SELECT n, body, hash FROM audit_entry ORDER BY n"))
 
     def open_texts(self) -> Iterator[str]:
         """Yield what will be an entry within a minute, in the form of entries."""
@@ -174,7 +186,7 @@ class AuditReader:
             raise SpoolError(f"cannot open it: {error.sqlite_errorname}", place=str(self.path)) from None
 
     def _exists(self, db: sqlite3.Connection) -> bool:
-        return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit'").fetchone() is not None
+        return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_entry'").fetchone() is not None
 
     def _rows(self, statement: str) -> Iterator[Any]:
         with closing(self._connect()) as db:

@@ -268,8 +268,8 @@ class Store:
             [(commit.owner, step, data) for step, data in progress.items()],
         )
         ledger.update(commit.ledger)
-        if commit.audit is not None:
-            audit.add(self._db, commit.audit, commit.owner, [(head.epoch, head.seq) for head in heads])
+        if commit.audit_note is not None:
+            audit.add(self._db, commit.audit_note, commit.owner, [(head.epoch, head.seq) for head in heads])
         return set(new)
 
     def _count(self, ledger: Counter[LedgerKey]) -> None:

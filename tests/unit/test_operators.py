@@ -359,6 +359,25 @@ def test_the_guard_looks_at_long_numbers_unless_a_unit_or_the_policy_vouches_for
     assert masked(policy, [13812345678], name="c", grade="general", **number)[0] == [None]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"phone":"13812345678"}',
+        '{"a": {"phone\\": \\"138-1234-5678\\"}}',
+        "site/huizhou/13812345678/state",
+        "１３８１２３４５６７８",
+    ],
+)
+def test_the_guard_finds_identifiers_in_json_in_topics_and_in_the_column_of_devices(policy_of, text):
+    policy = policy_of("")
+    column = Column.of(Type.STR, [text, "pump-3"])
+    column.masked = policy.hash
+    schema = Schema("desk", (Field("device", Type.STR),), key="device")
+    out = Guard(policy).check(Block(schema, np.zeros(2, np.int64), (column,)))
+    assert out.columns[0].to_list(Type.STR) == [None, "pump-3"]
+    assert out.hits == {"leak:mobile": 1}
+
+
 def test_a_leak_is_told_once_and_without_the_value(policy_of, caplog):
     policy = policy_of("fields: {a: {operator: pass}}\n")
     guard, masker = Guard(policy), Masker(policy)

@@ -16,7 +16,7 @@ from forebay.mask.keyring import TRIAL_SECRET, Keyring
 from forebay.mask.rotation import rotate
 
 POLICY = """\
-## of the site
+## of the site 水务
 name: site
 version: 4
 extends: base

@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +22,8 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.config.operators import Generalise, Noise
 from forebay.errors import MaskError
-from forebay.mask import generalise
 from forebay.mask.images import Detector, ImageMasker
 from forebay.mask.names import safe_names
-from forebay.mask.noise import Budgets, add_noise
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import search
 from forebay.mask.spans import WHOLE_CELL, Operators
@@ -36,6 +35,9 @@ _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not gr
 _MAX_EXACT_FLOAT = 2.0**53
 # A bytes column that nobody declared as images and that holds one all the same must not pass for data.
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+
+if TYPE_CHECKING:
+    from forebay.mask.noise import Budgets
 
 log = logging.getLogger("forebay.mask")
 
@@ -83,7 +85,11 @@ class Masker:
         self._images = ImageMasker(policy, detectors or {})
         self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
-        self._budgets: Budgets | None = Budgets()  # None: unknown, so nothing is left
+        self._budgets: Budgets | None = None  # None: unknown, so nothing is left
+        if policy.adds_noise:
+            from forebay.mask.noise import Budgets
+
+            self._budgets = Budgets()
         self.tally: Tally = Counter()
         self.dropped: npt.NDArray[np.bool_] | None = None
         self._drops: frozenset[str] = frozenset()
@@ -102,10 +108,10 @@ class Masker:
 
     def restore(self, state: bytes) -> None:
         """Take over a saved state. One that cannot be read closes the budgets: no noisy number passes."""
+        if self._budgets is None:  # a policy that no longer adds noise
+            return
         try:
-            budgets = Budgets()
-            budgets.restore(state)
-            self._budgets = budgets
+            self._budgets.restore(state)
         except MaskError as error:
             self._budgets = None
             log.error("fields with noise are kept back: %s", error)
@@ -222,16 +228,20 @@ class Masker:
             self.dropped = present if self.dropped is None else self.dropped | present
         if isinstance(plan.rule, Noise):
             return self._noisy(name, plan.rule, column, present, hits)
+        from forebay.mask.generalise import numbers
+
         assert isinstance(plan.rule, Generalise)
         if count:
             hits[f"{plan.label}:{plan.rule.operator}"] += count
-        values = np.where(present, generalise.numbers(plan.rule, column.values), 0)
+        values = np.where(present, numbers(plan.rule, column.values), 0)
         return replace(column, values=values.astype(column.values.dtype), spans=None)
 
     def _noisy(
         self, name: str, rule: Noise, column: Column, present: npt.NDArray[np.bool_], hits: Counter[str]
     ) -> Column:
         rows = np.flatnonzero(present)
+        from forebay.mask.noise import add_noise
+
         shown = np.zeros(column.rows, dtype=np.bool_)
         if self._budgets is not None:
             periods = self._time[rows] // rule.period

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from forebay.config.operators import ClassRule, Encrypt, FieldRule, Fpe, Generalise, Token
 from forebay.errors import ConfigError, MaskError
-from forebay.mask import ciphers
-from forebay.mask.forms import Forms
-from forebay.mask.generalise import text_value
-from forebay.mask.keyring import Keyring
 from forebay.mask.policy import Policy
-from forebay.mask.tokens import Tokens
+
+if TYPE_CHECKING:
+    from forebay.mask.keyring import Keyring
 
 Replacer = Callable[[bytes], bytes]
 """Takes the bytes that were found, returns what stands there instead."""
@@ -40,10 +39,11 @@ class Replacers:
         self.unfit: Counter[str] = Counter()
         self._keyring: Keyring | None = None
         self._known: dict[tuple[ClassRule | FieldRule, str], Replacer] = {}
-        if policy.needs_key:
+        if policy.needs_key:  # imports are made where a policy needs them: most need none
+            from forebay.mask.keyring import Keyring
+
             self._keyring = Keyring(policy, trial=trial)
             self._keyring.check()
-            self._tokens, self._forms = Tokens(self._keyring), Forms(self._keyring)
 
     def make(self, rule: ClassRule | FieldRule, class_name: str) -> Replacer:
         """Return what applies a rule of one of the operators in `MADE`; the same one each time."""
@@ -54,18 +54,27 @@ class Replacers:
 
     def _make(self, rule: ClassRule | FieldRule, class_name: str) -> Replacer:
         if isinstance(rule, Generalise):
+            from forebay.mask.generalise import text_value
+
             return self._or_tag(class_name, lambda text: text_value(rule, text))
         keyring = self._keyring
         if keyring is None:
             raise ConfigError(f"`{rule.operator}` needs a key")
         if isinstance(rule, Token):
-            return lambda raw: self._tokens.token(class_name, rule.length, raw)
+            from forebay.mask.tokens import Tokens
+
+            tokens = Tokens(keyring)
+            return lambda raw: tokens.token(class_name, rule.length, raw)
         if isinstance(rule, Fpe):
-            known: dict[bytes, bytes] = {}
-            slow = self._or_tag(class_name, lambda text: self._forms.encrypt(rule, class_name, text))
+            from forebay.mask.forms import Forms
+
+            forms, known = Forms(keyring), dict[bytes, bytes]()
+            slow = self._or_tag(class_name, lambda text: forms.encrypt(rule, class_name, text))
             return lambda raw: _remembered(known, slow, raw)
         if isinstance(rule, Encrypt):
-            return lambda raw: ciphers.seal(keyring, rule.cipher, class_name, raw)
+            from forebay.mask.ciphers import seal
+
+            return lambda raw: seal(keyring, rule.cipher, class_name, raw)
         raise MaskError(f"operator {rule.operator} makes no text")
 
     def take_unfit(self) -> Counter[str]:

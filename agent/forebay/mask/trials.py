@@ -7,14 +7,17 @@ secret need not be there. A failure shows the test's own literals and what becam
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from forebay.blocks import Block, Column, Field, Schema, Type
-from forebay.config.masking import Changed, Matches, PolicyTest
+from forebay.config.policy_tests import Changed, Matches, PolicyTest
 from forebay.mask.guard import Guard
+from forebay.mask.loader import Place
 from forebay.mask.masker import Masker
 from forebay.mask.policy import Policy
 
@@ -32,15 +35,33 @@ class Failure:
 
 
 def run_tests(policy: Policy) -> list[Failure]:
-    """Run all tests of a policy and return what failed."""
+    """Run all tests of a policy and return what failed, those that are no tests among it."""
     failures: list[Failure] = []
-    for number, test in enumerate(policy.options.tests):
+    for number, raw in enumerate(policy.options.tests):
         at = ("tests", str(number))
+        try:
+            test = PolicyTest.model_validate(raw)
+        except ValidationError as error:
+            failures += _malformed(policy, at, error)
+            continue
         name = f'tests[{number}] "{test.name}"' if test.name else f"tests[{number}]"
         for field, message in _run(policy, test):
             place = policy.where((*at, "expect", field) if field else at)
             failures.append(Failure(place, name, f"{field}: {message}" if field else message))
     return failures
+
+
+def _malformed(policy: Policy, at: Place, error: ValidationError) -> Iterator[Failure]:
+    told: set[tuple[Place, str]] = set()
+    for item in error.errors(include_input=False, include_url=False):
+        keys: Place = at
+        for part in map(str, item["loc"]):  # it also names branches of unions: no keys of the file
+            keys = (*keys, part) if (*keys, part) in policy.places or item["type"] == "missing" else keys
+        message = str(item["msg"]).removeprefix("Value error, ")
+        place = policy.where(keys)
+        if (keys, message) not in told:
+            told.add((keys, message))
+            yield Failure(place, f"tests[{at[1]}]", ".".join(keys[2:]) + (": " if keys[2:] else "") + message)
 
 
 def _run(policy: Policy, test: PolicyTest) -> list[tuple[str, str]]:

@@ -173,6 +173,7 @@ def _summarise_receiver(config: ReceiverConfig) -> dict[str, Any]:
         "kind": "receiver",
         "center": config.center.id,
         "listen": config.listen.endpoint,
+        "require_policy": list(config.listen.require_policy),
         "sinks": [{"name": name, "type": sink.type} for name, sink in config.sinks.items()],
     }
 
@@ -181,6 +182,7 @@ def _lines(summary: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if summary["kind"] == "receiver":
         yield "center", summary["center"]
         yield "listen", summary["listen"]
+        yield "policies", ", ".join(summary["require_policy"]) or "any"
         for sink in summary["sinks"]:
             yield "sink", f"{sink['name']} ({sink['type']})"
         return

@@ -19,7 +19,7 @@ BUILDING := $(VENV)/.building
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist lock \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist packages lock \
 	system-packages clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
@@ -89,15 +89,22 @@ sdist: $(STAMP)  ## dist/*.tar.gz
 	rm -rf dist
 	$(PLAIN) $(PY) -m build --installer=uv --sdist --outdir dist .
 
+# ARGS=--twice builds two times and compares. Tools (zig, auditwheel, CycloneDX) go into .cache/packaging.
+packages: $(STAMP)  ## dist/: wheels, .deb, offline bundles and SBOM for x86-64 and aarch64
+	[ -x .cache/packaging/bin/python ] || $(PYTHON) -m venv .cache/packaging
+	.cache/packaging/bin/python -m pip install -q --disable-pip-version-check -r packaging/requirements.txt
+	$(PLAIN) $(PY) packaging/packages.py $(ARGS)
+
 # Write both locks again from pyproject.toml: the newest that fits, and the oldest that we promise.
 lock: $(ENV_STAMP)
 	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
 	packaging/lock.sh $(BIN)/uv $(LOWEST) --resolution lowest-direct
 
-# Not needed by the product. With it the tests run against a second MQTT broker.
-system-packages:
+# Not needed by the product. With them the tests use a second MQTT broker, a real browser and injected faults.
+system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace (as root)
 	[ "$$(id -u)" = 0 ] || { echo "system-packages: needs root; install mosquitto yourself" >&2; exit 1; }
-	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends mosquitto
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		mosquitto chromium strace
 
 clean:  ## everything that was built; .venv stays
 	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \

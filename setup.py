@@ -121,7 +121,7 @@ setup(
         ),
     ],
     include_package_data=False,  # only what is named here: no .pyx, .pxd or .pxi in a wheel
-    package_data={"forebay_core": ["*.pyi", "py.typed"], "forebay": ["py.typed"]},
+    package_data={"forebay_core": ["*.pyi", "py.typed"], "forebay": ["py.typed", "web/static/*"]},
     ext_modules=extensions(),
     cmdclass={"build_py": BuildPyWithShippedFiles},
     # A kernel takes seconds to compile; several at once.

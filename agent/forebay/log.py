@@ -19,6 +19,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
@@ -113,6 +114,35 @@ class RateLimit(logging.Filter):
             return False
         state[1] += 1
         return True
+
+
+class Recent(logging.Handler):
+    """Keeps the last troubles (warnings and errors), each template of a component once, with how often it came."""
+
+    def __init__(self, clock: Clock, most: int = 50) -> None:
+        super().__init__(logging.WARNING)
+        self._clock, self._most = clock, most
+        self._kept: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        key = (record.name, str(record.msg))
+        before = self._kept.pop(key, None)
+        self._kept[key] = {
+            "level": record.levelname.lower(),
+            "component": _component(record),
+            "message": _one_line(record.getMessage()),
+            "facts": {k: _one_line(str(v)) for k, v in _facts(record).items()},
+            "times": (before["times"] if before else 0) + 1,
+            "wall_ns": self._clock.wall_ns(),
+        }
+        while len(self._kept) > self._most:
+            self._kept.pop(next(iter(self._kept)))
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return them, the newest last."""
+        with self.lock or threading.Lock():
+            return [dict(entry) for entry in self._kept.values()]
 
 
 class _LimitedHandler(logging.StreamHandler[TextIO]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,11 +17,12 @@ from forebay.config.models import InferOptions
 from forebay.config.registry import TypedOptions
 from forebay.config.sources import FileOptions
 from forebay.errors import ConfigError
-from forebay.mask import Detector, Guard, Masker, Policy, load_policy
+from forebay.mask import Detector, Guard, Masker, load_policy
+from forebay.reload import fingerprint
 from forebay.sources.context import SourceContext
 from forebay.spool import Spool
 from forebay.stages import Source, Step
-from forebay.supervise import SourceRunner
+from forebay.supervise import Parts, SourceRunner
 from forebay.wire.envelope import Context, Stamp
 from forebay.wire.seal import Sealer
 from forebay.worker import Worker, WorkerOptions
@@ -35,15 +36,6 @@ DETECTORS: dict[str, tuple[str, tuple[str, ...]]] = {
     "plate": ("plates-cn", ()),
     "person": ("street-objects", ("Person",)),
 }
-
-
-@dataclass(slots=True)
-class Plumbing:
-    """Everything between sources and spool, not yet started."""
-
-    workers: dict[str, Worker] = field(default_factory=dict)
-    runners: list[SourceRunner] = field(default_factory=list)
-    policy: Policy | None = None
 
 
 class Detectors(Mapping[str, Detector]):
@@ -67,10 +59,8 @@ class Detectors(Mapping[str, Detector]):
         return len(DETECTORS)
 
 
-def build_plumbing(
-    loaded: LoadedConfig[AgentConfig], spool: Spool, clock: Clock, boot: str, *, once: bool
-) -> Plumbing:
-    """Build every pipeline with its source, as configured, positions and states restored.
+class Builder:
+    """Builds pipelines with their sources, as configured, positions and states restored from the spool.
 
     Raises
     ------
@@ -79,26 +69,52 @@ def build_plumbing(
     ModelError
         A model bundle cannot be used.
     """
-    builder = _Builder(loaded, spool, clock, boot)
-    plumbing = Plumbing(policy=builder.policy)
-    for name, options in loaded.config.pipelines.items():
-        owner = f"{options.source}/{name}"
-        progress = spool.store.progress(owner)
-        worker = builder.worker(name, options, owner)
-        worker.restore(progress)
-        source = builder.source(name, options)
-        plumbing.workers[name] = worker
-        plumbing.runners.append(SourceRunner(options.source, source, worker, progress.get(""), once=once))
-    return plumbing
 
-
-class _Builder:
-    def __init__(self, loaded: LoadedConfig[AgentConfig], spool: Spool, clock: Clock, boot: str) -> None:
+    def __init__(
+        self, loaded: LoadedConfig[AgentConfig], spool: Spool, clock: Clock, boot: str, *, once: bool
+    ) -> None:
         self._loaded, self._config, self._base = loaded, loaded.config, loaded.base
-        self._spool, self._clock, self._boot = spool, clock, boot
+        self._spool, self._clock, self._boot, self._once = spool, clock, boot, once
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
         self._detectors = Detectors()
+
+    def fingerprint(self, name: str) -> str:
+        """Return a digest of everything that a pipeline is built from, as it is now."""
+        return fingerprint(self._loaded, name, self.policy.hash, self._manifests)
+
+    @cached_property
+    def _manifests(self) -> dict[str, str]:
+        """Return the digest of the manifest of each model that a pipeline names."""
+        wanted = {
+            entry.options.model
+            for pipeline in self._config.pipelines.values()
+            for entry in pipeline.steps
+            if isinstance(entry.options, InferOptions)
+        }
+        if not wanted:
+            return {}
+        from forebay.infer.bundle import find, read_manifest
+
+        folder = self._config.models.dir
+        bundles = self._base / folder if folder else None
+        found = {name: find(name, bundles_dir=bundles, base=self._base) for name in sorted(wanted)}
+        return {name: hashlib.sha256(read_manifest(path)[1]).hexdigest() for name, path in found.items()}
+
+    def build(self, name: str) -> Parts:
+        """Build one pipeline from what is durable: nothing of it may be on its way to disk."""
+        options = self._config.pipelines[name]
+        owner = f"{options.source}/{name}"
+        progress = self._spool.store.progress(owner)
+        worker = self.worker(name, options, owner)
+        worker.restore(progress)
+        source = self.source(name, options)
+        return Parts(worker, SourceRunner(options.source, source, worker, progress.get(""), once=self._once))
+
+    def trial(self, name: str) -> None:
+        """Build what a pipeline needs but touch no device: a model or rule that fails is known before a change."""
+        options = self._config.pipelines[name]
+        self.worker(name, options, f"{options.source}/{name}")
 
     # -- steps and worker -----------------------------------------------------------------------------------
 
@@ -165,9 +181,10 @@ class _Builder:
     def source(self, name: str, options: PipelineOptions) -> Source:
         """Build the source of one pipeline. One that can be replayed has an instance a pipeline."""
         config = self._config.sources[options.source]
-        return self._make(config, name, options)
+        return self.make_source(config, name, options)
 
-    def _make(self, config: TypedOptions, name: str, options: PipelineOptions) -> Source:
+    def make_source(self, config: TypedOptions | FileOptions, name: str, options: PipelineOptions) -> Source:
+        """Build a source for a pipeline, its own or another in its place."""
         stream, fields, key = self._config.stream(name), options.fields, options.key or ""
         if isinstance(config, FileOptions):
             from forebay.sources.file import FileSource

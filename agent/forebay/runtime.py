@@ -1,25 +1,38 @@
-"""The running agent: what is started in which order, how it stops, and when a finite run is done."""
+"""The running agent: what is started in which order, how it changes, how it stops."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import resource
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
 from forebay import __version__
+from forebay import log as logs
+from forebay.blocks import Block
 from forebay.clock import Clock, SystemClock, boot_id
 from forebay.config.agent import AgentConfig
+from forebay.config.findings import ConfigErrors
 from forebay.config.loader import LoadedConfig
-from forebay.errors import ForebayError
+from forebay.crash import CrashReports
+from forebay.drain import Outcome, drain
+from forebay.errors import ConfigError, ForebayError
 from forebay.forward import Forwarder, LinkOptions, SpoolDoor
 from forebay.keys import read_public, read_secret
-from forebay.pipeline import Plumbing, build_plumbing
+from forebay.pipeline import Builder
+from forebay.preflight import preflight
+from forebay.reload import Plan, make_plan
 from forebay.spool import Spool
+from forebay.supervise import SOURCE_END_S, Parts, Unit
+from forebay.watch import Notifier, Watch, WriterPulse
 from forebay.wire.messages import PROTOCOL, Hello
+
+__all__ = ["GIVE_UP_NS", "Agent", "Outcome", "harden_process"]
 
 log = logging.getLogger("forebay.agent")
 
@@ -31,32 +44,12 @@ LEAST_CLOSE_S = 0.5  # when the spool cannot write anyway
 GIVE_UP_NS = 30 * 1_000_000_000  # a finite run gives up when nothing was acknowledged for this long
 _PR_SET_DUMPABLE = 4
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. `undelivered` counts readings that the receiver has not acknowledged."""
-
-    complete: bool
-    reason: str = ""
-    undelivered: int = 0
-
-
-class _Stillness:
-    """Tells for how long a value has not changed."""
-
-    def __init__(self) -> None:
-        self._last: object = None
-        self._since = time.monotonic()
-
-    def seconds(self, value: object) -> float:
-        """Return how long `value` has been the same."""
-        if value != self._last:
-            self._last, self._since = value, time.monotonic()
-        return time.monotonic() - self._since
+Loaded = LoadedConfig[AgentConfig]
 
 
 def harden_process() -> None:
-    """Shut the side doors of memory: no core dump can carry unmasked data to disk."""
+    """Shut the side doors: no core dump can carry unmasked data to disk, no file is for others to read."""
+    os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A core pattern that pipes to a program ignores the limit; a process that is not dumpable has no core.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -64,50 +57,82 @@ def harden_process() -> None:
 
 
 class Agent:
-    """One agent. `start`, then `wait` or `drain`, then `stop`."""
+    """One agent. `start`, then `wait` or `drain`, then `stop`; `reload` in between, from any thread.
+
+    Attributes
+    ----------
+    loaded : the configuration that runs
+    units : pipelines with their sources, by name
+    safe_mode : why the configuration asked for does not run, empty when it does; then, when `bare`, only spool,
+        link and local socket run
+    """
 
     def __init__(
         self,
-        loaded: LoadedConfig[AgentConfig],
+        loaded: Loaded,
         *,
         once: bool = False,
         give_up_ns: int = GIVE_UP_NS,
         clock: Clock | None = None,
         stopping: threading.Event | None = None,
+        safe_mode: str = "",
+        bare: bool = False,
     ) -> None:
-        self._loaded, self._once, self._give_up_s = loaded, once, give_up_ns / 1e9
-        self._clock = clock or SystemClock()
-        self._config = loaded.config
-        self._boot = boot_id()
+        self.loaded, self.safe_mode = loaded, safe_mode
+        self._once, self._give_up_s = once, give_up_ns / 1e9
+        self.clock = clock or SystemClock()
+        self.boot = boot_id()
+        self.started_ns = self.clock.monotonic_ns()
         self.stopping = stopping or threading.Event()
-        self._forwarder: Forwarder | None = None
-        options = self._config.spool
+        self.failure = ""
+        self.stuck = ""
+        self._changing = threading.Lock()
+        self._taps: tuple[tuple[str | None, Callable[[Block], None]], ...] = ()
+        self.door: SpoolDoor | None = None
+        self.forwarder: Forwarder | None = None
+        options = loaded.config.spool
+        folder = loaded.resolve(options.dir)
+        self.crashes = CrashReports(folder / "crashes", self.clock)
         self.spool = Spool.open(
-            loaded.resolve(options.dir),
+            folder,
             sync=options.sync.value,
             max_bytes=options.max_bytes,
             on_full=options.on_full.value,
             on_stored=self._on_stored,
         )
         try:
-            self._reader = self.spool.reader()
-            self.plumbing: Plumbing = build_plumbing(loaded, self.spool, self._clock, self._boot, once=once)
-            self._door, self._forwarder = self._build_forwarder()
+            self.reader = self.spool.reader()
+            self._prints: dict[str, str] = {}
+            self._policy = ("", "")
+            self.units: dict[str, Unit] = {} if bare else self._build_units(loaded)
+            self.door, self.forwarder = self._build_forwarder(loaded)
         except BaseException:
             self.spool.close(0)
             raise
-        self._worker_threads = [
-            threading.Thread(target=self._work, args=(name,), name=f"pipeline-{name}", daemon=True)
-            for name in self.plumbing.workers
-        ]
-        self.failure: str = ""
+        self.watch = Watch(lambda: list(self.units.values()), self._pulse, self.clock)
 
-    def _build_forwarder(self) -> tuple[SpoolDoor | None, Forwarder | None]:
-        options = self._config.forward
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _build_units(self, loaded: Loaded) -> dict[str, Unit]:
+        builder = Builder(loaded, self.spool, self.clock, self.boot, once=self._once)
+        self._policy = (builder.policy.name, builder.policy.hash)
+        return {name: self._unit(builder, name) for name in loaded.config.pipelines}
+
+    def _unit(self, builder: Builder, name: str) -> Unit:
+        self._prints[name] = builder.fingerprint(name)
+        return Unit(name, lambda: self._parts(builder, name), self.crashes, once=self._once)
+
+    def _parts(self, builder: Builder, name: str) -> Parts:
+        parts = builder.build(name)
+        parts.worker.tap = partial(self._show, name)
+        return parts
+
+    def _build_forwarder(self, loaded: Loaded) -> tuple[SpoolDoor | None, Forwarder | None]:
+        options = loaded.config.forward
         if options is None:
             return None, None
-        own = read_secret(self._loaded.resolve(options.keys.own))
-        server = read_public(self._loaded.resolve(options.keys.server))
+        own = read_secret(loaded.resolve(options.keys.own))
+        server = read_public(loaded.resolve(options.keys.server))
         link = LinkOptions(
             window=options.window,
             ack_timeout_ns=options.ack_timeout,
@@ -115,149 +140,217 @@ class Agent:
             backoff_max_ns=options.retry_max,
         )
         door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
-        return door, Forwarder(options.endpoints, (own, server), link, door, self._clock, self._hello)
+        return door, Forwarder(options.endpoints, (own, server), link, door, self.clock, self._hello)
 
     def _hello(self, store: str) -> Hello:
         epochs = {epoch: (str(lane), number) for epoch, (lane, number) in self.spool.store.epochs().items()}
-        return Hello(PROTOCOL, self._config.gateway.id, self._boot, __version__, epochs, store)
+        return Hello(PROTOCOL, self.loaded.config.gateway.id, self.boot, __version__, epochs, store)
 
     def _on_stored(self) -> None:
-        if self._door is not None and self._forwarder is not None:
-            self._door.wake()
+        door, forwarder = self.door, self.forwarder
+        if door is not None and forwarder is not None:
+            door.wake()
+
+    @property
+    def policy(self) -> tuple[str, str]:
+        """Name and hash of the policy in force."""
+        return self._policy
 
     # -- life -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start all threads, the road's end first."""
         self.spool.writer.start()
-        if self._forwarder is not None:
-            self._forwarder.start()
-        for thread in self._worker_threads:
-            thread.start()
-        for runner in self.plumbing.runners:
-            runner.thread.start()
+        if self.forwarder is not None:
+            self.forwarder.start()
+        for unit in self.units.values():
+            unit.start()
         log.info(
             "agent runs gateway=%s sources=%d pipelines=%d",
-            self._config.gateway.id,
-            len(self.plumbing.runners),
-            len(self.plumbing.workers),
+            self.loaded.config.gateway.id,
+            len({u.runner.name for u in self.units.values()}),
+            len(self.units),
         )
 
-    def _work(self, name: str) -> None:
-        try:
-            self.plumbing.workers[name].run()
-        except Exception:
-            # Its queue holds chunks that no longer move: end the process, the durable positions are right.
-            log.exception(
-                "a pipeline failed; the agent ends so that it can be started afresh pipeline=%s", name
-            )
-            self.failure = f"pipeline {name} failed"
-            self.plumbing.workers[name].queue.close()
-            self.stopping.set()
+    def wait(self, notifier: Notifier | None = None, on_look: Callable[[], None] = lambda: None) -> None:
+        """Wait until `stopping` is set; meanwhile tell the service manager how things are.
 
-    def wait(self) -> None:
-        """Wait until `stopping` is set."""
-        while not self.stopping.wait(1.0):
-            pass
+        `on_look` is called about once a second while all is well.
+        """
+        notifier = notifier or Notifier()
+        notifier.tell("READY=1", f"STATUS={self.safe_mode or 'running'}")
+        limit_s = Watch.limit_s(notifier.watchdog_s)
+        while not self.stopping.wait(notifier.pause_s):
+            self._look(notifier, limit_s)
+            if not self.stuck:
+                on_look()
+        notifier.tell("STOPPING=1")
+
+    def _look(self, notifier: Notifier, limit_s: float) -> None:
+        dead = [unit.failed for unit in self.units.values() if unit.failed]
+        if dead:
+            # It cannot be built anew in this process: end it, the durable positions are right.
+            self.failure = "; ".join(dead)
+            log.error("the agent ends so that it can be started afresh: %s", self.failure)
+            self.stopping.set()
+            return
+        stuck = self.watch.stuck(limit_s)
+        if stuck and not self.stuck:
+            log.error("a part is stuck, the watchdog is no longer fed: %s", stuck)
+        self.stuck = stuck
+        if not stuck:
+            notifier.tell("WATCHDOG=1")
+
+    def _pulse(self) -> WriterPulse:
+        writer = self.spool.writer
+        waiting = any(writer.outstanding(u.worker.options.owner) for u in self.units.values())
+        return WriterPulse(waiting, self.spool.store.txn, self.can_write())
+
+    def watch_blocks(self, tap: Callable[[Block], None], pipeline: str | None = None) -> Callable[[], None]:
+        """Let `tap` see each block that goes to the spool, in its pipeline's thread; return how to end that."""
+        entry = (pipeline, tap)
+        self._taps = (*self._taps, entry)
+
+        def release() -> None:
+            self._taps = tuple(t for t in self._taps if t is not entry)
+
+        return release
+
+    def _show(self, pipeline: str, block: Block) -> None:
+        for wanted, tap in self._taps:
+            if wanted in (None, pipeline):
+                tap(block)
+
+    # -- a finite run (drain.Road) --------------------------------------------------------------------------
 
     def drain(self) -> Outcome:
         """Wait until every finite source has ended and all was acknowledged, or until it cannot be."""
-        stuck = self._join([runner.thread for runner in self.plumbing.runners])
-        if not stuck:
-            for worker in self.plumbing.workers.values():
-                worker.finish_steps = True
-                worker.queue.close()
-            stuck = self._join(self._worker_threads)
-        if stuck:
-            return Outcome(False, stuck, self._undelivered())
-        outcome = self._await_delivery()
-        failed = [r for r in self.plumbing.runners if r.failed is not None]
-        if failed:
-            return Outcome(
-                False, "; ".join(f"source {r.name}: {r.failed}" for r in failed), outcome.undelivered
-            )
-        return outcome
+        return drain(self, list(self.units.values()), self._give_up_s)
 
-    def _join(self, threads: list[threading.Thread]) -> str:
-        """Wait for threads to end. Return why they cannot: told to stop, or held up by a spool that is stuck."""
-        since = _Stillness()
-        for thread in threads:
-            while thread.is_alive():
-                if self.stopping.wait(0.02):
-                    return self.failure or "stopped before the end"
-                # A slow source is no reason to give up; one that waits for a spool without room is.
-                still = since.seconds(self._progress())
-                if self.spool.writer.condition.state != "ok" and still > self._give_up_s:
-                    return self._why_stuck()
-        return ""
+    def progress(self) -> object:
+        """See drain.Road."""
+        return self.spool.store.txn, self.door.delivered if self.door else 0
 
-    def _progress(self) -> tuple[int, int]:
-        """Return what changes while data moves: transactions, and batches acknowledged."""
-        return self.spool.store.txn, self._door.delivered if self._door else 0
+    def is_empty(self) -> bool:
+        """See drain.Road."""
+        return self.reader.is_empty()
 
-    def _await_delivery(self) -> Outcome:
-        """Watch the spool run empty. What was set aside, evicted or damaged is not delivered."""
-        since = _Stillness()
-        while not self.stopping.is_set():
-            idle = self._reader.is_empty()
-            durable = all(
-                self.spool.writer.outstanding(w.options.owner) == 0 for w in self.plumbing.workers.values()
-            )
-            if idle and durable:
-                return self._account()
-            if self._forwarder is None and durable:
-                return Outcome(
-                    False, "there is no `forward` section: data stays in the spool", self._undelivered()
-                )
-            if since.seconds(self._progress()) > self._give_up_s:
-                return Outcome(False, self._why_stuck(), self._undelivered())
-            self.stopping.wait(0.02)
-        return Outcome(False, self.failure or "stopped before all was acknowledged", self._undelivered())
+    def has_link(self) -> bool:
+        """See drain.Road."""
+        return self.forwarder is not None
 
-    def _why_stuck(self) -> str:
+    def can_write(self) -> bool:
+        """See drain.Road."""
+        return self.spool.writer.condition.state == "ok"
+
+    def why_stuck(self, still_s: float) -> str:
+        """See drain.Road."""
         condition = self.spool.writer.condition
         if condition.state != "ok":
             return f"spool is {condition.state}: {condition.detail}"
-        link = self._forwarder.link if self._forwarder else None
+        link = self.forwarder.link if self.forwarder else None
         if link is None:
             return "no link"
-        return f"no acknowledgement for {self._give_up_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
+        return f"no acknowledgement for {still_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
 
-    def _account(self) -> Outcome:
-        lost = self._undelivered()
-        if lost:
-            return Outcome(False, "some readings were evicted or set aside, see `forebay status`", lost)
-        return Outcome(True)
+    def undelivered(self) -> int:
+        """See drain.Road."""
+        return sum(entry["accepted"] - entry["delivered"] for entry in self.reader.ledger().values())
 
-    def _undelivered(self) -> int:
-        return sum(entry["accepted"] - entry["delivered"] for entry in self._reader.ledger().values())
+    # -- change ---------------------------------------------------------------------------------------------
 
-    def _can_write(self) -> bool:
-        return self.spool.writer.condition.state == "ok"
+    def reload(self, load: Callable[[], Loaded]) -> Plan:
+        """Take over a new configuration. Everything that can fail is tried before anything is touched.
 
-    def _join_within(self, threads: list[threading.Thread], seconds: float) -> None:
+        Raises
+        ------
+        ForebayError
+            It cannot be taken over; the old one goes on.
+        """
+        with self._changing:
+            if self.stopping.is_set():
+                raise ConfigError("the agent is stopping")
+            new = load()
+            findings = preflight(new)
+            if findings:
+                raise ConfigErrors(findings)
+            builder = Builder(new, self.spool, self.clock, self.boot, once=self._once)
+            plan = make_plan(self.loaded, new, self._prints, builder.fingerprint)
+            for name in (*plan.added, *plan.rebuilt):
+                builder.trial(name)
+            forwarding = self._build_forwarder(new) if plan.forward else None
+            self._change(plan, new, builder)
+            if forwarding is not None:
+                self._exchange_forwarder(*forwarding)
+            log.info(
+                "configuration was reloaded added=%d removed=%d rebuilt=%d",
+                len(plan.added), len(plan.removed), len(plan.rebuilt),
+            )  # fmt: skip
+            return plan
+
+    def _change(self, plan: Plan, new: Loaded, builder: Builder) -> None:
+        for name in (*plan.removed, *plan.rebuilt):
+            self._end_unit(self.units[name])
+            if name in plan.removed:
+                del self.units[name], self._prints[name]
+        for name in (*plan.added, *plan.rebuilt):
+            unit = self._unit(builder, name)
+            self.units = {**self.units, name: unit}
+            unit.start()
+        self.loaded = new
+        self.safe_mode = ""
+        self._policy = (builder.policy.name, builder.policy.hash)
+        if plan.log:
+            logs.set_up(new.config.log.level, new.config.log.format)
+
+    def _end_unit(self, unit: Unit) -> None:
+        """Stop one pipeline; what its source was told is durable before it is built anew."""
+        unit.stop_reading()
+        unit.runner.thread.join(SOURCE_END_S)
+        unit.stop_working()
+        ended = unit.join(DRAIN_S)
+        while ended and not unit.worker.is_durable(0.5):
+            if self.stopping.is_set():
+                break
+        if not ended or unit.runner.thread.is_alive():
+            self.failure = f"pipeline {unit.name} did not end in time for the new configuration"
+            self.stopping.set()
+            raise ForebayError(self.failure, hint="the agent ends; its durable positions are right")
+
+    def _exchange_forwarder(self, door: SpoolDoor | None, forwarder: Forwarder | None) -> None:
+        """Let go of the old link, then start the new one: a batch is claimed by one of them at a time."""
+        if self.forwarder is not None:
+            self.forwarder.stop()
+        self.door, self.forwarder = door, forwarder
+        if forwarder is not None:
+            forwarder.start()
+
+    # -- end ------------------------------------------------------------------------------------------------
+
+    def _join_within(self, is_alive: Callable[[], bool], seconds: float) -> None:
         """Wait for threads to end, but not while the spool cannot take what they hold: nobody was told `accepted`
         of that, and a replayable source reads it again."""
         deadline = time.monotonic() + seconds
-        for thread in threads:
-            while thread.is_alive() and time.monotonic() < deadline and self._can_write():
-                thread.join(0.05)
+        while is_alive() and time.monotonic() < deadline and self.can_write():
+            time.sleep(0.01)
 
     def stop(self) -> bool:
         """Stop in the order of the road; what sources were told is durable. Return whether all was written."""
         self.stopping.set()
-        for runner in self.plumbing.runners:
-            runner.stop()
-        self._join_within([runner.thread for runner in self.plumbing.runners], STOP_SOURCES_S)
-        for worker in self.plumbing.workers.values():
-            worker.queue.close()
-        self._join_within(self._worker_threads, DRAIN_S)
-        if self._forwarder is not None:
-            self._forwarder.stop()
-            self._forwarder = None
-        self._reader.close()
-        try:
-            return self.spool.close(CLOSE_S if self._can_write() else LEAST_CLOSE_S)
-        except ForebayError as error:
-            log.error("spool could not be closed: %s", error)
-            return False
+        with self._changing:
+            units = list(self.units.values())
+            for unit in units:
+                unit.stop_reading()
+            self._join_within(lambda: any(u.runner.thread.is_alive() for u in units), STOP_SOURCES_S)
+            for unit in units:
+                unit.stop_working()
+            self._join_within(lambda: any(u.is_alive() for u in units), DRAIN_S)
+            if self.forwarder is not None:
+                self.forwarder.stop()
+                self.forwarder = None
+            self.reader.close()
+            try:
+                return self.spool.close(CLOSE_S if self.can_write() else LEAST_CLOSE_S)
+            except ForebayError as error:
+                log.error("spool could not be closed: %s", error)
+                return False

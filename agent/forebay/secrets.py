@@ -43,7 +43,7 @@ def resolve(ref: str, base: Path | None = None) -> bytes:
         if value is None:
             raise ConfigError(f"the environment variable {name} is not set", hint=f"export {name}=...")
     elif kind == "credential":
-        value = _credential(name)
+        value = _read(credential_path(name))
     else:
         value = _file((base or Path()) / name)
     value = value.rstrip(b"\r\n")
@@ -52,7 +52,8 @@ def resolve(ref: str, base: Path | None = None) -> bytes:
     return value
 
 
-def _credential(name: str) -> bytes:
+def credential_path(name: str) -> Path:
+    """Return where systemd has put a credential. Raises ConfigError where there are none, or for a strange name."""
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         raise ConfigError(
@@ -61,7 +62,7 @@ def _credential(name: str) -> bytes:
         )
     if "/" in name or name in (".", ".."):
         raise ConfigError("a credential's name has no folders in it")
-    return _read(Path(folder) / name)
+    return Path(folder) / name
 
 
 def _file(path: Path) -> bytes:

@@ -119,6 +119,7 @@ class Worker:
         self._since_ns = 0  # when the first of them did
         self._hurry = False  # something urgent was sealed, or somebody waits for the answer
         self.finish_steps = False  # a finite source ended: unfinished windows are due
+        self.tap: Callable[[Block], None] | None = None  # sees what goes to the spool; must not block
         self.last_progress_ns = clock.monotonic_ns()
 
     def restore(self, progress: dict[str, bytes]) -> None:
@@ -163,6 +164,35 @@ class Worker:
         self._seal_open()
         self._submit()
 
+    # -- for those who supervise ----------------------------------------------------------------------------
+
+    def clock_ns(self) -> int:
+        """Return the monotonic clock by which `last_progress_ns` is read."""
+        return self._clock.monotonic_ns()
+
+    def step_names(self) -> list[str]:
+        """Return the names of the steps in their order."""
+        return [step.name for step in self._steps]
+
+    def abandon(self) -> None:
+        """Tell the senders of what is in memory that it was not accepted. Only when `run` does not run."""
+        waiting = [*self._commit.done]
+        self._commit.done.clear()
+        try:
+            while (chunk := self.queue.get(0)) is not None:
+                if chunk.done is not None:
+                    waiting.append(chunk.done)
+        except Closed:
+            log.debug("queue is empty and closed owner=%s", self.options.owner)
+        for done in waiting:
+            done(False)
+
+    def is_durable(self, timeout: float) -> bool:
+        """Wait until everything submitted is on disk. Return whether it is."""
+        return self._writer.wait_below(self.options.owner, 1, timeout)
+
+    # -- waiting --------------------------------------------------------------------------------------------
+
     def _wait_s(self) -> float | None:
         if self._deadline_ns is None:
             return 0.5
@@ -181,6 +211,9 @@ class Worker:
 
     def _take(self, chunk: Chunk) -> None:
         ledger, stream = self._commit.ledger, self.options.stream
+        if chunk.done is not None:
+            self._commit.done.append(chunk.done)
+            self._hurry = True
         for reason, readings in chunk.rejected_counts.items():
             ledger[stream, "rejected", reason] += readings
             ledger[stream, "read", ""] += readings
@@ -200,9 +233,6 @@ class Worker:
                 self._keep(self._protect(out))
         if chunk.position is not None:
             self._commit.position = chunk.position
-        if chunk.done is not None:
-            self._commit.done.append(chunk.done)
-            self._hurry = True
         now = self._clock.monotonic_ns()
         if not self._dirty:
             self._dirty, self._since_ns = True, now
@@ -230,6 +260,7 @@ class Worker:
                 if block.stream != self.options.stream:
                     out.append(block)
                     continue
+                self.last_progress_ns = self._clock.monotonic_ns()
                 made = self._guarded_call(step, lambda s=step, b=block: s.process(b), [block])  # type: ignore[misc]
                 self._count(step.name, block, made)
                 out += made
@@ -318,6 +349,8 @@ class Worker:
     def _keep(self, block: Block) -> None:
         if not block.rows:
             return
+        if self.tap is not None:
+            self.tap(block)
         self._open.setdefault((block.schema, block.lane), []).append(block)
         self._open_bytes += block.nbytes
         self._urgent = self._urgent or block.lane is Lane.URGENT
@@ -352,6 +385,7 @@ class Worker:
                 self._submit()
                 return
             self._writer.wait_below(self.options.owner, MOST_COMMITS_AHEAD, 0.5)
+            self.last_progress_ns = self._clock.monotonic_ns()  # held up by the spool, not stuck
 
     def _may_gather(self) -> bool:
         """Return whether the commit may wait for more: it is small, more is there, and nobody is in a hurry."""

@@ -10,6 +10,7 @@ import pytest
 from forebay_core import _grouping, _hampel, _signal, _windows
 
 NONE8, NONE32, NONE64 = np.zeros(0, np.uint8), np.zeros(0, np.int32), np.zeros(0, np.int64)
+TRIES = 40  # other processes may keep either thread from its core
 FEW = 20_000  # beats: a millisecond or two of counting; the kernels here take 30 and more
 
 Work = Callable[[], object]
@@ -77,9 +78,9 @@ def during(beats: list[int], work: Work) -> int:
 @pytest.mark.parametrize("kernel", [hampel, moments, percentiles, deadband, factorize])
 def test_another_thread_runs_while_a_kernel_does(kernel: Callable[[], Work], beats: list[int]) -> None:
     work = kernel()
-    assert max(during(beats, work) for _ in range(3)) > FEW
+    assert any(during(beats, work) > FEW for _ in range(TRIES))
 
 
 def test_a_call_that_keeps_the_lock_would_be_found(beats: list[int]) -> None:
     numbers = np.random.default_rng(1).normal(size=200_000).tolist()
-    assert min(during(beats, lambda: sorted(numbers)) for _ in range(5)) < FEW
+    assert any(during(beats, lambda: sorted(numbers)) < FEW for _ in range(TRIES))

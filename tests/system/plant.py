@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 FOREBAY = Path(sys.executable).with_name("forebay")
-START_S = 20.0  # a shared machine may be busy; nothing waits for it when all is well
+START_S = 60.0  # a shared machine may be busy; nothing waits for it when all is well
 
 RECEIVER = """\
 center: {{id: dc-1}}
@@ -137,7 +137,7 @@ class Plant:
         assert expect is None or code == expect, (arguments, code, self.last_error[-3000:])
         return out.getvalue()
 
-    def process(self, *arguments: object, expect: int, timeout: float = 60.0) -> str:
+    def process(self, *arguments: object, expect: int, timeout: float = 120.0) -> str:
         """Run a command as a process of its own and return both of its streams."""
         done = subprocess.run(
             [FOREBAY, *map(str, arguments)],

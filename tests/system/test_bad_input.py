@@ -240,6 +240,10 @@ def test_a_damaged_model_file_is_refused_by_its_hash(plant):
 
 # -- keys and links -----------------------------------------------------------------------------------------
 
+ANSWERED = (
+    "8s"  # longer than a hello waits for its answer, so that by then the link has a reason on any machine
+)
+
 
 def small_run(plant: Plant, rows: int = 50) -> None:
     write_csv(plant.folder / "pump.csv", source_rows(rows, 1))
@@ -259,7 +263,7 @@ def test_a_key_that_is_not_enrolled_is_refused_with_a_hint_and_nothing_is_lost(p
     small_run(plant)
     plant.cli("keys", "revoke", "gw-1", "--allow", "keys/allowed")
     plant.start_receiver()
-    log = plant.once(expect=1, options=("--give-up", "1s"))
+    log = plant.once(expect=1, options=("--give-up", ANSWERED))
     assert "does not accept this gateway's key" in log
     assert "forebay keys enroll" in log
     assert "not enrolled" in plant.log("receiver")
@@ -275,7 +279,7 @@ def test_a_key_that_is_enrolled_for_another_gateway_is_refused(plant):
     small_run(plant)
     (plant.folder / "keys/allowed/gw-1.pub").rename(plant.folder / "keys/allowed/gw-2.pub")
     plant.start_receiver()
-    log = plant.once(expect=1, options=("--give-up", "1s"))
+    log = plant.once(expect=1, options=("--give-up", ANSWERED))
     assert "gateway id" in log
     waits(plant)
 
@@ -286,7 +290,7 @@ def test_a_wrong_server_key_is_named_and_nothing_is_sent(plant):
     config = plant.folder / "agent.yaml"
     config.write_text(config.read_text().replace("keys/center.pub", "keys/impostor.pub"))
     plant.start_receiver()
-    log = plant.once(expect=1, options=("--give-up", "3s"))
+    log = plant.once(expect=1, options=("--give-up", ANSWERED))
     assert re.search("key handshake failed|no answer to the hello", log)
     waits(plant)
     assert rows_of(plant.sink, "SELECT count(*) FROM batches") == [(0,)]
@@ -296,7 +300,7 @@ def test_an_unreachable_receiver_ends_a_finite_run_with_the_reason(plant):
     small_run(plant)
     begun = time.monotonic()
     log = plant.once(expect=1, options=("--give-up", "1s"))
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
     assert re.search(r"not everything was delivered \(\d+ readings unacknowledged\)", log)
     assert f"tcp://127.0.0.1:{plant.port}" in log
     waits(plant)
@@ -485,12 +489,12 @@ def test_two_agents_cannot_share_a_spool(plant):
     small_run(plant)
     plant.start_receiver()
     first = plant.start_agent()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "agent runs" not in plant.log() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "another agent uses this spool" in plant.once(expect=1)
     first.terminate()
     try:
-        assert first.wait(20) == 0
+        assert first.wait(60) == 0
     finally:
         kill(first)

@@ -96,7 +96,7 @@ class Gateway:
         self.readings += block.readings()
         self.worker.queue.put(Chunk([block], position=position or None), block.nbytes)
 
-    def wait_delivered(self, timeout: float = 10.0) -> None:
+    def wait_delivered(self, timeout: float = 60.0) -> None:
         reader = self.spool.reader()
         before = self.before
         deadline = time.monotonic() + timeout
@@ -196,7 +196,7 @@ def test_a_restarted_receiver_stores_nothing_twice(gateway, start_receiver):
             road.put(rows(first, 300))
         receiver.stop()
         receiver = start_receiver(receiver.endpoint)
-    road.wait_delivered(20)
+    road.wait_delivered(60)
     assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(15_000, 15_000)]
 
 
@@ -212,7 +212,7 @@ def test_urgent_overtakes_what_waits(gateway, start_receiver):
     while road.spool.writer.outstanding("file/pump") or len(road.worker.queue):
         time.sleep(0.01)
     receiver = start_receiver(receiver.endpoint)
-    road.wait_delivered(20)
+    road.wait_delivered(60)
     order = query(receiver.database, "SELECT lane FROM batches ORDER BY rowid")
     assert order[0] == ("urgent",)
 
@@ -224,12 +224,12 @@ def test_a_key_that_is_not_enrolled_is_refused_and_the_data_kept(gateway, start_
     road.put(rows(0, 10))
     while len(road.worker.queue) or road.spool.writer.outstanding("file/pump"):
         time.sleep(0.01)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while road.forwarder.link.state != "held" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert road.forwarder.link.state == "held"
     assert "key" in road.forwarder.link.reason
-    assert road.spool.writer.wait_below("file/pump", 1, 5)
+    assert road.spool.writer.wait_below("file/pump", 1, 30)
     reader = road.spool.reader()
     assert reader.ledger()["pump"]["pending"] == 20
     reader.close()
@@ -239,7 +239,7 @@ def test_an_enrolled_key_cannot_speak_for_another_gateway(gateway, start_receive
     (keys.allow / "gw-1.pub").rename(keys.allow / "gw-2.pub")
     receiver = start_receiver()
     road = gateway([receiver.endpoint])
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while road.forwarder.link.state != "held" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert "gateway id" in road.forwarder.link.reason
@@ -255,15 +255,15 @@ def test_a_full_spool_blocks_and_goes_on_when_delivered(gateway, start_receiver)
         target=lambda: [road.put(rows(i * 1000, 1000, wide=True)) for i in range(200)], daemon=True
     )
     feeder.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while road.spool.writer.condition.state != "full" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert road.spool.writer.condition.state == "full"
     assert feeder.is_alive()
     assert sum(p.stat().st_size for p in road.folder.iterdir()) <= quota
     receiver = start_receiver(receiver.endpoint)
-    feeder.join(20)
-    road.wait_delivered(20)
+    feeder.join(60)
+    road.wait_delivered(60)
     assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(200_000, 200_000)]
 
 
@@ -275,7 +275,7 @@ def test_evicted_numbers_become_gaps_that_the_center_knows(gateway, start_receiv
     for first in range(0, 200_000, 1000):
         road.put(rows(first, 1000, wide=True))
     receiver = start_receiver(receiver.endpoint)
-    road.wait_delivered(20)
+    road.wait_delivered(60)
     reader = road.spool.reader()
     ledger = reader.ledger()["pump"]
     reader.close()
@@ -311,7 +311,7 @@ def test_a_spool_restored_from_an_older_copy_loses_and_doubles_nothing(gateway, 
     road.close()
     road = gateway([receiver.endpoint], name="restored")
     road.put(rows(10_000, 500))
-    road.wait_delivered(20)
+    road.wait_delivered(60)
     assert query(receiver.database, "SELECT count(*), count(DISTINCT time) FROM pump") == [(3800, 3800)]
     assert query(receiver.database, "SELECT count(DISTINCT epoch) FROM batches") == [(2,)]
     assert query(receiver.database, "SELECT cause FROM gaps") == [("regressed",)]
@@ -329,7 +329,7 @@ def test_two_agents_on_clones_of_one_card_lose_and_double_nothing(gateway, start
         pair[0].put(rows(first, 700))
         pair[1].put(rows(first + 100_000, 700))
     for road in pair:
-        road.wait_delivered(20)
+        road.wait_delivered(60)
         reader = road.spool.reader()
         assert all(equations_hold(e) for e in reader.ledger().values())
         assert reader.dead_letters() == []
@@ -347,7 +347,7 @@ def test_a_center_restored_from_a_backup_knows_its_hole_and_goes_on(gateway, sta
     receiver = start_receiver(receiver.endpoint)
     for first in range(1000, 301_000, 1000):  # more than the 256 numbers that are remembered above a mark
         road.put(rows(first, 1000))
-    road.wait_delivered(20)
+    road.wait_delivered(60)
     receiver.stop()
     for path in tmp_path.glob("center.db*"):
         path.unlink()
@@ -355,7 +355,7 @@ def test_a_center_restored_from_a_backup_knows_its_hole_and_goes_on(gateway, sta
     receiver = start_receiver(receiver.endpoint)
     for first in range(1_000_000, 1_010_000, 1000):
         road.put(rows(first, 1000))
-    road.wait_delivered(20)
+    road.wait_delivered(60)
     causes = query(receiver.database, "SELECT cause, sum(seq_to - seq_from + 1) FROM gaps GROUP BY cause")
     assert causes == [("center_regressed", 300)]
     assert query(receiver.database, "SELECT count(*) FROM pump") == [(10_100,)]

@@ -361,12 +361,20 @@ def test_secrets_are_found_and_read(tmp_path):
     ]
 
 
-def test_a_page_that_this_version_lacks_is_warned_of_at_both_ends(tmp_path):
-    agent, receiver = tmp_path / "agent.yaml", tmp_path / "receiver.yaml"
-    agent.write_text(MINIMAL + "web: {}\n")
+@pytest.mark.parametrize(
+    ("listen", "warned"),
+    [("127.0.0.1:5580", False), ("localhost:80", False), ("[::1]:80", False), ("0.0.0.0:5580", True)],
+)
+def test_a_page_that_the_network_sees_is_warned_of(tmp_path, listen, warned):
+    agent = tmp_path / "agent.yaml"
+    agent.write_text(MINIMAL + f'web: {{listen: "{listen}"}}\n')
+    assert any("not encrypted" in str(w) for w in load_agent(agent).warnings) is warned
+
+
+def test_a_page_that_the_receiver_lacks_is_warned_of(tmp_path):
+    receiver = tmp_path / "receiver.yaml"
     receiver.write_text(
         "center: {id: dc-1}\nlisten: {endpoint: tcp://127.0.0.1:5570, key: k, allow: a}\n"
         "sinks:\n  s: {type: sqlite, path: c.db}\nweb: {}\n"
     )
-    for loaded in (load_agent(agent), load_receiver(receiver)):
-        assert any("nothing will listen" in str(w) for w in loaded.warnings)
+    assert any("nothing will listen" in str(w) for w in load_receiver(receiver).warnings)

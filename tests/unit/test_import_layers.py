@@ -37,9 +37,21 @@ OWNERS = {
     "paho": ("sources/mqtt",),
     "pymodbus": ("sources/modbus",),
     "psutil": ("sources/system.py",),
+    "waitress": ("web/",),
     "zstandard": ("wire/",),
 }
-HEAVY = {"cv2", "onnxruntime", "paho", "pymodbus", "asyncio", "scipy", "sqlite_utils", "PIL", "matplotlib"}
+HEAVY = {
+    "cv2",
+    "onnxruntime",
+    "paho",
+    "pymodbus",
+    "asyncio",
+    "scipy",
+    "sqlite_utils",
+    "PIL",
+    "matplotlib",
+    "waitress",
+}
 HEAVY_AT_TOP_ALLOWED = {  # modules that are themselves only imported when configured
     ("sqlite_utils", "receive/sqlite_schema.py"),
 }

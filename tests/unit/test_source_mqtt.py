@@ -195,7 +195,7 @@ class Scripted:
 
     def until(self, condition):
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=10)
+            assert self.changed.wait_for(condition, timeout=30)
 
 
 # -- the source
@@ -254,7 +254,7 @@ class Running:
 
     def until(self, condition):
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=10)
+            assert self.changed.wait_for(condition, timeout=30)
 
     def values(self, name):
         """Return what a field held, nulls left out."""

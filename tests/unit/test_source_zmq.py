@@ -113,7 +113,7 @@ def test_the_answer_waits_for_the_commit(tmp_path):
     with Running(tmp_path, settle=None) as running:
         socket = running.client()
         socket.send(b'{"t": 1}')
-        assert running.came.acquire(timeout=5)
+        assert running.came.acquire(timeout=30)
         assert not socket.poll(50)
         running.chunks[0].done(True)
         assert json.loads(socket.recv()) == {"ok": True, "rows": 1}
@@ -131,7 +131,7 @@ def test_many_requests_may_be_in_flight_and_are_answered_in_order(tmp_path):
         for number in range(50):
             dealer.send_multipart([b"", str(number).encode(), b'[{"t": 1}' + b', {"t": 2}' * number + b"]"])
         for _ in range(50):
-            assert running.came.acquire(timeout=5)
+            assert running.came.acquire(timeout=30)
         for chunk in running.chunks:
             chunk.done(True)
         for number in range(50):

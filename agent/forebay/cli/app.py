@@ -47,6 +47,19 @@ COMMANDS: dict[str, Entry] = {
         "forebay.cli.models:models_group", "List, verify, install and roll back models.", "Configure"
     ),
     "status": Entry("forebay.cli.status:status_command", "Say how a running agent is.", "Look inside"),
+    "replay": Entry(
+        "forebay.cli.replay:replay_command",
+        "Run a recording through one or two configurations.",
+        "Look inside",
+    ),
+    "support": Entry(
+        "forebay.cli.support:support_command", "Pack what a supporter needs, no data in it.", "Look inside"
+    ),
+    "top": Entry("forebay.cli.top:top_command", "Show what flows in a running agent.", "Look inside"),
+    "tap": Entry("forebay.cli.tap:tap_command", "Show rows as they go to the spool.", "Look inside"),
+    "reload": Entry(
+        "forebay.cli.reload:reload_command", "Let a running agent take over its changed configuration.", "Run"
+    ),
     "spool": Entry("forebay.cli.spool:spool_group", "Examine, repair and export a spool.", "Look inside"),
     "audit": Entry("forebay.cli.audit:audit_group", "Verify and report what masking did.", "Look inside"),
     "decode": Entry("forebay.cli.decode:decode_command", "Print a wire batch as JSON lines.", "Look inside"),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from forebay import quality as q
-from forebay.blocks import MAX_WAVEFORM_ROWS, Block
+from forebay.blocks import MAX_WAVEFORM_ROWS
 from forebay.errors import WireError
+from forebay.rows import rows
 from forebay.wire.columns import decode_columns
 from forebay.wire.envelope import Context, Envelope, Exported
 from forebay.wire.schema import parse_schema
@@ -67,35 +65,6 @@ def describe(exported: Exported, envelope: Envelope, context: Context, stream: s
         "clock": envelope.stamp.state,
         "bytes": len(exported.data),
     }
-
-
-def rows(block: Block) -> list[dict[str, Any]]:
-    """Return the rows of a block as plain objects; nulls are left out, `quality` says why they are."""
-    columns = [c.to_list(f.type) for f, c in zip(block.schema.fields, block.columns, strict=True)]
-    out = []
-    for row, time in enumerate(block.time.tolist()):
-        entry: dict[str, Any] = {"time": time}
-        bad: dict[str, str] = {}
-        for f, column, values in zip(block.schema.fields, block.columns, columns, strict=True):
-            value = values[row]
-            if value is not None:
-                entry[f.name] = plain(value)
-            code = 0 if column.quality is None else int(column.quality[row])
-            if code:
-                bad[f.name] = q.describe(code)
-        if bad:
-            entry["quality"] = bad
-        out.append(entry)
-    return out
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON knows it: bytes as base64, infinities as text."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, float) and math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def _json(value: Any) -> str:

@@ -54,9 +54,7 @@ def stat(folder: Path, as_json: bool) -> None:
 @_JSON
 def verify(folder: Path, as_json: bool) -> int:
     """Check every segment: SQLite's own structure, each batch's content tag, the ledger's equations."""
-    reports = [_verify(path) for path in sorted(folder.glob("segment-*.db"))]
-    if not reports:
-        raise SpoolError("there is no spool here", place=str(folder))
+    reports = verify_folder(folder)
     for report in reports:
         click.echo(
             json.dumps(report, ensure_ascii=False)
@@ -64,6 +62,14 @@ def verify(folder: Path, as_json: bool) -> int:
             else "  ".join(f"{k}: {v}" for k, v in report.items())
         )
     return 0 if all(r["ok"] for r in reports) else 1
+
+
+def verify_folder(folder: Path) -> list[dict[str, object]]:
+    """Return a report on each segment. Raises SpoolError where there is none."""
+    reports = [_verify(path) for path in sorted(folder.glob("segment-*.db"))]
+    if not reports:
+        raise SpoolError("there is no spool here", place=str(folder))
+    return reports
 
 
 def _verify(path: Path) -> dict[str, object]:

@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from forebay.config.loader import load_agent
+from forebay.control.client import ask_once
+from forebay.errors import ForebayError
 from forebay.spool import Reader, segment_path
 from forebay.spool.reader import equations_hold
 
+ANSWER_S = 5.0
 DEFAULT_CONFIG = Path("/etc/forebay/agent.yaml")
 
 
@@ -24,7 +27,10 @@ def status_command(config: Path, as_json: bool) -> int:
     """Say how the agent of CONFIG (/etc/forebay/agent.yaml) is: what was read, dropped, delivered, what waits."""
     loaded = load_agent(config)
     folder = loaded.resolve(loaded.config.spool.dir)
-    facts = collect(folder, loaded.config.gateway.id)
+    try:
+        facts = ask_once(folder, "status", timeout=ANSWER_S)
+    except ForebayError:  # not running, or too busy with its end or start to answer: the file tells
+        facts = collect(folder, loaded.config.gateway.id)
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else render(facts))
     return 0
 
@@ -73,6 +79,7 @@ def render(facts: dict[str, Any]) -> str:
     lines = [
         f"gateway {facts['gateway']}: {'running' if facts['running'] else 'not running'}",
         f"spool   {spool['pending_batches']} batches wait ({spool['pending_bytes']} bytes) in {spool['dir']}",
+        *_live_lines(facts),
         "",
         f"{'stream':<24}{'read':>12}{'filtered':>12}{'guarded':>10}{'rejected':>10}{'accepted':>12}"
         f"{'delivered':>12}{'pending':>10}{'lost':>8}",
@@ -87,3 +94,22 @@ def render(facts: dict[str, Any]) -> str:
     if not facts["balanced"]:
         lines.append("the ledger does not balance: please report this")
     return "\n".join(lines)
+
+
+def _live_lines(facts: dict[str, Any]) -> list[str]:
+    """Return what only a running agent can say."""
+    if "link" not in facts:
+        return []
+    link, config = facts["link"], facts["config"]
+    lines = [f"link    {link['state']} {link['endpoint']} {link['reason']}".rstrip()]
+    if facts["spool"]["state"] != "ok":
+        lines.append(f"spool   {facts['spool']['state']}: {facts['spool']['detail']}")
+    if config["safe_mode"]:
+        lines.append(f"SAFE MODE: {config['safe_mode']}")
+    if facts["stuck"]:
+        lines.append(f"STUCK: {facts['stuck']}")
+    lines += [f"{name}: {p['trouble']}" for name, p in facts["pipelines"].items() if p["trouble"]]
+    for trouble in facts["troubles"][-5:]:
+        said = " ".join(f"{k}={v}" for k, v in trouble["facts"].items())
+        lines.append(f"{trouble['level']:<8}{trouble['message']} {said} ({trouble['times']}x)")
+    return lines

@@ -14,6 +14,7 @@ from forebay.config.fields import FieldOptions
 from forebay.config.masking import MaskingOptions
 from forebay.config.models import ModelsOptions
 from forebay.config.registry import AnySource, AnyStep
+from forebay.config.secrets import SecretRef
 
 _SECOND = 1_000_000_000
 LINGER_NS = {Lane.URGENT: 0, Lane.NORMAL: _SECOND, Lane.BULK: 5 * _SECOND}
@@ -138,7 +139,7 @@ class LinkKeys(Options):
     """Key files of the encrypted, mutually authenticated link."""
 
     own: ConfigPath
-    """This side's private key, made by `forebay keys new`."""
+    """This side's private key, made by `forebay keys new`; `credential:NAME` for one that systemd hands over."""
     server: ConfigPath
     """The receiver's public key."""
 
@@ -177,7 +178,9 @@ class WebOptions(Options):
     """The local page and interface. Without this section there is none."""
 
     listen: Annotated[str, Field(pattern=_HOST_PORT)] = "127.0.0.1:5580"
-    """Address and port."""
+    """Address and port. Anything but this machine's own address shows the page to the network, unencrypted."""
+    token: SecretRef | None = None
+    """What opens the page; default: one made at the first start, kept in `web.token` beside the spool."""
 
 
 class LogOptions(Options):

@@ -74,11 +74,18 @@ def _streams_are_distinct(document: Document, pipelines: dict[str, Any]) -> Iter
 
 
 def check_web(config: AgentConfig | ReceiverConfig, document: Document) -> list[Finding]:
-    """Warn of a page that is asked for and that this version does not have."""
+    """Warn of a page that the network sees, and of one that this version does not have."""
     if config.web is None:
         return []
-    message = "the local page is not part of this version yet: nothing will listen"
-    return [document.finding(message, ("web",), severity=Severity.WARNING)]
+    if isinstance(config, ReceiverConfig):
+        message = "the receiver's page is not part of this version yet: nothing will listen"
+        return [document.finding(message, ("web",), severity=Severity.WARNING)]
+    host = config.web.listen.rpartition(":")[0].strip("[]")
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return []
+    message = "the page is not encrypted, and whoever listens on the network can read its token"
+    hint = "listen on 127.0.0.1 and come through a tunnel: ssh -L 5580:127.0.0.1:5580 GATEWAY"
+    return [document.finding(message, ("web", "listen"), hint=hint, severity=Severity.WARNING)]
 
 
 def check_config(config: AgentConfig, document: Document) -> list[Finding]:

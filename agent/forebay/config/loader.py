@@ -19,8 +19,10 @@ from forebay.config.explain import booleans_as_numbers, explain
 from forebay.config.findings import ConfigErrors, Finding, KeyPath, Severity, in_file_order
 from forebay.config.receiver import ReceiverConfig
 from forebay.config.yaml_source import Document, Mark, parse, read_bytes
+from forebay.secrets import credential_path
 
 Config = TypeVar("Config", bound=BaseModel)
+CREDENTIAL = "credential:"
 _PART = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([0-9]+)\]|([^.\[\]"]+)')
 
 
@@ -35,6 +37,7 @@ class LoadedConfig(Generic[Config]):
     base : its folder, absolute; every path in the configuration is relative to it
     warnings : findings that do not stop the agent
     digest : sha256 of the file's bytes, hex
+    text : the file's bytes
     """
 
     config: Config
@@ -43,10 +46,19 @@ class LoadedConfig(Generic[Config]):
     document: Document = field(repr=False)
     warnings: tuple[Finding, ...] = ()
     digest: str = ""
+    text: bytes = field(default=b"", repr=False)
 
     def resolve(self, path: Path) -> Path:
-        """Return a path of the configuration as an absolute one."""
-        return self.base / path
+        """Return a path of the configuration as an absolute one; `credential:NAME` is one of systemd's.
+
+        Raises ConfigError where a credential is named and there are none.
+        """
+        text = str(path)
+        return (
+            credential_path(text.removeprefix(CREDENTIAL))
+            if text.startswith(CREDENTIAL)
+            else self.base / path
+        )
 
     def position(self, path: str | KeyPath) -> Mark:
         """Return 1-based line and column of a value, of its nearest parent where it is a default."""
@@ -78,6 +90,11 @@ def load_agent(path: Path | str) -> LoadedConfig[AgentConfig]:
     return _load(Path(path), AgentConfig)
 
 
+def load_agent_text(data: bytes, path: Path) -> LoadedConfig[AgentConfig]:
+    """Check a configuration that was read before; `path` says where it stood. Raises ConfigErrors."""
+    return _check(data, path, AgentConfig)
+
+
 def load_receiver(path: Path | str) -> LoadedConfig[ReceiverConfig]:
     """Read the configuration of a receiver. Raises ConfigErrors."""
     return _load(Path(path), ReceiverConfig)
@@ -97,7 +114,10 @@ def _kind(document: Document) -> type[AgentConfig] | type[ReceiverConfig]:
 
 
 def _load(path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
-    data = read_bytes(path)
+    return _check(read_bytes(path), path, kind)
+
+
+def _check(data: bytes, path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
     document = parse(data, str(path))
     if not isinstance(document.value, dict):
         finding = document.finding("expected keys and values such as `gateway: {id: …}`")
@@ -122,5 +142,5 @@ def _load(path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
     if errors:
         raise ConfigErrors(errors, warnings)
     return LoadedConfig(
-        config, path, path.parent.resolve(), document, warnings, hashlib.sha256(data).hexdigest()
+        config, path, path.parent.resolve(), document, warnings, hashlib.sha256(data).hexdigest(), data
     )

@@ -1,0 +1,87 @@
+"""How the running agent is, as one plain object: for `status`, the local page, metrics and the support bundle.
+
+Names, counts and states only; never a data value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from forebay import __version__
+from forebay.log import Recent
+from forebay.spool.reader import equations_hold
+from forebay.supervise import Unit
+
+if TYPE_CHECKING:
+    from forebay.runtime import Agent
+
+
+def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
+    """Return the facts of now."""
+    config, now = agent.loaded.config, agent.clock.monotonic_ns()
+    ledger = agent.reader.ledger()
+    batches, readings, size = agent.reader.counts()
+    folder, condition = agent.spool.folder, agent.spool.writer.condition
+    return {
+        "gateway": config.gateway.id,
+        "site": config.gateway.site,
+        "version": __version__,
+        "boot": agent.boot,
+        "running": True,
+        "uptime_s": round((now - agent.started_ns) / 1e9, 3),
+        "clock": str(agent.clock.state()),
+        "config": {
+            "path": str(agent.loaded.path),
+            "digest": agent.loaded.digest,
+            "safe_mode": agent.safe_mode,
+        },
+        "policy": {"name": agent.policy[0], "hash": agent.policy[1]},
+        "stuck": agent.stuck,
+        "pipelines": {name: _pipeline(unit, now) for name, unit in agent.units.items()},
+        "spool": {
+            "dir": str(folder),
+            "state": condition.state,
+            "detail": condition.detail,
+            "pending_batches": batches,
+            "pending_readings": readings,
+            "pending_bytes": size,
+            "file_bytes": sum(p.stat().st_size for p in folder.glob("segment-*")),
+            "max_bytes": config.spool.max_bytes,
+        },
+        "link": _link(agent),
+        "streams": ledger,
+        "balanced": all(equations_hold(entry) for entry in ledger.values()),
+        "troubles": recent.entries() if recent else [],
+    }
+
+
+def _pipeline(unit: Unit, now: int) -> dict[str, Any]:
+    worker, runner = unit.worker, unit.runner
+    return {
+        "source": runner.name,
+        "stream": worker.options.stream,
+        "lane": str(worker.options.lane),
+        "reading": unit.is_reading(),
+        "working": unit.is_working(),
+        "trouble": unit.failed or runner.trouble,
+        "restarts": unit.restarts,
+        "source_restarts": runner.restarts,
+        "queue_items": len(worker.queue),
+        "queue_bytes": worker.queue.nbytes,
+        "idle_s": round((now - worker.last_progress_ns) / 1e9, 3),
+        "steps": list(worker.step_names()),
+    }
+
+
+def _link(agent: Agent) -> dict[str, Any]:
+    forwarder, door = agent.forwarder, agent.door
+    if forwarder is None:
+        return {"state": "none", "endpoint": "", "reason": "there is no `forward` section", "store": ""}
+    link = forwarder.link
+    return {
+        "state": link.state,
+        "endpoint": link.endpoint,
+        "reason": link.reason,
+        "store": link.store,
+        "delivered_batches": door.delivered if door else 0,
+    }

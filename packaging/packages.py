@@ -1,0 +1,131 @@
+"""Builds what is installed on gateways: wheels, Debian packages, offline bundles, for x86-64 and aarch64.
+
+    python packaging/packages.py [--twice] [--arch ARCH]... [--out dist]
+
+Run by `make packages` in the product's environment; tools are in .cache/packaging. Everything is built from the
+sdist of the commit, with SOURCE_DATE_EPOCH set to the commit's time, so the same commit gives the same bytes;
+`--twice` builds two times and compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+
+from debian import build_deb  # noqa: E402 - beside this file, which is no package
+from offline import build_bundle  # noqa: E402
+from sbom import write_sbom  # noqa: E402
+from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, run  # noqa: E402
+
+
+def main() -> int:
+    """Build; 1 when two builds differ."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--twice", action="store_true", help="build two times and compare")
+    parser.add_argument("--arch", action="append", choices=[t.arch for t in TARGETS], help="default: both")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist")
+    chosen = parser.parse_args()
+    os.environ["SOURCE_DATE_EPOCH"] = commit_time()
+    tools = Tools(ROOT / ".cache" / "packaging")
+    targets = [t for t in TARGETS if not chosen.arch or t.arch in chosen.arch]
+    shutil.rmtree(chosen.out, ignore_errors=True)
+    first = build(targets, chosen.out, tools)
+    for path in first:
+        print(f"{path.stat().st_size:>12,}  {digest(path)[:16]}  {path.name}")
+    if not chosen.twice:
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        second = build(targets, Path(folder), tools)
+        differing = [a.name for a, b in zip(first, second, strict=True) if digest(a) != digest(b)]
+    print(f"differ between two builds: {', '.join(differing)}" if differing else "two builds: the same bytes")
+    return 1 if differing else 0
+
+
+def commit_time() -> str:
+    """Return the time of the commit, or of the sources where there is no repository."""
+    try:
+        return run("git", "-C", str(ROOT), "log", "-1", "--format=%ct", capture=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return str(int((ROOT / "pyproject.toml").stat().st_mtime))
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def build(targets: list[Target], out: Path, tools: Tools) -> list[Path]:
+    """Build everything into `out`; return the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
+    with tempfile.TemporaryDirectory() as folder:
+        sources = unpacked_sources(Path(folder))
+        for target in targets:
+            wheel = build_wheel(sources, target, out, tools)
+            tree = install_tree(wheel, target, Path(folder) / f"tree-{target.arch}", tools)
+            sbom = write_sbom(tree, out / f"forebay-{target.arch}.cdx.json", target)
+            made += [wheel, sbom]
+            made.append(build_deb(tree, sbom, target, out, ROOT))
+            made.append(build_bundle(wheel, sbom, target, out, tools, ROOT))
+    return made
+
+
+def unpacked_sources(folder: Path) -> Path:
+    """Return the sdist of the checkout, unpacked: what is not in it cannot get into a package."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(folder), str(ROOT))
+    (archive,) = folder.glob("forebay-*.tar.gz")
+    shutil.unpack_archive(archive, folder)
+    (sources,) = (p for p in folder.glob("forebay-*") if p.is_dir())
+    return sources
+
+
+def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
+    """Compile for a target and return its manylinux wheel."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "work"
+        shutil.copytree(sources, work)
+        compiler = str(Path(__file__).parent / "zigcc.sh")
+        environment = {
+            "CC": compiler,
+            "LDSHARED": f"{compiler} -shared",
+            "ZIG_PYTHON": str(tools.python),
+            "ZIG_TARGET": f"{target.arch}-linux-gnu.{GLIBC}",
+            "_PYTHON_HOST_PLATFORM": f"linux-{target.arch}",
+            "SETUPTOOLS_EXT_SUFFIX": f".cpython-{sys.version_info[0]}{sys.version_info[1]}-{target.arch}-linux-gnu.so",
+        }
+        run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, str(work), **environment)
+        (raw,) = Path(folder).glob("*.whl")
+        plat = f"manylinux_{GLIBC.replace('.', '_')}_{target.arch}"
+        run(str(tools.bin / "auditwheel"), "repair", "--plat", plat, "--wheel-dir", str(out), str(raw),
+            PATH=f"{tools.bin}:{os.environ['PATH']}")  # fmt: skip
+    (wheel,) = out.glob(f"forebay-*{target.arch}.whl")
+    return wheel
+
+
+def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
+    """Install the wheel with all its libraries for a target into a folder, versions as locked."""
+    locked = tree.with_suffix(".txt")
+    extras = [part for extra in EXTRAS for part in ("--extra", extra)]
+    platform = ("--python-version", target.python, "--python-platform", target.uv_platform)
+    run(str(tools.bin / "uv"), "pip", "compile", "--quiet", "--no-header", *platform, *extras, "--constraints",
+        str(ROOT / "requirements" / "dev.txt"), "--output-file", str(locked), str(ROOT / "pyproject.toml"))  # fmt: skip
+    install = (str(tools.bin / "uv"), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target")
+    run(*install, str(tree), *platform, "-r", str(locked))
+    run(*install, str(tree), *platform, str(wheel))
+    shutil.rmtree(tree / "bin", ignore_errors=True)
+    for cache in tree.rglob("__pycache__"):
+        shutil.rmtree(cache)
+    shutil.copy(locked, tools.folder / f"runtime-{target.arch}.txt")
+    return tree
+
+
+sys.exit(main())

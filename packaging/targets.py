@@ -1,0 +1,59 @@
+"""What packages are built for, and the tools that build them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+GLIBC = "2.17"  # of our own wheels; the libraries beside it want 2.28 (Debian 10 and later)
+EXTRAS = ("vision", "mqtt", "industrial", "web")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of machine. `python` is the interpreter that the packages are for."""
+
+    arch: str
+    debian: str
+    python: str = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+    @property
+    def uv_platform(self) -> str:
+        """Name of the platform as uv knows it."""
+        return f"{self.arch}-manylinux_2_28"
+
+
+TARGETS = (Target("x86_64", "amd64"), Target("aarch64", "arm64"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The environment of packaging/requirements.txt."""
+
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        """Folder of its programs."""
+        return self.folder / "bin"
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.bin / "python"
+
+
+def run(*command: str, capture: bool = False, **environment: str) -> str:
+    """Run a command; its output goes to stderr unless captured. Raises CalledProcessError."""
+    done = subprocess.run(
+        command, check=True, text=True, env=os.environ | environment, stdout=subprocess.PIPE if capture else sys.stderr
+    )
+    return done.stdout or ""
+
+
+def epoch() -> int:
+    """Return the time that stands in every file of a package."""
+    return int(os.environ["SOURCE_DATE_EPOCH"])

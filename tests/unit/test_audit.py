@@ -121,6 +121,14 @@ def test_what_an_earlier_boot_left_open_is_closed_by_the_first_commit(store, log
     assert all_hits(log) == {HIT: 5}
 
 
+def test_open_counts_that_are_damaged_on_disk_do_not_stop_the_spool_and_are_told(store, log):
+    apply(store, commit(note(0, {HIT: 4})))
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("UPDATE audit_open SET body = substr(body, 2)")
+    apply(store, commit(note(0.1, {HIT: 1})))
+    assert all_hits(log) == {HIT: 1, ("", "", "audit:damaged"): 1}
+
+
 def test_the_log_is_bounded_and_keeps_the_heads_of_what_it_deleted(store, log, monkeypatch):
     monkeypatch.setattr(table, "MAX_ENTRIES", 20)
     monkeypatch.setattr(table, "PRUNE_AT_ONCE", 5)

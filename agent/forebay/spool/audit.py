@@ -12,6 +12,7 @@ counted then. A context of an earlier boot is closed by the first commit after i
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -22,6 +23,8 @@ from forebay.audit import START, Entry, Head, chained
 from forebay.errors import SpoolError
 from forebay.spool.schema import connect
 from forebay.stages import AuditNote
+
+log = logging.getLogger("forebay.spool")
 
 ENTRY_NS = 60_000_000_000  # an entry covers at most this
 MAX_ENTRIES = 10_000  # about 5 MB, a week of one pipeline with hits in each minute
@@ -57,20 +60,39 @@ def add(db: sqlite3.Connection, note: AuditNote, owner: str, numbers: Sequence[t
     numbers : (epoch, seq) of the commit's batches
     """
     context = json.dumps({**note.facts, "owner": owner}, sort_keys=True, ensure_ascii=False)
-    open_ = {name: json.loads(body) for name, body in db.execute("SELECT context, body FROM audit_open")}
+    open_, lost = _opened(db)
     for name in [name for name, body in open_.items() if _is_due(body, json.loads(name), note)]:
         _close(db, name, open_.pop(name))
     seen = _seen(db, owner) == context
-    if not note.hits and seen and context not in open_:
+    if not note.hits and seen and not lost and context not in open_:
         return
     body = open_.get(context) or _new(note)
     _merge(body, note, numbers)
+    if lost:
+        body["hits"].append(["", "", "audit:damaged", lost])
     if len(body["hits"]) > _MAX_OPEN_HITS:
         _close(db, context, body)
     else:
         db.execute("INSERT OR REPLACE INTO audit_open VALUES (?, ?)", (context, _dump(body)))
     if not seen:
         db.execute("INSERT OR REPLACE INTO audit_seen VALUES (?, ?)", (owner, context))
+
+
+def _opened(db: sqlite3.Connection) -> tuple[dict[str, dict[str, Any]], int]:
+    """Return what is open, by context, and how much of it cannot be read and was given up."""
+    out: dict[str, dict[str, Any]] = {}
+    lost = 0
+    for name, text in db.execute("SELECT context, body FROM audit_open").fetchall():
+        try:
+            facts, body = json.loads(name), json.loads(text)
+            _ = facts["boot"], int(body["since"][1]), body["batches"]["count"], body["hits"]
+            out[name] = body
+        except (ValueError, KeyError, TypeError, IndexError):
+            # a flipped bit must not stop the spool: the loss is logged and becomes part of the chain
+            log.error("counts of the audit log are damaged on disk; up to a minute of them is lost")
+            db.execute("DELETE FROM audit_open WHERE context = ?", (name,))
+            lost += 1
+    return out, lost
 
 
 def carry(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from forebay import __version__
+from forebay.audit import Auditor
 from forebay.clock import Clock
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig, PipelineOptions
@@ -165,10 +166,12 @@ class Builder:
             linger_ns=options.linger_ns,
             commit_bytes=min(COMMIT_BYTES, config.spool.max_bytes // LEAST_COMMIT_SHARE),
         )
-        masker = Masker(self.policy, detectors=self._detectors)
-        return Worker(
-            worker_options, steps, masker, Guard(self.policy), sealer, self._spool.writer, self._clock
-        )
+        masker, guard = Masker(self.policy, detectors=self._detectors), Guard(self.policy)
+        names = ("gateway", "agent", "boot", "policy", "policy_hash", "key_id")
+        facts = {name: str(getattr(context, name)) for name in names}
+        auditor = Auditor(facts, (masker.take_tally, guard.take_tally), self._clock)
+        writer = self._spool.writer
+        return Worker(worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker)
 
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall_ns(), self._clock.monotonic_ns(), self._clock.state())

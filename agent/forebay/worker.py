@@ -19,7 +19,7 @@ from forebay import quality as q
 from forebay.blocks import MAX_ROWS, Block, Lane, Schema, concat, null_out
 from forebay.clock import Clock
 from forebay.queues import ByteQueue, Closed
-from forebay.stages import Chunk, Commit, Sealed, Step
+from forebay.stages import AuditNote, Chunk, Commit, Sealed, Step
 
 log = logging.getLogger("forebay.pipeline")
 
@@ -28,6 +28,7 @@ MOST_COMMITS_AHEAD = 2
 GATHER_BYTES = (
     64 * 1024
 )  # while more waits, a commit within its linger grows to this: fewer fsyncs, less wear
+MASK_STATE = "mask"  # the masker's place among the states of the steps
 REJECTED_LOGGED = 3  # broken records named in the log per chunk
 
 
@@ -43,6 +44,16 @@ class Guard(Protocol):
 
     def check(self, block: Block) -> Block:
         """Return the block with every value null that has no business in the spool."""
+
+
+class Memory(Protocol):
+    """What masking must remember over a restart: noise budgets."""
+
+    def state(self) -> bytes | None:
+        """Return what must be stored with the rows, None: nothing."""
+
+    def restore(self, state: bytes) -> None:
+        """Take over a saved state. What cannot be read closes; it never raises."""
 
 
 class Seal(Protocol):
@@ -91,8 +102,10 @@ class Worker:
         sealer: Seal,
         writer: CommitSink,
         clock: Clock,
+        audit: Callable[[], AuditNote | None] = lambda: None,
+        memory: Memory | None = None,
     ) -> None:
-        self.options = options
+        self.options, self._audit, self._memory = options, audit, memory
         self.queue: ByteQueue[Chunk] = ByteQueue(options.queue_bytes)
         self._steps, self._masker, self._guard = list(steps), masker, guard
         self._sealer, self._writer, self._clock = sealer, writer, clock
@@ -111,6 +124,8 @@ class Worker:
 
     def restore(self, progress: dict[str, bytes]) -> None:
         """Give each step the state saved under its place; one that no longer fits starts afresh."""
+        if self._memory is not None and MASK_STATE in progress:
+            self._memory.restore(progress[MASK_STATE])
         for name, step in self._named_steps():
             state = progress.get(name)
             if state is None:
@@ -212,6 +227,8 @@ class Worker:
             )
         for block in chunk.blocks:
             block = self._enter(block)
+            if not block.rows:  # the policy dropped them all
+                continue
             for out in self._through_steps([block], self._steps):
                 self._keep(self._protect(out))
         if chunk.position is not None:
@@ -385,6 +402,10 @@ class Worker:
             state = step.state()
             if state is not None:
                 commit.state[name] = state
+        mask_state = self._memory.state() if self._memory is not None else None
+        if mask_state is not None:
+            commit.state[MASK_STATE] = mask_state
+        commit.audit_note = self._audit()
         commit.ledger = Counter({key: n for key, n in commit.ledger.items() if n})
         commit.done.append(lambda _durable: self.queue.poke())
         self._writer.submit(commit)

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "agent" / "forebay"
 CORE = Path(__file__).parents[2] / "core_ext" / "forebay_core"
 ROOMS = {"sources", "preprocess", "infer", "mask", "spool", "wire", "forward", "receive", "web"}
 SHARED = {
+    "audit",
     "blocks",
     "quality",
     "errors",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from forebay_core import IMPLEMENTATION, codec
+from forebay_core import cells as chosen_cells
 from forebay_core.reference import cells, decimals, residuals
 from forebay_core.reference import codec as ints
 
@@ -20,12 +21,13 @@ REFERENCE = SimpleNamespace(
         for module, names in (
             (ints, ("encode_ints", "decode_ints")),
             (residuals, ("encode_residuals", "decode_residuals")),
-            (cells, ("factorize", "gather")),
+            (cells, ("gather",)),
             (decimals, ("to_decimal", "from_decimal", "to_ordered", "from_ordered")),
         )
         for name in names
     }
 )
+COMPILED = SimpleNamespace(**{name: getattr(codec, name) for name in codec.__all__}, gather=chosen_cells.gather)
 
 
 def _implementations():
@@ -34,7 +36,7 @@ def _implementations():
 
 @pytest.fixture(params=_implementations())
 def core(request):
-    return codec if request.param == "compiled" else REFERENCE
+    return COMPILED if request.param == "compiled" else REFERENCE
 
 
 def _frozen(array):
@@ -199,29 +201,6 @@ def _cells_of(texts):
     return _frozen(np.frombuffer(b"".join(texts), dtype=np.uint8)), _frozen(offsets)
 
 
-def test_equal_cells_get_equal_numbers_in_order_of_first_appearance(core):
-    texts = [b"b", b"", b"a", b"b", b"12345678", b"", b"123456789", b"12345678", b"\0", b"\0\0"]
-    codes, first = core.factorize(*_cells_of(texts))
-    assert codes.dtype == np.int32
-    assert first.dtype == np.int64
-    assert codes.tolist() == [0, 1, 2, 0, 3, 1, 4, 3, 5, 6]
-    assert first.tolist() == [0, 1, 2, 4, 6, 8, 9]
-
-
-def test_no_cells_have_no_numbers(core):
-    codes, first = core.factorize(*_cells_of([]))
-    assert len(codes) == len(first) == 0
-
-
-def test_many_cells_are_numbered_alike(core):
-    rng = np.random.default_rng(2)
-    texts = [rng.bytes(int(rng.integers(0, 20))) for _ in range(300)]
-    texts = [texts[int(i)] for i in rng.integers(0, 300, 3000)]
-    codes, first = core.factorize(*_cells_of(texts))
-    assert [texts[first[c]] for c in codes] == texts
-    assert len(first) == len(set(texts))
-
-
 def test_gather_takes_cells_and_respects_its_limit(core):
     values, offsets = _cells_of([b"aa", b"", b"cde"])
     taken, ends = core.gather(values, offsets, np.array([2, 2, 0, 1]), 8)
@@ -236,8 +215,6 @@ def test_gather_takes_cells_and_respects_its_limit(core):
 @pytest.mark.parametrize("offsets", [[0, 3, 2], [0, 9], [-1, 2], []])
 def test_offsets_that_do_not_fit_are_refused(core, offsets):
     values, offsets = np.zeros(4, dtype=np.uint8), np.array(offsets, dtype=np.int64)
-    with pytest.raises(ValueError, match="offsets"):
-        core.factorize(values, offsets)
     with pytest.raises(ValueError, match="offsets"):
         core.gather(values, offsets, np.array([0]), 100)
 

@@ -22,10 +22,9 @@ from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay_core import text_tables as tables
-from forebay_core.text import decimal_text, scan
+from forebay_core.text import decimal_text, long_floats, long_ints, scan
 
 _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not grow the process
-_MAX_EXACT_FLOAT = 2.0**53
 # A bytes column that nobody declared as images and that holds one all the same must not pass for data.
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
@@ -69,6 +68,8 @@ class Masker:
         entry of a pipeline, so that what steps remember, and the spool stores with them, is masked already.
         A column that this policy has masked is not masked again.
         """
+        if all(column.masked == self.policy.hash for column in block.columns):
+            return block  # from the entry, and no step has made anything since
         hits: Counter[str] = Counter(block.hits)
         columns = []
         for name, type_, plan, column in zip(
@@ -89,7 +90,7 @@ class Masker:
                 new = null_out(column, present, q.DETECTOR_FAILED)
                 found = Counter({"detector:failed": int(present.sum())})
             hits.update(found)
-            columns.append(replace(new, masked=self.policy.hash))
+            columns.append(new.marked(self.policy.hash))
         return replace(block, columns=tuple(columns), hits=hits)
 
     def _plan(self, schema: Schema) -> tuple[Plan, ...]:
@@ -129,7 +130,7 @@ class Masker:
         self._tell(name, spans, codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
-            return replace(column, spans=None)
+            return column if column.spans is None else replace(column, spans=None)
         return self._operators.apply(column, spans, codes, hits)
 
     def _cells(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
@@ -183,17 +184,9 @@ class Masker:
 
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:
     """Return rows and values of whole numbers with at least `digits` digits (0: none)."""
-    least = 10 ** (digits - 1) if digits else 0
-    values = column.values
-    if not digits or not len(values):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if values.max() < least and values.min() > -least:  # most columns; false where there is a NaN
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if values.dtype == np.float64:
-        magnitude = np.abs(values)  # NaN and inf compare false below
-        rows = np.flatnonzero((magnitude >= least) & (magnitude <= _MAX_EXACT_FLOAT))
-        rows = rows[values[rows] == np.floor(values[rows])]
-        return rows.astype(np.int64), values[rows].astype(np.int64)
-    # not abs(): that of the least int64 is negative
-    rows = np.flatnonzero((values >= least) | (values <= -least))
-    return rows.astype(np.int64), np.ascontiguousarray(values[rows])
+    least, values = 10 ** (digits - 1) if digits else 0, column.values
+    if digits and values.dtype == np.float64:
+        return long_floats(np.ascontiguousarray(values), least)
+    if digits and values.dtype == np.int64:
+        return long_ints(np.ascontiguousarray(values), least)
+    return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -17,6 +17,7 @@ from forebay.config.loader import LoadedConfig
 from forebay.errors import ForebayError
 from forebay.forward import Forwarder, LinkOptions, SpoolDoor
 from forebay.keys import read_public, read_secret
+from forebay.memory import bound_arenas, release_start_pages
 from forebay.pipeline import Plumbing, build_plumbing
 from forebay.spool import Spool
 from forebay.wire.messages import PROTOCOL, Hello
@@ -24,6 +25,7 @@ from forebay.wire.messages import PROTOCOL, Hello
 log = logging.getLogger("forebay.agent")
 
 SWITCH_INTERVAL_S = 0.0005  # at the default of 5 ms one busy thread keeps a waiting one from its deadline
+SETTLED_S = 3.0  # what a start reads once has been read by then
 STOP_SOURCES_S = 5.0
 DRAIN_S = 20.0
 CLOSE_S = 10.0
@@ -61,6 +63,7 @@ def harden_process() -> None:
     # A core pattern that pipes to a program ignores the limit; a process that is not dumpable has no core.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    bound_arenas()
 
 
 class Agent:
@@ -157,6 +160,8 @@ class Agent:
 
     def wait(self) -> None:
         """Wait until `stopping` is set."""
+        if not self.stopping.wait(SETTLED_S):
+            log.debug("memory of the start given up bytes=%d", release_start_pages())
         while not self.stopping.wait(1.0):
             pass
 

@@ -41,7 +41,9 @@ def waveform() -> Block:
     seconds = np.arange(MAX_WAVEFORM_ROWS) / _RATE_HZ
     fields, columns = [], []
     for channel in range(8):
-        tones = sum(a * np.sin(2 * np.pi * f * seconds + channel) for f, a in ((49.7, 2.0), (993, 0.5), (3100, 0.2)))
+        tones = sum(
+            a * np.sin(2 * np.pi * f * seconds + channel) for f, a in ((49.7, 2.0), (993, 0.5), (3100, 0.2))
+        )
         values = np.round(tones + rng.normal(0, 0.05, len(seconds)), 3)
         fields.append(Field(f"c{channel}", Type.F64, unit="mm/s"))
         columns.append(Column(values))
@@ -96,7 +98,9 @@ def arrays(effort: Effort) -> list[Figure]:
         value = readings / effort.repeats / (best - empty) / 1e6
         note = f"{wire_bytes / readings:.2f} B/reading on the wire"
         figures.append(
-            Figure(f"arrays-{kind}", _WHAT[kind], value, "M readings/CPU-s", Budget(10, most=False), note=note)
+            Figure(
+                f"arrays-{kind}", _WHAT[kind], value, "M readings/CPU-s", Budget(10, most=False), note=note
+            )
         )
     return figures
 

@@ -27,7 +27,9 @@ REFERENCE = SimpleNamespace(
         for name in names
     }
 )
-COMPILED = SimpleNamespace(**{name: getattr(codec, name) for name in codec.__all__}, gather=chosen_cells.gather)
+COMPILED = SimpleNamespace(
+    **{name: getattr(codec, name) for name in codec.__all__}, gather=chosen_cells.gather
+)
 
 
 def _implementations():

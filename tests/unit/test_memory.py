@@ -66,5 +66,7 @@ assert zstandard.ZstdDecompressor().decompress(zstandard.ZstdCompressor().compre
 zmq.Context().term()
 print("well")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout == "well\n", done.stderr

@@ -68,7 +68,10 @@ class KeySlots:
         self.keys: list[bytes] = []
         self.bypassed = 0  # rows that found no slot
         self._index: dict[bytes, int] = {}
-        self._known: tuple[bytes, I64] = (b"", np.zeros(0, dtype=np.int64))  # the last block's keys, their slots
+        self._known: tuple[bytes, I64] = (
+            b"",
+            np.zeros(0, dtype=np.int64),
+        )  # the last block's keys, their slots
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -26,9 +26,7 @@ from forebay.wire._layout import VERSION
 __all__ = ["VERSION", "decode_columns", "encode_columns"]
 
 
-def encode_columns(
-    block: Block, *, level: int, compress: bool = True, habits: Habits | None = None
-) -> bytes:
+def encode_columns(block: Block, *, level: int, compress: bool = True, habits: Habits | None = None) -> bytes:
     """Code the time, columns and quality of a block.
 
     Parameters

@@ -43,7 +43,8 @@ cdef struct Number:
     int64_t exponent  # the value is mantissa * 10**exponent, if not cut
 
 
-cdef inline const uint8_t *read_digits(const uint8_t *p, const uint8_t *end, uint64_t *mantissa) noexcept nogil:
+cdef inline const uint8_t *read_digits(const uint8_t *p, const uint8_t *end,
+                                       uint64_t *mantissa) noexcept nogil:
     """Append the digits at p to the mantissa (which may overflow: see `read_long`). Returns their end."""
     cdef uint64_t value = mantissa[0]
     cdef uint8_t digit

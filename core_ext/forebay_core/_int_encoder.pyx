@@ -67,8 +67,8 @@ cdef uint64_t sampled_median(const uint64_t* d, int64_t n) noexcept nogil:
 cdef inline uint64_t inverse_of(uint64_t odd) noexcept nogil:
     """Return the inverse of an odd number modulo 2^64 (Newton's iteration, from 3 right bits)."""
     cdef uint64_t x = odd
-    cdef int i
-    for i in range(5):
+    cdef int _i
+    for _i in range(5):
         x *= 2 - odd * x
     return x
 

@@ -169,7 +169,7 @@ cdef int64_t residuals_cost(const uint64_t* u, int64_t n, int64_t total, bint en
 
 
 cdef void build_table(Table* table, const uint8_t* levels, int tokens) noexcept nogil:
-    """Turn the first levels into frequencies that sum to SCALE: one each, the rest by weight, remainder to the top."""
+    """Turn levels into frequencies that sum to SCALE: one each, the rest by weight, remainder to the top."""
     cdef int token, present = 0, top = 0
     cdef uint32_t weight = 0, total = 0
     for token in range(tokens):

@@ -19,7 +19,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.mask.images import Detector, ImageMasker
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import search
+from forebay.mask.search import count_codes, search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, long_floats, long_ints, scan
@@ -171,8 +171,8 @@ class Masker:
             return column
         gone = np.zeros(column.rows, dtype=np.bool_)
         gone[rows] = True
-        for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-            hits[f"{tables.CLASSES[code]}:suppress"] += int(count)
+        for code, count in count_codes(codes):
+            hits[f"{tables.CLASSES[code]}:suppress"] += count
         return null_out(column, gone, q.SUPPRESSED)
 
     def _tell(self, name: str, spans: I64Array, codes: U8Array, done: str = "") -> None:

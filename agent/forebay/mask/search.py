@@ -36,6 +36,11 @@ def search(column: Column, classes: int, context: int) -> tuple[I64Array, U8Arra
     return scan(column.values, column.offsets, classes, context)
 
 
+def count_codes(codes: U8Array) -> list[tuple[int, int]]:
+    """Return each class code that is there with how often."""
+    return [(code, count) for code, count in enumerate(np.bincount(codes).tolist()) if count]
+
+
 def _hits_of_rows(distinct: Distinct, spans: I64Array) -> I64Array | None:
     """Return the hit of each row, -1 where it has none; None where a cell has several."""
     cells = spans[:, 0]

@@ -125,7 +125,7 @@ class Distinct:
     key : bytes that are equal just where the distinct cells and their order are
     """
 
-    __slots__ = ("codes", "first", "key", "offsets", "values")
+    __slots__ = ("_key", "codes", "first", "offsets", "values")
 
     def __init__(self, values: U8Array, offsets: I64Array) -> None:
         self.codes: I32Array
@@ -135,7 +135,14 @@ class Distinct:
             assert taken is not None
             values, offsets = taken
         self.values, self.offsets = values, offsets
-        self.key = offsets.tobytes() + values.tobytes()
+        self._key = b""
+
+    @property
+    def key(self) -> bytes:
+        """Return the key. Only few cells that many rows share are asked for theirs."""
+        if not self._key:
+            self._key = self.offsets.tobytes() + self.values.tobytes()
+        return self._key
 
     def __len__(self) -> int:
         return len(self.first)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import kernels, models, policies, road, rows, storage, wire
+from benchmarks import arrays, kernels, models, policies, road, rows, storage, wire
 from benchmarks.model import Budget, Measured, Operation, Timed
 
 
@@ -44,4 +44,5 @@ OPERATIONS: tuple[Operation, ...] = (
     Timed("mask-frame", "the same filled, with the copy of the frame", "ms/frame", models.mask_frame),
     Measured("start", "start and rest of an agent", road.start_and_rest),
     Measured("road", "the whole road", road.road),
+    Measured("arrays", "the road from arrays", arrays.arrays),
 )

@@ -306,7 +306,11 @@ class Worker:
         see must be masked already, or the first law would have a hole.
         """
         self._commit.ledger[block.stream, "read", ""] += block.readings()
-        masked = self._mask(replace(block, lane=self.options.lane), early=True)
+        if block.lane is not self.options.lane:
+            block = replace(block, lane=self.options.lane)
+        masked = self._mask(block, early=True)
+        if not masked.hits:
+            return masked
         # Steps may hand hits on twice, or not at all: they are kept here and go with the next batch.
         self._hits.update(masked.hits)
         return replace(masked, hits=Counter())

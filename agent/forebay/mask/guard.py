@@ -18,7 +18,7 @@ from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_ou
 from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import search
+from forebay.mask.search import count_codes, search
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
@@ -161,8 +161,8 @@ def _without(block: Block, places: dict[int, str]) -> Block:
 def _null_leaks(column: Column, rows: I64Array, codes: npt.NDArray[np.uint8], hits: Counter[str]) -> Column:
     if not len(rows):
         return column
-    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-        hits[f"leak:{tables.CLASSES[code]}"] += int(count)
+    for code, count in count_codes(codes):
+        hits[f"leak:{tables.CLASSES[code]}"] += count
     gone = np.zeros(column.rows, dtype=np.bool_)
     gone[rows] = True
     return null_out(column, gone, q.LEAK)

@@ -25,14 +25,13 @@ from forebay.errors import MaskError
 from forebay.mask.images import Detector, ImageMasker
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import search
+from forebay.mask.search import count_codes, search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
-from forebay_core.text import decimal_text, scan
+from forebay_core.text import decimal_text, long_floats, long_ints, scan
 
 _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not grow the process
-_MAX_EXACT_FLOAT = 2.0**53
 # A bytes column that nobody declared as images and that holds one all the same must not pass for data.
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
@@ -123,10 +122,13 @@ class Masker:
         entry of a pipeline, so that what steps remember, and the spool stores with them, is masked already.
         A column that this policy has masked is not masked again.
         """
+        self.dropped = None
+        if all(column.masked == self.policy.hash for column in block.columns):
+            return block  # from the entry, and no step has made anything since
         hits: Counter[str] = Counter(block.hits)
         columns = []
         schema, plans = self._plan(block.schema, hits)
-        self._time, self.dropped = block.time, None
+        self._time = block.time
         if block.stream != self._stream:
             self._stream, view = block.stream, self.policy.for_stream(block.stream)
             self._operators, self._drops = self._operators_of(view), view.drops
@@ -145,7 +147,7 @@ class Masker:
             if found:
                 hits.update(found)
                 self.tally.update({(block.stream, field.name, rule): n for rule, n in found.items() if n})
-            columns.append(replace(new, masked=self.policy.hash))
+            columns.append(new.marked(self.policy.hash))
         out = replace(block, schema=schema, columns=tuple(columns), hits=hits)
         return self._without_dropped(out) if self.dropped is not None and self._drop_rows else out
 
@@ -204,7 +206,7 @@ class Masker:
         self._mark_drops(column.rows, spans[:, 0], codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
-            return replace(column, spans=None)
+            return column if column.spans is None else replace(column, spans=None)
         return self._operators.apply(column, spans, codes, hits)
 
     def _cells(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
@@ -290,8 +292,8 @@ class Masker:
             return column
         gone = np.zeros(column.rows, dtype=np.bool_)
         gone[rows] = True
-        for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-            hits[f"{tables.CLASSES[code]}:suppress"] += int(count)
+        for code, count in count_codes(codes):
+            hits[f"{tables.CLASSES[code]}:suppress"] += count
         return null_out(column, gone, q.SUPPRESSED)
 
     def _tell(self, name: str, plan: Plan, spans: I64Array, codes: U8Array, done: str = "") -> None:
@@ -310,17 +312,9 @@ class Masker:
 
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:
     """Return rows and values of whole numbers with at least `digits` digits (0: none)."""
-    least = 10 ** (digits - 1) if digits else 0
-    values = column.values
-    if not digits or not len(values):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if values.max() < least and values.min() > -least:  # most columns; false where there is a NaN
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if values.dtype == np.float64:
-        magnitude = np.abs(values)  # NaN and inf compare false below
-        rows = np.flatnonzero((magnitude >= least) & (magnitude <= _MAX_EXACT_FLOAT))
-        rows = rows[values[rows] == np.floor(values[rows])]
-        return rows.astype(np.int64), values[rows].astype(np.int64)
-    # not abs(): that of the least int64 is negative
-    rows = np.flatnonzero((values >= least) | (values <= -least))
-    return rows.astype(np.int64), np.ascontiguousarray(values[rows])
+    least, values = 10 ** (digits - 1) if digits else 0, column.values
+    if digits and values.dtype == np.float64:
+        return long_floats(np.ascontiguousarray(values), least)
+    if digits and values.dtype == np.int64:
+        return long_ints(np.ascontiguousarray(values), least)
+    return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -14,6 +14,7 @@ from forebay.config.operators import ClassRule, FieldRule
 from forebay.errors import MaskError
 from forebay.mask.policy import Policy
 from forebay.mask.replacers import MADE, Replacer, Replacers
+from forebay.mask.search import count_codes
 from forebay_core import text_tables as tables
 from forebay_core.splice import KEEP, REMOVE, REPLACE, splice
 
@@ -89,8 +90,8 @@ class Operators:
         data, ends, made, removed = splice(
             column.values, column.offsets, spans, codes, which, self._table, replacements, offsets
         )
-        for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-            hits[f"{self.names[code]}:{self._operators[code]}"] += int(count)
+        for code, count in count_codes(codes):
+            hits[f"{self.names[code]}:{self._operators[code]}"] += count
         return Column(data, ends, self._null(column.quality, removed), made if len(made) else None)
 
     def _make_texts(

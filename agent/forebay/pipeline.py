@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,8 +14,9 @@ from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
 from forebay.config.registry import TypedOptions
 from forebay.config.sources import FileOptions
+from forebay.detectors import Detectors
 from forebay.errors import ConfigError
-from forebay.mask import Detector, Guard, Masker, Policy, load_policy
+from forebay.mask import Guard, Masker, Policy, load_policy
 from forebay.sources.context import SourceContext
 from forebay.spool import Spool
 from forebay.stages import Source, Step
@@ -28,13 +28,6 @@ from forebay.worker import Worker, WorkerOptions
 LEAST_COMMIT_SHARE = 16  # a growing commit takes at most this part of the spool's quota
 COMMIT_BYTES = 1024 * 1024
 
-# Which bundle finds what a policy can mask in pictures, and under which labels.
-DETECTORS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "face": ("faces", ()),
-    "plate": ("plates-cn", ()),
-    "person": ("street-objects", ("Person",)),
-}
-
 
 @dataclass(slots=True)
 class Plumbing:
@@ -43,27 +36,6 @@ class Plumbing:
     workers: dict[str, Worker] = field(default_factory=dict)
     runners: list[SourceRunner] = field(default_factory=list)
     policy: Policy | None = None
-
-
-class Detectors(Mapping[str, Detector]):
-    """Detectors by class, each loaded when a picture needs it first: most agents never see one."""
-
-    def __init__(self) -> None:
-        self._loaded: dict[str, Detector] = {}
-
-    def __getitem__(self, name: str) -> Detector:
-        if name not in self._loaded:
-            bundle, classes = DETECTORS[name]
-            from forebay.infer.vision import load_detector
-
-            self._loaded[name] = load_detector(bundle, classes=classes)
-        return self._loaded[name]
-
-    def __iter__(self) -> Any:
-        return iter(DETECTORS)
-
-    def __len__(self) -> int:
-        return len(DETECTORS)
 
 
 def build_plumbing(
@@ -97,7 +69,7 @@ class _Builder:
         self._spool, self._clock, self._boot = spool, clock, boot
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
-        self._detectors = Detectors()
+        self._detectors = Detectors(self.policy.options.images.tiles)
 
     # -- steps and worker -----------------------------------------------------------------------------------
 

@@ -272,10 +272,10 @@ def draw(frame: Any, detections: list[Any]) -> Any:
 
 
 def _image(detector: Any, source: Path, out: Path | None, as_json: bool) -> None:
-    from forebay.infer.detect import decode_image
+    from forebay.pictures import decode
 
     try:
-        frame = decode_image(source.read_bytes())
+        frame = decode(source.read_bytes())
     except InputError as error:
         raise InputError(error.message, place=str(source)) from None
     found = detector.detect_labelled(frame)

@@ -11,38 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take
-from forebay.errors import ForebayError, InputError, MissingExtra, ModelError
+from forebay.errors import ForebayError, InputError, ModelError
 from forebay.infer.vision import Detection, Detector
+from forebay.pictures import decode
 
 _log = logging.getLogger(__name__)
 
 MAX_CACHED_BYTES = 64 * 1024 * 1024  # decoded frames kept beside one block for the masking that follows
 _STATE_VERSION = 1
-
-
-def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return an encoded picture as BGR uint8 (h, w, 3), turned as its EXIF says.
-
-    Raises
-    ------
-    InputError
-        If it cannot be decoded.
-    MissingExtra
-        Without OpenCV.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra("decoding images", "vision") from error
-    frame = None
-    if data:
-        try:
-            frame = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:
-            frame = None
-    if frame is None:
-        raise InputError(f"{len(data)} bytes are no picture that can be decoded")
-    return np.ascontiguousarray(frame, dtype=np.uint8)
 
 
 class DetectStep:
@@ -136,7 +112,7 @@ class DetectStep:
         frame = frames[row]
         try:
             if frame is None:
-                frame = decode_image(column.cell_bytes(row))
+                frame = decode(column.cell_bytes(row))
                 if sum(f.nbytes for f in frames if f is not None) + frame.nbytes <= MAX_CACHED_BYTES:
                     frames[row] = frame
             found = self._detector.detect_labelled(frame)

@@ -17,7 +17,7 @@ import numpy as np
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
-from forebay.mask.images import Detector, ImageMasker
+from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import search
 from forebay.mask.spans import WHOLE_CELL, Operators
@@ -83,7 +83,10 @@ class Masker:
                 continue
             found: Counter[str] = Counter()
             try:
-                new = self._column(name, type_, plan, column, found)
+                if plan.action is Action.IMAGE:
+                    new = self._images.apply(column, found, _origin(block))
+                else:
+                    new = self._column(name, type_, plan, column, found)
             except Exception:  # noqa: BLE001 - whatever broke, the column was not looked at: it must not pass
                 present = ~column.is_null()
                 new = null_out(column, present, q.DETECTOR_FAILED)
@@ -106,8 +109,6 @@ class Masker:
             return column
         if plan.action is Action.NULL:
             return self._null(plan, column, hits)
-        if plan.action is Action.IMAGE:
-            return self._images.apply(column, hits)
         if plan.action is Action.DIGITS:
             return self._digits(name, plan, column, hits)
         if plan.action is Action.CELL:
@@ -179,6 +180,12 @@ class Masker:
             names, operator = self._operators.names, self._operators.operator
             known = [(names[c], done or operator(c)) for c in codes.tolist()]
             self._trace(name, spans, known)
+
+
+def _origin(block: Block) -> Origin:
+    index = block.schema.index(block.schema.key) if block.schema.key else -1
+    cameras = block.columns[index].to_list(block.schema.fields[index].type) if index >= 0 else []
+    return Origin(block.stream, cameras, block.time.tolist())
 
 
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:

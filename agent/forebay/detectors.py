@@ -1,0 +1,55 @@
+"""Which bundle finds what a policy can cover in pictures. Above the rooms: it joins `mask` and `infer`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """A bundle, the labels of it that count, and the tiles that it looks at unless the policy says otherwise."""
+
+    bundle: str
+    classes: tuple[str, ...] = ()
+    tiles: int = 1
+
+
+FINDERS: dict[str, Finder] = {
+    "face": Finder("faces"),
+    "plate": Finder("plates-cn"),
+    "person": Finder("street-objects", ("Person",), tiles=2),
+    "text": Finder("text-lines"),
+}
+
+
+class Detectors(Mapping[str, Any]):
+    """Detectors by class, each loaded when a picture needs it first: most agents never see one.
+
+    Parameters
+    ----------
+    tiles : of the policy's `images`; None: what suits each detector
+    """
+
+    def __init__(self, tiles: int | None = None) -> None:
+        self._tiles = tiles
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            finder = FINDERS[name]
+            from forebay.infer.vision import load_detector
+
+            self._loaded[name] = load_detector(
+                finder.bundle,
+                classes=finder.classes,
+                tiles=finder.tiles if self._tiles is None else self._tiles,
+            )
+        return self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FINDERS)
+
+    def __len__(self) -> int:
+        return len(FINDERS)

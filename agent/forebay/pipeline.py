@@ -10,6 +10,7 @@ from forebay import __version__
 from forebay.clock import Clock
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig, PipelineOptions
+from forebay.config.detections import DetectionOptions
 from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
 from forebay.config.registry import TypedOptions
@@ -94,7 +95,12 @@ class _Builder:
                 base=self._base,
                 models=self._config.models,
                 pool=self._pool,
+                clock=self._clock,
             )
+        if isinstance(entry.options, DetectionOptions):
+            from forebay import infer
+
+            return infer.build_watch(entry.name, entry.options, key=options.key or "")
         raise ConfigError(f"no room builds the step `{entry.name}`", place=f"pipelines.{name}.steps")
 
     def worker(self, name: str, options: PipelineOptions, owner: str) -> Worker:

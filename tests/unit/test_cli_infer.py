@@ -118,6 +118,20 @@ def test_a_video_gives_its_frame_numbers(tmp_path: Path) -> None:
     assert out.stat().st_size > 1000
 
 
+def test_a_video_that_ends_early_is_a_named_error_and_no_drawn_video_is_left(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    path, out = tmp_path / "in.avi", tmp_path / "out.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 64))
+    for number in range(30):
+        writer.write(np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = run("faces-near", path, "-o", out, "--progress")
+    assert result.exit_code == 1
+    assert f"{path}: the video ends after" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["in.avi"]
+
+
 @pytest.mark.parametrize(
     ("name", "data"), [("x.jpg", b"noise"), ("x.mp4", b"noise"), ("x.csv", b""), ("y.csv", b"a,a\n1,2")]
 )

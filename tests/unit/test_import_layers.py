@@ -25,6 +25,7 @@ SHARED = {
     "secrets",
     "keys",
     "pictures",
+    "videos",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}

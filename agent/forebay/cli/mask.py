@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, cast
 
 import click
 
+from forebay.cli.progress import Progress
 from forebay.errors import ConfigError, ForebayError, InputError
 from forebay.mask import Detector, Policy, load_policy
 from forebay.mask import files as mask_files
@@ -89,36 +90,6 @@ def mask_command(
     _print_report(run.report, time.monotonic() - began, as_json, target is not None, report_path)
     if run.report.failed:
         raise SystemExit(1)
-
-
-class Progress:
-    """One line on stderr, written anew at most twice a second."""
-
-    def __init__(self) -> None:
-        self._last = 0.0
-        self._name = ""
-        self._shown = 0
-
-    def file(self, name: str, number: int, count: int) -> None:
-        """Begin a file."""
-        self._name = f"{number}/{count} {name}" if count > 1 else name
-        self._show(self._name)
-
-    def part(self, done: int, of: int) -> None:
-        """Tell how much of the file is done."""
-        self._show(f"{self._name} {100 * done // max(of, 1)} %")
-
-    def end(self) -> None:
-        """Leave the line empty."""
-        if self._shown:
-            click.echo("\r" + " " * self._shown + "\r", err=True, nl=False)
-
-    def _show(self, text: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= 0.5:
-            self._last = now
-            click.echo("\r" + text.ljust(self._shown), err=True, nl=False)
-            self._shown = len(text)
 
 
 class MaskRun:

@@ -195,8 +195,27 @@ def test_tiles_cover_everything(length: int, count: int) -> None:
 def test_a_part_that_a_tile_cut_off_is_dropped_but_not_a_neighbour() -> None:
     boxes = np.array([[0, 0, 100, 200], [0, 100, 100, 200], [10, 10, 40, 40]], np.float32)
     labels, passes = np.zeros(3, np.int32), np.array([0, 1, 0], np.int32)
-    keep = drop_parts(boxes, np.array([0.5, 0.9, 0.5], np.float32), labels, passes, 0.8)
+    keep = drop_parts(boxes, np.array([0.5, 0.9, 0.5], np.float32), labels, passes, 0.8, 0.6)
     assert keep.tolist() == [True, False, True]
+
+
+def test_the_same_thing_seen_worse_by_another_pass_is_dropped_but_not_two_inside_a_loose_box() -> None:
+    boxes = np.array([[0, 0, 40, 100], [0, 30, 44, 120]], np.float32)
+    labels, passes = np.zeros(2, np.int32), np.array([0, 1], np.int32)
+    assert drop_parts(boxes, np.array([0.6, 0.4], np.float32), labels, passes, 0.8, 0.6).tolist() == [
+        True,
+        False,
+    ]
+    couple = np.array([[0, 0, 40, 100], [50, 0, 90, 100], [-20, -20, 62, 120]], np.float32)
+    kept = drop_parts(
+        couple,
+        np.array([0.6, 0.58, 0.4], np.float32),
+        np.zeros(3, np.int32),
+        np.array([0, 0, 1], np.int32),
+        1.1,
+        0.6,
+    )
+    assert kept.tolist() == [True, True, True]
 
 
 def test_photographs_have_a_notice() -> None:

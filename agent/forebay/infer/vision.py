@@ -21,7 +21,8 @@ from forebay_core import image as kernel
 Frame = npt.NDArray[np.uint8]
 
 TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour sees too
-PART = 0.8  # a box this far inside one of another pass is a part of it
+PART = 0.8  # a box this far inside a larger one of another pass is a part of it,
+LESSER_PART = 0.6  # and this far inside a better one
 MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
 
 
@@ -137,7 +138,7 @@ class Detector:
     def detect_labelled(self, frame: Frame) -> list[Detection]:
         """Return the detections, best first, as `detect` but without parts that a tile's edge cut off."""
         boxes, scores, labels, passes = self._run(check_frame(frame))
-        keep = drop_parts(boxes, scores, labels, passes, PART)
+        keep = drop_parts(boxes, scores, labels, passes, PART, LESSER_PART)
         return [
             Detection(self._labels[k], round(float(s), 4), tuple(round(float(v), 1) for v in b))  # type: ignore[arg-type]
             for b, s, k in zip(boxes[keep], scores[keep], labels[keep].tolist(), strict=True)

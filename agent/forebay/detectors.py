@@ -9,15 +9,25 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """A bundle, the labels of it that count, and the tiles that it looks at unless the policy says otherwise."""
+    """How a class is found.
+
+    Attributes
+    ----------
+    bundle : that finds it
+    classes : labels of the bundle that count, empty for all
+    tiles : that it looks at unless the policy says otherwise
+    threshold : least score, the manifest's if None. Lower than for counting: a region covered in vain costs
+        less than a face shown (docs/images-and-video.md has what each costs and finds).
+    """
 
     bundle: str
     classes: tuple[str, ...] = ()
     tiles: int = 1
+    threshold: float | None = None
 
 
 FINDERS: dict[str, Finder] = {
-    "face": Finder("faces"),
+    "face": Finder("faces", threshold=0.25),
     "plate": Finder("plates-cn"),
     "person": Finder("street-objects", ("Person",), tiles=2),
     "text": Finder("text-lines"),
@@ -41,10 +51,9 @@ class Detectors(Mapping[str, Any]):
             finder = FINDERS[name]
             from forebay.infer.vision import load_detector
 
+            tiles = finder.tiles if self._tiles is None else self._tiles
             self._loaded[name] = load_detector(
-                finder.bundle,
-                classes=finder.classes,
-                tiles=finder.tiles if self._tiles is None else self._tiles,
+                finder.bundle, finder.threshold, classes=finder.classes, tiles=tiles
             )
         return self._loaded[name]
 

@@ -121,7 +121,7 @@ def test_a_zone_tells_who_enters_and_leaves() -> None:
 def test_who_is_lost_inside_has_left_when_it_was_last_seen() -> None:
     got = told(feed(step("zone", polygon=RIGHT_HALF, lost="3s"), [*WALK, *[[]] * 5]))
     assert [(e["time"], e["event"]) for e in got] == [(5, "enter"), (12, "leave")]
-    assert (got[1]["label"], got[1]["score"], got[1]["seconds"]) == (None, None, 3)
+    assert (got[1]["label"], got[1]["x1"], got[1]["seconds"]) == ("Person", 880, 3), "as last seen"
 
 
 def test_a_detection_missed_once_changes_nothing() -> None:

@@ -90,7 +90,7 @@ class EventStep(DetectionStep):
             (Field("rule", Type.STR, grade=g), [rule] * len(told)),
             (Field("event", Type.STR, grade=g), [e.event for _, e in told]),
             (Field("label", Type.STR, grade=g, model=self._model), [s and s.label for s in seen]),
-            (Field("track", Type.I64, grade=g, description="the object"), [e.track for _, e in told]),
+            (Field("track", Type.I64, grade=g, description="the object"), [s and s.track for s in seen]),
             (Field("score", Type.F64, grade=g, model=self._model), [s and s.score for s in seen]),
             (Field("seconds", Type.F64, "s", g, "how long it had lasted"), [e.seconds for _, e in told]),
             (Field("count", Type.I64, grade=g, description="objects concerned"), [e.count for _, e in told]),

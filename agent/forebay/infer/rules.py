@@ -7,7 +7,7 @@ the state over a restart. Places are shares of the picture's width and height.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -32,13 +32,12 @@ class Seen:
 
 @dataclass(slots=True, frozen=True)
 class Event:
-    """What happened: to whom (None: to nobody), for how long it had lasted, how many are concerned by now."""
+    """What happened: to whom, as last seen (None: to nobody), for how long it had lasted, how many there are now."""
 
     event: str
     seen: Seen | None = None
-    track: int | None = None
-    seconds: float | None = None
-    count: int | None = None
+    seconds: float = 0.0
+    count: int = 0
 
 
 class Rule(ABC):
@@ -73,6 +72,7 @@ class _Stay:
     streak: int
     since: int
     last: int
+    seen: Seen
     told: bool = False
 
 
@@ -95,39 +95,48 @@ class ZoneRule(Rule):
         """See Rule."""
         out: list[Event] = []
         for one in seen:
-            stay = self._stays.setdefault(one.track, _Stay(False, 0, time_ns, time_ns))
-            stay.last = time_ns
+            stay = self._stays.setdefault(one.track, _Stay(False, 0, time_ns, time_ns, one))
+            stay.last, stay.seen = time_ns, one
             stay.streak = 0 if inside(one.place, self._polygon) == stay.is_in else stay.streak + 1
             if stay.streak >= self._confirm:
-                out += self._turned(stay, time_ns, one, one.track)
+                out += self._turned(stay, time_ns)
             if self._for is not None and stay.is_in and not stay.told and time_ns - stay.since >= self._for:
                 stay.told = True
-                out.append(Event("dwell", one, one.track, (time_ns - stay.since) / 1e9, self._count()))
+                out.append(Event("dwell", one, (time_ns - stay.since) / 1e9, self._count()))
         for track in [t for t, s in self._stays.items() if not 0 <= time_ns - s.last <= self._lost]:
             stay = self._stays[track]
             if stay.is_in:
-                out += self._turned(stay, stay.last, None, track)
+                out += self._turned(stay, stay.last)
             del self._stays[track]
         return out
 
-    def _turned(self, stay: _Stay, time_ns: int, one: Seen | None, track: int) -> list[Event]:
-        seconds = (time_ns - stay.since) / 1e9 if stay.is_in else None
+    def _turned(self, stay: _Stay, time_ns: int) -> list[Event]:
+        seconds = (time_ns - stay.since) / 1e9 if stay.is_in else 0.0
         stay.is_in, stay.streak, stay.since = not stay.is_in, 0, time_ns
         name = "enter" if stay.is_in else "leave"
         told = stay.told if self._for is not None else name in self._events
         stay.told = False
-        return [Event(name, one, track, seconds, self._count())] if told else []
+        return [Event(name, stay.seen, seconds, self._count())] if told else []
 
     def _count(self) -> int:
         return sum(s.is_in for s in self._stays.values())
 
     def dump(self) -> Any:
         """See Rule."""
-        return [[t, s.is_in, s.streak, s.since, s.last, s.told] for t, s in self._stays.items()]
+        return [
+            [t, s.is_in, s.streak, s.since, s.last, s.told, list(astuple(s.seen))]
+            for t, s in self._stays.items()
+        ]
 
     def load(self, saved: Any) -> None:
         """See Rule."""
-        self._stays = {int(t): _Stay(bool(a), int(b), int(c), int(d), bool(e)) for t, a, b, c, d, e in saved}
+        self._stays = {}
+        for track, is_in, streak, since, last, told, seen in saved:
+            label, score, box, number, place = seen
+            known = Seen(str(label), float(score), tuple(box), int(number), tuple(place))
+            self._stays[int(track)] = _Stay(
+                bool(is_in), int(streak), int(since), int(last), known, bool(told)
+            )
 
 
 class LineRule(Rule):
@@ -163,7 +172,7 @@ class LineRule(Rule):
                 name = "in" if side < 0 else "out"
                 self._counts[name] += 1
                 if name in self._events:
-                    out.append(Event(name, one, one.track, None, self._counts[name]))
+                    out.append(Event(name, one, 0.0, self._counts[name]))
             known[:3] = [one.place, side, 0]
         for track in [t for t, k in self._tracks.items() if not 0 <= time_ns - k[3] <= self._lost]:
             del self._tracks[track]
@@ -224,20 +233,19 @@ class PresenceRule(Rule):
         recently = self._somebody is not None and time_ns - self._somebody <= self._lost
         holds = not there if self._empty else recently
         best = max(there, key=lambda s: s.score, default=None)
-        track = None if best is None else best.track
         if not holds:
             ended = self._raised
-            seconds = None if self._since is None else (time_ns - self._since) / 1e9
+            seconds = 0.0 if self._since is None else (time_ns - self._since) / 1e9
             self._since, self._raised = None, False
             name = "back" if self._empty else "gone"
-            return [Event(name, best, track, seconds, len(there))] if ended else []
+            return [Event(name, best, seconds, len(there))] if ended else []
         if self._since is None:
             self._since = time_ns
         if self._raised or time_ns - self._since < self._for:
             return []
         self._raised = True
         name = "left" if self._empty else "present"
-        return [Event(name, best, track, (time_ns - self._since) / 1e9, len(there))]
+        return [Event(name, best, (time_ns - self._since) / 1e9, len(there))]
 
     def dump(self) -> Any:
         """See Rule."""

@@ -49,6 +49,8 @@ class Look:
 class DetectionStep(ABC):
     """What the steps share: which blocks concern them, state per camera, restarts."""
 
+    all_streams = True  # the worker hands on blocks of other streams too: detections are one
+
     def __init__(self, name: str, options: config.DetectionOptions, key: str) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()

@@ -29,7 +29,7 @@ class Finder:
 FINDERS: dict[str, Finder] = {
     "face": Finder("faces", threshold=0.25),
     "plate": Finder("plates-cn"),
-    "person": Finder("street-objects", ("Person",), tiles=2),
+    "person": Finder("street-objects", ("Person",), tiles=2, threshold=0.3),
     "text": Finder("text-lines"),
 }
 

@@ -321,7 +321,8 @@ def test_a_broken_picture_passes_without_detections_and_is_counted(
     assert step.counts == {"undecodable": 1, "looked": 1}
     assert passed.column("picture").cell_bytes(0) == bad
     assert found.column("frame").values.tolist() == [1]
-    assert "faces@1.0.0#424ccbc7: field picture: " in caplog.text
+    assert "faces@1.0.0#" in caplog.text
+    assert ": field picture: " in caplog.text
 
 
 def test_every_skips_by_the_images_own_stamps_and_keeps_its_place_over_a_restart() -> None:

@@ -147,7 +147,10 @@ def test_a_broken_input_is_a_named_error(tmp_path: Path, name: str, data: bytes)
 def test_an_unknown_model_names_the_known_ones() -> None:
     result = run("facs", DEMO / "photos" / "astronaut.jpg")
     assert result.exit_code == 1
-    assert "known bundles: faces, faces-near, plates-cn, sensor-anomaly, street-objects, text-lines" in result.stderr
+    assert (
+        "known bundles: faces, faces-near, plates-cn, sensor-anomaly, street-objects, text-lines"
+        in result.stderr
+    )
 
 
 def test_models_list_names_all_six() -> None:

@@ -253,11 +253,15 @@ class Worker:
     # -- steps ----------------------------------------------------------------------------------------------
 
     def _through_steps(self, blocks: list[Block], steps: Sequence[Step]) -> list[Block]:
-        """Send data blocks through the steps; blocks of other streams (alarms) pass those behind their maker."""
+        """Send data blocks through the steps.
+
+        Blocks of other streams (alarms) pass those behind their maker, but for steps that ask for all streams:
+        those over detections.
+        """
         for step in steps:
             out: list[Block] = []
             for block in blocks:
-                if block.stream != self.options.stream:
+                if block.stream != self.options.stream and not getattr(step, "all_streams", False):
                     out.append(block)
                     continue
                 self.last_progress_ns = self._clock.monotonic_ns()

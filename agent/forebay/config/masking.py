@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from forebay.blocks import Grade
-from forebay.config.base import Options
+from forebay.config.base import Duration, Options
 from forebay.config.fields import PersonalClass
 from forebay.config.operators import KEYED, OPERATOR_STRICTNESS, ClassRule, FieldRule
 from forebay.secrets import check_reference
@@ -27,7 +27,7 @@ TEXT_CLASSES: tuple[str, ...] = (
 DECLARED_CLASSES: tuple[str, ...] = (*TEXT_CLASSES, "name", "address")
 """Classes that a field may declare and a policy may rule on."""
 
-IMAGE_CLASSES: tuple[str, ...] = ("face", "plate", "person")
+IMAGE_CLASSES: tuple[str, ...] = ("face", "plate", "person", "text")
 
 SENSITIVE_CLASSES: tuple[PersonalClass, ...] = ("resident_id", "passport", "bank_card", "gps", "face")
 """Sensitive personal data after GB/T 35273-2020, annex B: papers, accounts, whereabouts, biometrics."""
@@ -68,6 +68,29 @@ class Undeclared(Options):
     """Whole numbers of at least so many digits are scanned as text; 0: none are."""
 
 
+Cover = Literal["fill", "pixelate", "blur"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Point = Annotated[
+    tuple[Share, Share], Field(description="x and y as shares of the picture's width and height.")
+]
+
+
+class Zone(Options):
+    """A part of the picture that is always covered, whatever is in it: a neighbour's window, a screen."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of the zone, for reports."""
+
+    polygon: list[Point] = Field(min_length=3, max_length=64)
+    """Corners `[x, y]`, each as a share of the picture's width and height from its upper left: `[0.5, 0]`."""
+
+    operator: Cover = "fill"
+    """How it is covered."""
+
+    streams: list[str] = Field(default_factory=list)
+    """Streams whose pictures have this zone; patterns with `*`. Empty: all."""
+
+
 class Images(Options):
     """What happens to what detectors find in images."""
 
@@ -80,8 +103,22 @@ class Images(Options):
     person: Literal["fill", "pixelate", "blur", "pass"] = "pass"
     """Whole persons."""
 
+    text: Literal["fill", "pixelate", "blur", "pass"] = "pass"
+    """Lines of text, printed or written, whatever they say."""
+
+    zones: list[Zone] = Field(default_factory=list, max_length=64)
+    """Parts of the picture that are always covered."""
+
     margin: float = Field(default=0.1, ge=0, le=2)
     """Added on each side, as a share of the region's width and height."""
+
+    tiles: Annotated[int, Field(ge=1, le=4)] | None = None
+    """Look also at N x N overlapping tiles, for small objects; costs up to N x N times more. Left out: what
+    suits the detector (persons 2, others 1)."""
+
+    hold: Duration = 500_000_000
+    """Video: a region stays covered so long after it was last found, moving and growing, so that a missed
+    detection does not flash a face. Where a whole video is masked, also so long before it was first found."""
 
     blocks: int = Field(default=6, ge=2, le=32)
     """Pixelate: squares along the longer side of the region."""

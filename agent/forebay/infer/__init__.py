@@ -8,13 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebay.clock import Clock
+from forebay.config.detections import DetectionOptions
 from forebay.config.models import InferOptions, ModelsOptions
 from forebay.stages import Step
 
 if TYPE_CHECKING:
     from forebay.infer.session import SessionPool
 
-__all__ = ["build"]
+__all__ = ["build", "build_watch"]
 
 
 def build(
@@ -26,6 +28,7 @@ def build(
     base: Path | None = None,
     models: ModelsOptions | None = None,
     pool: SessionPool | None = None,
+    clock: Clock | None = None,
 ) -> Step:
     """Return the step that `options` describe, its model verified and loaded.
 
@@ -38,6 +41,7 @@ def build(
     base : folder of the configuration file
     models : the section `models:`; defaults if None
     pool : sessions are shared by steps that are given the same one
+    clock : the system's if None
 
     Raises
     ------
@@ -79,5 +83,26 @@ def build(
         resolution=options.resolution,
     )
     return DetectStep(
-        name, detector, field=options.field, key=key, output=options.output, every_ns=options.every
+        name,
+        detector,
+        field=options.field,
+        key=key,
+        output=options.output,
+        every_ns=options.every,
+        drop_late=options.on_load == "drop",
+        clock=clock,
     )
+
+
+def build_watch(name: str, options: DetectionOptions, *, key: str = "") -> Step:
+    """Return a step over detections: `track`, `count`, `zone`, `line`, `dwell`, `left_post` or `present`."""
+    from forebay.config.detections import CountOptions, EventOptions, TrackOptions
+    from forebay.infer.events import EventStep
+    from forebay.infer.watch import CountStep, TrackStep
+
+    if isinstance(options, TrackOptions):
+        return TrackStep(name, options, key)
+    if isinstance(options, CountOptions):
+        return CountStep(name, options, key)
+    assert isinstance(options, EventOptions)
+    return EventStep(name, options, key)

@@ -22,7 +22,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.config.operators import Generalise, Noise
 from forebay.errors import MaskError
-from forebay.mask.images import Detector, ImageMasker
+from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import count_codes, search
@@ -139,7 +139,10 @@ class Masker:
                 continue
             found: Counter[str] = Counter()
             try:
-                new = self._column(field.name, field.type, plan, column, found)
+                if plan.action is Action.IMAGE:
+                    new = self._images.apply(column, found, _origin(block))
+                else:
+                    new = self._column(field.name, field.type, plan, column, found)
             except Exception:  # noqa: BLE001 - whatever broke, the column was not looked at: it must not pass
                 present = ~column.is_null()
                 new = null_out(column, present, q.DETECTOR_FAILED)
@@ -180,8 +183,6 @@ class Masker:
             return column
         if plan.action is Action.NULL:
             return self._null(plan, column, hits)
-        if plan.action is Action.IMAGE:
-            return self._images.apply(column, hits)
         if plan.action is Action.NUMBER:
             return self._number(name, plan, column, hits)
         if plan.action is Action.DIGITS:
@@ -308,6 +309,12 @@ class Masker:
             rule = ".".join(at) + (f" ({place})" if place else "")
             known.append((names[code], done or operator(code), rule))
         self._trace(name, spans, known)
+
+
+def _origin(block: Block) -> Origin:
+    index = block.schema.index(block.schema.key) if block.schema.key else -1
+    cameras = block.columns[index].to_list(block.schema.fields[index].type) if index >= 0 else []
+    return Origin(block.stream, cameras, block.time.tolist())
 
 
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:

@@ -24,6 +24,7 @@ SHARED = {
     "shipped",
     "secrets",
     "keys",
+    "signing",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}

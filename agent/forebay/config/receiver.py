@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
-from forebay.config.base import ConfigPath, Options
+from forebay.config.base import ConfigPath, Duration, Options
 from forebay.config.registry import TypedOptions, by_type
 
 
@@ -16,6 +16,17 @@ class CenterOptions(Options):
 
     id: Id
     """Name of the center."""
+
+
+class LimitOptions(Options):
+    """What one gateway may bring into being here."""
+
+    streams: int = Field(default=1_000, ge=1, le=100_000)
+    """Most streams of one gateway; batches of further ones are kept whole in `unplaced`."""
+    columns: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most columns that one gateway may add; batches that bring more are kept whole in `unplaced`."""
+    epochs_per_day: int = Field(default=100, ge=3, le=1_000_000)
+    """Most new epochs (new or restored spools) of one gateway in a day; those beyond must wait."""
 
 
 class ListenOptions(Options):
@@ -27,6 +38,11 @@ class ListenOptions(Options):
     """The center's private key, made by `forebay keys new`."""
     allow: ConfigPath
     """Folder of enrolled gateway keys. Without a readable one everybody is refused."""
+    heartbeat: Duration = Field(default=500_000_000, ge=100_000_000, le=600_000_000_000)
+    """How often an idle connection is looked at; a peer that is silent for three of these is given up. On a
+    link that is paid by the byte, make it long on both sides."""
+    limits: LimitOptions = Field(default_factory=LimitOptions)
+    """What one gateway may bring into being."""
 
 
 class SqliteSinkOptions(Options):

@@ -90,7 +90,7 @@ class Statement:
                 _text(raw["boot"]),
                 _int(raw["number"]),
                 _binary(raw["previous"]),
-                Stamp(wall, monotonic, CLOCK_STATES[state]),
+                Stamp(wall, monotonic, CLOCK_STATES[_int(state)]),
                 {_int(epoch): (_text(lane), _int(number)) for epoch, lane, number in raw["epochs"]},
                 [_range(item) for item in raw["covered"]],
                 _int(raw["batches"]),
@@ -164,5 +164,3 @@ def _range(value: Any) -> tuple[int, int, int]:
     if not 1 <= low <= high:
         raise ValueError
     return epoch, low, high
-
-

@@ -57,12 +57,17 @@ class Reader:
         """Close the connection."""
         self._db.close()
 
-    def pending(self, lane: str, after: int, limit: int) -> list[Pending]:
-        """Return up to `limit` batches of a lane with an id above `after`, oldest first. Raises SpoolError."""
+    def pending(self, lane: str, after: int, limit: int, *, newest_first: bool = False) -> list[Pending]:
+        """Return up to `limit` batches of a lane with an id above `after`, oldest first; or below, newest first.
+
+        Raises SpoolError.
+        """
         low, high = RANK_BOUNDS[lane]
-        query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+        bounds = (low, min(after, high)) if newest_first else (max(after, low), high)
+        direction = "DESC" if newest_first else "ASC"
+        query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id {direction} LIMIT ?"
         try:
-            return [Pending(*row) for row in self._db.execute(query, (max(after, low), high, limit))]
+            return [Pending(*row) for row in self._db.execute(query, (*bounds, limit))]
         except sqlite3.Error as error:
             raise SpoolError(f"cannot read ({error.sqlite_errorname})", retryable=True) from None
 
@@ -112,6 +117,19 @@ class Reader:
                 ranges.append((low, min(gap_from, end) - 1))
             low = max(low, gap_to + 1)
         return ranges
+
+    def receipts(self, limit: int) -> list[tuple[int, int, int, bytes]]:
+        """Return id, epoch, seq and tag of acknowledged batches that no signed checkpoint covers yet."""
+        try:
+            return list(
+                self._db.execute("SELECT id, epoch, seq, tag FROM receipt ORDER BY id LIMIT ?", (limit,))
+            )
+        except sqlite3.Error as error:
+            raise SpoolError(f"cannot read ({error.sqlite_errorname})", retryable=True) from None
+
+    def ledger_entries(self) -> list[tuple[str, str, str, int]]:
+        """Return the ledger as it is stored: stream, kind, reason, readings."""
+        return list(self._db.execute("SELECT stream, kind, reason, readings FROM ledger"))
 
     def all_batches(self) -> Iterator[Pending]:
         """Yield every waiting batch in order of its id."""

@@ -9,6 +9,7 @@ A position in a second file can disagree with the data after a crash.
     progress     per owner (`source/pipeline`): the source position under '', each step's state under its name
     ledger       readings by stream, kind and reason
     gap          numbers that will never arrive and are not yet confirmed by the receiver
+    receipt      tags of acknowledged batches until a signed checkpoint covers them
     dead_letter  batches that the receiver will never take, or that are damaged, with the reason
 """
 
@@ -40,6 +41,9 @@ CREATE TABLE gap (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq_from INTEG
     first_time INTEGER NOT NULL, last_time INTEGER NOT NULL, cause TEXT NOT NULL);
 CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, {_BATCH_COLUMNS}, data BLOB NOT NULL, reason TEXT NOT NULL);
 """
+
+_RECEIPT = """CREATE TABLE IF NOT EXISTS receipt (id INTEGER PRIMARY KEY AUTOINCREMENT, epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL, tag BLOB NOT NULL)"""
 
 
 def connect(path: Path, *, sync: str = "full", read_only: bool = False) -> sqlite3.Connection:
@@ -73,6 +77,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
+        connection.execute(_RECEIPT)  # not in the first builds of this version
         return
     if version > VERSION:
         raise SpoolError(
@@ -82,7 +87,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _TABLES.split(";"):
+        for statement in (*_TABLES.split(";"), _RECEIPT):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")

@@ -34,6 +34,8 @@ _EMPTY_PAGES = 32  # tables, indexes and the pages of a transaction in an empty 
 _COMMIT_PAGES = 16  # pages of tables and indexes that a commit rewrites
 _EVICT_SHARE = 32  # evict at least this part of the quota at once, so that a full spool does not thrash
 
+MOST_RECEIPTS = 100_000  # tags of acknowledged batches that no checkpoint covers yet, about 4 MB
+
 LedgerKey = tuple[str, str, str]  # (stream, kind, reason)
 
 
@@ -67,9 +69,11 @@ class Answers:
     conflicts: list[int] = field(default_factory=list)  # ids whose number belongs to another batch there
     regressed: list[tuple[int, int]] = field(default_factory=list)  # (epoch, the receiver's mark)
     holes: list[tuple[int, int, int]] = field(default_factory=list)  # (epoch, from, to) the center has lost
+    thinned: list[int] = field(default_factory=list)  # ids given up for the link's byte budget
+    receipts_covered: list[int] = field(default_factory=list)  # up to these ids a signed checkpoint has them
 
     def __bool__(self) -> bool:
-        return any((self.acked, self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes))
+        return any(getattr(self, name) for name in self.__slots__)
 
 
 class Store:
@@ -78,6 +82,7 @@ class Store:
     def __init__(self, path: Path, *, sync: str, max_bytes: int, on_full: str, claims: Claims) -> None:
         self.path = path
         self._sync, self._max_bytes, self._on_full, self._claims = sync, max_bytes, on_full, claims
+        self._keeps_receipts = False
         self._db = self._open()
         self.txn: int = self._counters["txn"]
 
@@ -87,6 +92,7 @@ class Store:
             prepare(db, self.path)
             self._counters: dict[str, int] = dict(db.execute("SELECT name, value FROM counter"))
             self._known_bodies = {row[0] for row in db.execute("SELECT id FROM body")}
+            (self._receipts,) = db.execute("SELECT count(*) FROM receipt").fetchone()
             self._page_size: int
             (self._page_size,) = db.execute("PRAGMA page_size").fetchone()
             if "txn" not in self._counters:
@@ -132,6 +138,10 @@ class Store:
     def progress(self, owner: str) -> dict[str, bytes]:
         """Return the saved position (under '') and step states of an owner."""
         return dict(self._db.execute("SELECT step, data FROM progress WHERE owner = ?", (owner,)))
+
+    def keep_receipts(self) -> None:
+        """Keep the tags of acknowledged batches from now on, until a signed checkpoint covers them."""
+        self._keeps_receipts = True
 
     def bodies(self) -> set[bytes]:
         """Return the ids of the bodies stored."""
@@ -275,13 +285,33 @@ class Store:
             [(*key, readings) for key, readings in ledger.items() if readings],
         )
 
+    def _bound_receipts(self) -> None:
+        """Forget the oldest receipts beyond the bound: a center that confirms no checkpoint must not fill the disk."""
+        if self._receipts > MOST_RECEIPTS:
+            self._receipts -= self._db.execute(
+                "DELETE FROM receipt WHERE id <= (SELECT max(id) FROM receipt) - ?", (MOST_RECEIPTS // 2,)
+            ).rowcount
+
     def _answer(self, answers: Answers, ledger: Counter[LedgerKey]) -> None:
+        receipts: list[tuple[int, int, bytes]] = []
         for batch_id in answers.acked:
             row = self._db.execute(
-                "DELETE FROM batch WHERE id = ? RETURNING stream, readings", (batch_id,)
+                "DELETE FROM batch WHERE id = ? RETURNING stream, readings, epoch, seq, tag", (batch_id,)
             ).fetchone()
             if row is not None:
                 ledger[row[0], "delivered", ""] += row[1]
+                receipts.append(row[2:])
+        if self._keeps_receipts and receipts:
+            self._db.executemany("INSERT INTO receipt VALUES (NULL, ?, ?, ?)", receipts)
+            self._receipts += len(receipts)
+            self._bound_receipts()
+        for last in answers.receipts_covered:
+            self._receipts -= self._db.execute("DELETE FROM receipt WHERE id <= ?", (last,)).rowcount
+        for batch_id in answers.thinned:
+            row = self._db.execute(f"SELECT {HEAD} FROM batch WHERE id = ?", (batch_id,)).fetchone()
+            if row is not None and self._claims.doom(batch_id):
+                self._db.execute("DELETE FROM batch WHERE id = ?", (batch_id,))
+                self._drop([Head(*row)], "byte_budget", ledger)
         for batch_id, kind, reason in answers.dead:
             self._bury(batch_id, kind, reason, ledger)
         self._db.executemany("DELETE FROM gap WHERE id = ?", [(g,) for g in answers.gaps_confirmed])

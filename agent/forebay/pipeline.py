@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ from forebay.worker import Worker, WorkerOptions
 
 LEAST_COMMIT_SHARE = 16  # a growing commit takes at most this part of the spool's quota
 COMMIT_BYTES = 1024 * 1024
+HARDER_LEVEL = 12  # of zstd, when bytes on the link are scarce
 
 # Which bundle finds what a policy can mask in pictures, and under which labels.
 DETECTORS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -67,9 +68,17 @@ class Detectors(Mapping[str, Detector]):
 
 
 def build_plumbing(
-    loaded: LoadedConfig[AgentConfig], spool: Spool, clock: Clock, boot: str, *, once: bool
+    loaded: LoadedConfig[AgentConfig],
+    spool: Spool,
+    clock: Clock,
+    boot: str,
+    *,
+    once: bool,
+    harder: Callable[[], bool] = lambda: False,
 ) -> Plumbing:
     """Build every pipeline with its source, as configured, positions and states restored.
+
+    `harder` tells whether bytes on the link are scarce: blocks then wait longer and are compressed harder.
 
     Raises
     ------
@@ -78,7 +87,7 @@ def build_plumbing(
     ModelError
         A model bundle cannot be used.
     """
-    builder = _Builder(loaded, spool, clock, boot)
+    builder = _Builder(loaded, spool, clock, boot, harder)
     plumbing = Plumbing(policy=builder.policy)
     for name, options in loaded.config.pipelines.items():
         owner = f"{options.source}/{name}"
@@ -92,8 +101,16 @@ def build_plumbing(
 
 
 class _Builder:
-    def __init__(self, loaded: LoadedConfig[AgentConfig], spool: Spool, clock: Clock, boot: str) -> None:
+    def __init__(
+        self,
+        loaded: LoadedConfig[AgentConfig],
+        spool: Spool,
+        clock: Clock,
+        boot: str,
+        harder: Callable[[], bool],
+    ) -> None:
         self._loaded, self._config, self._base = loaded, loaded.config, loaded.base
+        self._harder = harder
         self._spool, self._clock, self._boot = spool, clock, boot
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
@@ -141,13 +158,19 @@ class _Builder:
             key_id=self.policy.key_id,
             models=tuple(sorted({model for step in steps if (model := getattr(step, "model", ""))})),
         )
-        sealer = Sealer(context, self._stamp, compress=config.spool.compression == "zstd")
+        sealer = Sealer(
+            context,
+            self._stamp,
+            compress=config.spool.compression == "zstd",
+            level=lambda: HARDER_LEVEL if self._harder() else 1,
+        )
         worker_options = WorkerOptions(
             owner=owner,
             stream=config.stream(name),
             lane=options.lane,
             linger_ns=options.linger_ns,
             commit_bytes=min(COMMIT_BYTES, config.spool.max_bytes // LEAST_COMMIT_SHARE),
+            harder=self._harder,
         )
         masker = Masker(self.policy, detectors=self._detectors)
         return Worker(

@@ -9,15 +9,26 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from forebay import __version__
 from forebay.clock import Clock, SystemClock, boot_id
-from forebay.config.agent import AgentConfig
+from forebay.config.agent import AgentConfig, ForwardOptions
 from forebay.config.loader import LoadedConfig
 from forebay.errors import ForebayError
-from forebay.forward import Forwarder, LinkOptions, SpoolDoor
+from forebay.forward import (
+    Budget,
+    BudgetPlan,
+    Forwarder,
+    LinkMemory,
+    LinkOptions,
+    Notary,
+    Rung,
+    SpoolDoor,
+)
 from forebay.keys import read_public, read_secret
 from forebay.pipeline import Plumbing, build_plumbing
+from forebay.signing import sign_apart
 from forebay.spool import Spool
 from forebay.wire.messages import PROTOCOL, Hello
 
@@ -39,6 +50,40 @@ class Outcome:
     complete: bool
     reason: str = ""
     undelivered: int = 0
+
+
+def link_options(options: ForwardOptions) -> LinkOptions:
+    """Return the forwarder's settings."""
+    return LinkOptions(
+        window=options.window,
+        ack_timeout_ns=options.ack_timeout,
+        backoff_min_ns=options.retry_min,
+        backoff_max_ns=options.retry_max,
+        heartbeat_ns=options.heartbeat,
+        rate=options.rate_limit,
+        newest_first=options.backfill.order == "newest_first",
+        backfill_share=options.backfill.share,
+        flush_jitter_ns=options.flush_jitter,
+        thin_keep=options.budget.thin_keep,
+        store=options.store,
+    )
+
+
+def budget_plan(options: ForwardOptions | None) -> BudgetPlan:
+    """Return the byte budgets; without a `forward` section there is nothing to spend."""
+    if options is None:
+        return BudgetPlan()
+    b = options.budget
+    return BudgetPlan(
+        day=b.day,
+        month=b.month,
+        harder_at=b.harder_at,
+        thin_at=b.thin_at,
+        thin_keep=b.thin_keep,
+        urgent_at=b.urgent_at,
+        month_starts=b.month_starts,
+        zone_s=b.zone_s,
+    )
 
 
 class _Stillness:
@@ -91,7 +136,11 @@ class Agent:
         )
         try:
             self._reader = self.spool.reader()
-            self.plumbing: Plumbing = build_plumbing(loaded, self.spool, self._clock, self._boot, once=once)
+            self._memory = LinkMemory(loaded.resolve(options.dir) / "link.json")
+            self._budget = Budget(budget_plan(self._config.forward), self._memory, self._clock)
+            self.plumbing: Plumbing = build_plumbing(
+                loaded, self.spool, self._clock, self._boot, once=once, harder=self._is_scarce
+            )
             self._door, self._forwarder = self._build_forwarder()
         except BaseException:
             self.spool.close(0)
@@ -108,14 +157,36 @@ class Agent:
             return None, None
         own = read_secret(self._loaded.resolve(options.keys.own))
         server = read_public(self._loaded.resolve(options.keys.server))
-        link = LinkOptions(
-            window=options.window,
-            ack_timeout_ns=options.ack_timeout,
-            backoff_min_ns=options.retry_min,
-            backoff_max_ns=options.retry_max,
-        )
+        link = link_options(options)
         door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
-        return door, Forwarder(options.endpoints, (own, server), link, door, self._clock, self._hello)
+        forwarder = Forwarder(
+            options.endpoints,
+            (own, server),
+            link,
+            door,
+            self._clock,
+            self._hello,
+            memory=self._memory,
+            budget=self._budget,
+            notary=self._build_notary(options),
+        )
+        return door, forwarder
+
+    def _build_notary(self, options: ForwardOptions) -> Notary | None:
+        if not options.checkpoint:
+            return None
+        self.spool.store.keep_receipts()
+        return Notary(
+            (self._config.gateway.id, self._boot),
+            options.checkpoint,
+            partial(sign_apart, self._loaded.resolve(options.keys.own)),
+            self._memory,
+            self._clock,
+            lambda: self._hello("").epochs,
+        )
+
+    def _is_scarce(self) -> bool:
+        return self._budget.rung is not Rung.ALL
 
     def _hello(self, store: str) -> Hello:
         epochs = {epoch: (str(lane), number) for epoch, (lane, number) in self.spool.store.epochs().items()}
@@ -221,6 +292,8 @@ class Agent:
         link = self._forwarder.link if self._forwarder else None
         if link is None:
             return "no link"
+        if link.state == "up" and self._budget.rung is Rung.URGENT:
+            return "the byte budget is used up: all but urgent batches wait for the next day or month"
         return f"no acknowledgement for {self._give_up_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
 
     def _account(self) -> Outcome:

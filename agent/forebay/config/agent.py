@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from forebay.blocks import Lane
-from forebay.config.base import ConfigPath, Duration, Options, Size
+from forebay.config.base import ByteRate, ConfigPath, Duration, Options, Size
 from forebay.config.fields import FieldOptions
 from forebay.config.masking import MaskingOptions
 from forebay.config.models import ModelsOptions
@@ -143,6 +143,54 @@ class LinkKeys(Options):
     """The receiver's public key."""
 
 
+class BackfillOptions(Options):
+    """What waited when the connection came up, beside what comes in since."""
+
+    order: Literal["oldest_first", "newest_first"] = "oldest_first"
+    """In which order what waited is sent. What comes in is always sent in order."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """Part of the bytes that goes to what waited while both have something to send; `1`: live data waits."""
+
+
+class BudgetOptions(Options):
+    """Bytes that the link may cost, and what gives way as they are used.
+
+    Counted are both directions, with estimates for what ZeroMQ, CURVE, TCP and heartbeats add. Urgent batches go out
+    even when all is spent.
+    """
+
+    day: Size = 0
+    """Bytes of a day, e.g. `50MiB`; `0`: no limit. The date is the wall clock's, and counts only while the
+    kernel calls that synchronised; without it a day is 24 hours of uptime."""
+    month: Size = 0
+    """Bytes of a month; `0`: no limit. Without a synchronised clock a month is 30 days of uptime."""
+    month_starts: int = Field(default=1, ge=1, le=28)
+    """Day of the month on which the bill begins."""
+    zone: Annotated[str, Field(pattern=r"^[+-](0[0-9]|1[0-4]):[0-5][0-9]$")] = "+00:00"
+    """Whose midnight, as an offset from UTC, e.g. `+08:00`."""
+    harder_at: float = Field(default=0.5, ge=0, le=1)
+    """Used share at which blocks wait longer and are compressed harder."""
+    thin_at: float = Field(default=0.75, ge=0, le=1)
+    """Used share at which normal and bulk batches are thinned, if `thin_keep` says so."""
+    thin_keep: int = Field(default=1, ge=1, le=1_000)
+    """Of normal and bulk batches every n-th is kept, the others are given up, each with a gap record;
+    `1`: none is given up."""
+    urgent_at: float = Field(default=0.9, ge=0, le=1)
+    """Used share at which only urgent batches go out; the others wait for the next day or month."""
+
+    @model_validator(mode="after")
+    def _rungs_in_order(self) -> BudgetOptions:
+        if not self.harder_at <= self.thin_at <= self.urgent_at:
+            raise ValueError("expected `harder_at` <= `thin_at` <= `urgent_at`")
+        return self
+
+    @property
+    def zone_s(self) -> int:
+        """Return the offset in seconds."""
+        minutes = int(self.zone[1:3]) * 60 + int(self.zone[4:6])
+        return -60 * minutes if self.zone[0] == "-" else 60 * minutes
+
+
 class ForwardOptions(Options):
     """Where data goes. Without this section the agent only buffers."""
 
@@ -158,6 +206,24 @@ class ForwardOptions(Options):
     """First wait before a retry; doubles, with jitter, up to `retry_max`."""
     retry_max: Duration = Field(default=60 * _SECOND, ge=10_000_000)
     """Longest wait before a retry."""
+    heartbeat: Duration = Field(default=500_000_000, ge=100_000_000, le=600 * _SECOND)
+    """How often an idle connection is looked at; a receiver that is silent for three of these is given up. Costs
+    about half a kilobyte each time: on a link that is paid by the byte, make it long here and at the receiver."""
+    rate_limit: ByteRate = 0
+    """Most bytes a second, e.g. `64KiB/s`; `0`: no limit. Urgent batches are within it, but go first."""
+    budget: BudgetOptions = Field(default_factory=BudgetOptions)
+    """Bytes of a day and a month."""
+    backfill: BackfillOptions = Field(default_factory=BackfillOptions)
+    """How what waited is sent."""
+    flush_jitter: Duration = Field(default=0, ge=0, le=3600 * _SECOND)
+    """Longest random wait before what waited is sent, so that a fleet does not begin at once. Urgent batches
+    do not wait."""
+    store: Annotated[str, Field(max_length=128)] = ""
+    """Id of the only store that data may go to. Empty: the first one met, remembered beside the spool; a
+    receiver with another is refused."""
+    checkpoint: Duration = Field(default=600 * _SECOND, ge=0, le=86_400 * _SECOND)
+    """Time between signed statements of what was delivered, by which the center sees whether a relay dropped
+    or forged something; `0`: none."""
 
     @model_validator(mode="after")
     def _waits_in_order(self) -> ForwardOptions:

@@ -15,7 +15,7 @@ import zmq
 from forebay.clock import Clock
 from forebay.config.agent import tcp_address
 from forebay.errors import LinkError
-from forebay.forward.budget import Budget, BudgetPlan
+from forebay.forward.budget import Budget, BudgetPlan, Rung
 from forebay.forward.link import Held, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
 from forebay.forward.notary import Notary
@@ -32,6 +32,7 @@ __all__ = [
     "LinkOptions",
     "LinkState",
     "Notary",
+    "Rung",
     "SpoolDoor",
 ]
 
@@ -80,6 +81,7 @@ class Forwarder:
         self._notary = notary
         self._store = options.store or self._memory.store
         self._patience = 0
+        self._go_back = False
         self.link = LinkState("down", reason="not tried yet")
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
 

@@ -27,11 +27,16 @@ class Sealer:
     context : what all of its batches share
     stamp : returns the clock evidence of now
     compress : False stores the columns as packed, for processors too slow for zstd
-    level : zstd level
+    level : returns the zstd level of now
     """
 
     def __init__(
-        self, context: Context, stamp: Callable[[], Stamp], *, compress: bool = True, level: int = 1
+        self,
+        context: Context,
+        stamp: Callable[[], Stamp],
+        *,
+        compress: bool = True,
+        level: Callable[[], int] = lambda: 1,
     ) -> None:
         body = context.body()
         self._context_id = body_id(body)
@@ -60,7 +65,7 @@ class Sealer:
             self._stamp(),
             position,
             dict(block.hits.most_common(MAX_HITS)),
-            encode_columns(block, level=self._level, compress=self._compress),
+            encode_columns(block, level=self._level(), compress=self._compress),
         )
         data = envelope.pack()
         ids = (schema_id, self._context_id)

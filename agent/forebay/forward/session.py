@@ -110,11 +110,15 @@ class Session:
         """Send and take answers until `stopping`. Raises LinkError."""
         self._last_answer_ns = self._clock.monotonic_ns()
         while not stopping():
-            self._fill()
-            self._bury_poison()
-            self._check_deadline()
-            self._count_heartbeats()
-            self._poll(20 if self._blocked else self._poll_ms())
+            self.turn()
+
+    def turn(self) -> None:
+        """Send what may be sent, wait for something to happen, take what has come. Raises LinkError."""
+        self._fill()
+        self._bury_poison()
+        self._check_deadline()
+        self._count_heartbeats()
+        self._poll(20 if self._blocked else self._poll_ms())
 
     def _poll_ms(self) -> int:
         now = self._clock.monotonic_ns()

@@ -29,7 +29,7 @@ from forebay.wire.seal import Sealer
 
 NS = 1_000_000_000
 MIB = 1024 * 1024
-SCHEMA = Schema("pump", (Field("id", Type.I64),))
+SCHEMA = Schema("pump", (Field("id", Type.I64),), stamped_by="gateway")
 KEY = generate("gateway")  # Ed25519 keys are quickly made, but not for free
 
 

@@ -114,11 +114,17 @@ class Outgoing:
         self._flush_ns = clock.monotonic_ns() + int(rng.random() * options.flush_jitter_ns)
         self._again: list[tuple[int, int]] | None = None  # the heap that `peek` looked into last
         self._from: _LaneQueue | None = None
+        self.refresh()  # what waits by now is the backlog
 
     def refresh(self) -> None:
         """There may be new batches."""
-        for lane in self._lanes.values():
-            lane.refresh()
+        try:
+            for name in LANES:
+                if name not in self._lanes:
+                    self._lanes[name] = _LaneQueue(self._door, name, self._options)
+                self._lanes[name].refresh()
+        except SpoolError as error:
+            log.warning("spool cannot be read now: %s", error)
 
     def due_ns(self) -> int | None:
         """Return when something becomes due by time alone."""
@@ -167,11 +173,7 @@ class Outgoing:
     def _of_lane(self, name: str) -> BatchRow | None:
         lane = self._lanes.get(name)
         if lane is None:
-            try:
-                lane = self._lanes[name] = _LaneQueue(self._door, name, self._options)
-            except SpoolError as error:
-                log.warning("spool cannot be read now: %s", error)
-                return None
+            return None
         self._from = lane
         while (batch := lane.peek()) is not None:
             if not self._thinned(name, batch):

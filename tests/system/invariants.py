@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -74,7 +75,7 @@ def _judge(
     out.invented = sum(1 for key in counts if key not in truth)
     out.changed = sum(1 for row in rows if row[2] in truth and tuple(row[2:]) != truth[row[2]])
     order = [place[row[2]] for row in rows if row[2] in place]
-    out.out_of_order = sum(1 for a, b in zip(order, order[1:], strict=False) if b <= a)
+    out.out_of_order = sum(1 for a, b in pairwise(order) if b <= a)
     out.in_gaps = db.execute("SELECT total(rows) FROM gaps WHERE stream = ?", (stream,)).fetchone()[0]
     out.in_gaps = int(out.in_gaps)
     missing = sum(1 for key in truth if key not in counts)
@@ -109,9 +110,15 @@ def _batches(db: sqlite3.Connection, stream: str, rows: Counter[tuple[int, int]]
     """Return where `batches` says other row counts than the table has."""
     said = {
         (epoch, seq): count
-        for epoch, seq, count in db.execute("SELECT epoch, seq, rows FROM batches WHERE stream = ?", (stream,))
+        for epoch, seq, count in db.execute(
+            "SELECT epoch, seq, rows FROM batches WHERE stream = ?", (stream,)
+        )
     }
-    return [f"batch {key}: {said.get(key)} rows said, {rows[key]} stored" for key in rows | said if said.get(key) != rows[key]]
+    return [
+        f"batch {key}: {said.get(key)} rows said, {rows[key]} stored"
+        for key in rows | said
+        if said.get(key) != rows[key]
+    ]
 
 
 def main(sink: str, stream: str, source: str, key: str) -> int:

@@ -83,12 +83,18 @@ class PowerCut:
 
     # -- called by the VFS ----------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """Count an operation; the power goes when its time has come."""
+    def tick(self) -> bool:
+        """Count an operation; the power goes when its time has come. Return whether it may be done.
+
+        Only the first one fails: SQLite tidies up after it, and errors of that would be printed.
+        """
+        if self.lost:
+            return False
         self.ops += 1
-        if self.lost or (self.at is not None and self.ops >= self.at):
+        if self.at is not None and self.ops >= self.at:
             self.lost = True
             raise apsw.IOError("the power is gone")
+        return True
 
     def wrote(self, name: str, op: _Op) -> None:
         """Remember an operation until the file is synced."""
@@ -130,14 +136,12 @@ class _Vfs(apsw.VFS):
         self._cut, self.name = cut, name
         super().__init__(name, base="")
 
-    def excepthook(self, *_: Any) -> None:
-        """SQLite does not pass on errors of some calls: with the power gone none of them matters."""
-
-    def xOpen(self, name: Any, flags: list[int]) -> _File:  # noqa: N802
+    def xOpen(self, name: Any, flags: list[int]) -> _File:
         return _File(self._cut, name, flags)
 
-    def xDelete(self, name: str, sync_dir: bool) -> None:  # noqa: N802
-        self._cut.tick()
+    def xDelete(self, name: str, sync_dir: bool) -> None:
+        if not self._cut.tick():
+            return
         self._cut.synced(name)
         super().xDelete(name, sync_dir)
 
@@ -148,25 +152,25 @@ class _File(apsw.VFSFile):
         self._path = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
         super().__init__("", name, flags)
 
-    def excepthook(self, *_: Any) -> None:
-        """See _Vfs."""
-
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        self._cut.tick()
+    def xWrite(self, data: bytes, offset: int) -> None:
+        if not self._cut.tick():
+            return
         size = super().xFileSize()
         old = super().xRead(min(len(data), size - offset), offset) if offset < size else b""
         self._cut.wrote(self._path, _Op(offset, bytes(data), old, size))
         super().xWrite(data, offset)
 
-    def xTruncate(self, size: int) -> None:  # noqa: N802
-        self._cut.tick()
+    def xTruncate(self, size: int) -> None:
+        if not self._cut.tick():
+            return
         before = super().xFileSize()
         old = super().xRead(before - size, size) if size < before else b""
         self._cut.wrote(self._path, _Op(size, None, old, before))
         super().xTruncate(size)
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
-        self._cut.tick()
+    def xSync(self, flags: int) -> None:
+        if not self._cut.tick():
+            return
         super().xSync(flags)
         self._cut.synced(self._path)
 
@@ -184,15 +188,16 @@ class Connection:
         try:
             yield
         except apsw.Error:
-            if self._cut.lost:
-                raise PowerLost from None
-            raise
+            if not self._cut.lost:
+                raise
+        if self._cut.lost:
+            raise PowerLost
 
-    def execute(self, sql: str, values: Any = ()) -> apsw.Cursor:
+    def execute(self, sql: str, values: Any = ()) -> Any:
         with self._powered():
             return self._db.execute(sql, values)
 
-    def executemany(self, sql: str, values: Iterable[Any]) -> apsw.Cursor:
+    def executemany(self, sql: str, values: Iterable[Any]) -> Any:
         with self._powered():
             return self._db.executemany(sql, values)
 

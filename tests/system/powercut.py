@@ -86,15 +86,12 @@ class PowerCut:
     def tick(self) -> bool:
         """Count an operation; the power goes when its time has come. Return whether it may be done.
 
-        Only the first one fails: SQLite tidies up after it, and errors of that would be printed.
+        Afterwards nothing reaches the disk, and SQLite does not notice; `Connection` raises instead. An error from
+        here would be handled, tidied up after, and printed where SQLite cannot pass it on.
         """
-        if self.lost:
-            return False
-        self.ops += 1
-        if self.at is not None and self.ops >= self.at:
-            self.lost = True
-            raise apsw.IOError("the power is gone")
-        return True
+        self.ops += not self.lost
+        self.lost = self.lost or (self.at is not None and self.ops >= self.at)
+        return not self.lost
 
     def wrote(self, name: str, op: _Op) -> None:
         """Remember an operation until the file is synced."""
@@ -190,6 +187,7 @@ class Connection:
         except apsw.Error:
             if not self._cut.lost:
                 raise
+        # Also when SQLite thinks that all went well: nobody is there any more who could be told.
         if self._cut.lost:
             raise PowerLost
 

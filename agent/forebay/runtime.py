@@ -175,7 +175,6 @@ class Agent:
     def _build_notary(self, options: ForwardOptions) -> Notary | None:
         if not options.checkpoint:
             return None
-        self.spool.store.keep_receipts()
         return Notary(
             (self._config.gateway.id, self._boot),
             options.checkpoint,

@@ -118,7 +118,8 @@ class Commit:
     """One atomic step forward of one pipeline.
 
     `ledger` counts readings by (stream, kind, reason); `bodies` are schema and context bodies by id;
-    `done` are called after the transaction (True) or when it failed for good (False).
+    `done` are called after the transaction (True) or when it failed for good (False); `audit` are records that
+    the spool keeps, in order, in the same transaction (opaque to it).
     """
 
     owner: str  # `source/pipeline`: whose position and state
@@ -128,6 +129,7 @@ class Commit:
     position: bytes | None = None
     state: dict[str, bytes] = field(default_factory=dict)
     done: list[Callable[[bool], None]] = field(default_factory=list)
+    audit: list[bytes] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:

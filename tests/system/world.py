@@ -150,7 +150,6 @@ class Gateway:
         self.sealer = Sealer(Context("gw-1", "s/p", "boot-1", "0"), self._stamp)
         self.notary = None
         if self.checkpoint_s:
-            self.spool.store.keep_receipts()
             every = int(self.checkpoint_s * NS)
             epochs = self.spool.store.epochs
             self.notary = Notary(

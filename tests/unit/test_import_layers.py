@@ -31,7 +31,7 @@ ALLOWED = {("forward", "wire"), ("receive", "wire")}
 OWNERS = {
     "onnxruntime": ("infer/",),
     "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py", "demo/"),
-    "sqlite_utils": ("receive/sqlite",),
+    "sqlite_utils": ("receive/sqlite", "spool/migrate.py"),
     "zmq": ("forward/", "receive/", "sources/zmq_push.py", "wire/curve.py", "config/", "cli/live"),
     "cv2": ("sources/", "mask/images.py", "mask/", "infer/", "cli/infer.py", "cli/mask", "demo/"),
     "paho": ("sources/mqtt",),

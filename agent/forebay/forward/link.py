@@ -141,6 +141,7 @@ class SpoolDoor:
     def __init__(self, reader: SpoolReader, claims: SpoolClaims, answer: Callable[..., None]) -> None:
         self.reader, self.claims, self.answer = reader, claims, answer
         self.delivered = 0  # batches acknowledged since start
+        self.given_up: set[int] = set()  # thinned, and perhaps still there until the writer has deleted them
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def wake(self) -> None:

@@ -38,9 +38,11 @@ class _Queue:
 
     def peek(self) -> BatchRow | None:
         """Return the next batch, None if there is none now."""
-        if not self._read and not self.dry:
-            self._read.extend(self._more())
-            self.dry = not self._read
+        while not self._read and not self.dry:
+            rows = self._more()
+            self.dry = not rows
+            self._at = rows[-1].id if rows else self._at
+            self._read.extend(row for row in rows if row.id not in self._door.given_up)
         return self._read[0] if self._read else None
 
     def pop(self) -> BatchRow:
@@ -55,10 +57,7 @@ class _Queue:
         except SpoolError as error:
             log.warning("spool cannot be read now: %s", error)
             return []
-        rows = [row for row in rows if row.id <= self._until]
-        if rows:
-            self._at = rows[-1].id
-        return rows
+        return [row for row in rows if row.id <= self._until]
 
 
 class _LaneQueue:
@@ -114,6 +113,7 @@ class Outgoing:
         self._flush_ns = clock.monotonic_ns() + int(rng.random() * options.flush_jitter_ns)
         self._again: list[tuple[int, int]] | None = None  # the heap that `peek` looked into last
         self._from: _LaneQueue | None = None
+        door.given_up = {n for n in door.given_up if door.reader.exists(n)}
         self.refresh()  # what waits by now is the backlog
 
     def refresh(self) -> None:
@@ -190,5 +190,6 @@ class Outgoing:
             return False
         if self._from is not None:
             self._from.pop()
+        self._door.given_up.add(batch.id)
         self._door.answer(thinned=[batch.id])
         return True

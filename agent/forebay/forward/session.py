@@ -35,6 +35,7 @@ class _Sent:
     id: int
     lane: str
     size: int
+    receipt: tuple[int, int, bytes]  # epoch, seq, tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Session:
         if not self._in_flight:
             self._last_answer_ns = self._clock.monotonic_ns()
         number = (batch.epoch, batch.seq)
-        self._in_flight[number] = _Sent(batch.id, batch.lane, len(batch.data))
+        self._in_flight[number] = _Sent(batch.id, batch.lane, len(batch.data), (*number, batch.tag))
         self._bytes_in_flight += len(batch.data)
         return True
 
@@ -248,7 +249,10 @@ class Session:
             case m.Welcome():
                 self._accept(message)
             case m.Ack(numbers):
-                self._door.answer(acked=[sent.id for sent in self._settle(numbers)])
+                settled = self._settle(numbers)
+                # The receipts go with them: one transaction deletes the batches and keeps their tags.
+                receipts = [sent.receipt for sent in settled] if self._notary is not None else []
+                self._door.answer(acked=[sent.id for sent in settled], receipts=receipts)
                 self._door.delivered += len(numbers)
                 self._bury(self._permanent)
             case m.RetryLater(numbers, delay_ms):

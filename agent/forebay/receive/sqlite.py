@@ -292,23 +292,26 @@ class SqliteSink:
     # -- gaps -----------------------------------------------------------------------------------------------
 
     def _store_gap(self, gateway: str, gap: Gap, received_at: int) -> None:
+        """Record what of a gap is really missing.
+
+        An agent that was killed after sending may evict what is stored here: it never saw the answer. What is
+        stored is no hole.
+        """
         marks = self._load_marks(gateway, gap.epoch)
-        self._db.execute(
-            "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                gateway,
-                gap.epoch,
-                gap.seq_from,
-                gap.seq_to,
-                gap.stream,
-                gap.rows,
-                gap.readings,
-                gap.first_time,
-                gap.last_time,
-                gap.cause,
-                received_at,
-            ),
-        )
+        stored = self._db.execute(
+            "SELECT seq, rows, readings FROM batches WHERE gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?"
+            " ORDER BY seq",
+            (gateway, gap.epoch, gap.seq_from, gap.seq_to),
+        ).fetchall()
+        rows = max(0, gap.rows - sum(n for _, n, _ in stored))
+        readings = max(0, gap.readings - sum(n for _, _, n in stored))
+        for low, high in _holes(gap, [seq for seq, _, _ in stored]):
+            counts = (gap.stream, rows, readings, gap.first_time, gap.last_time, gap.cause, received_at)
+            self._db.execute(
+                f"INSERT OR IGNORE INTO gaps VALUES ({', '.join('?' * 11)})",
+                (gateway, gap.epoch, low, high, *counts),
+            )
+            rows = readings = 0  # of a gap in several parts the first stands for all
         if marks.fits(gap.seq_from, gap.seq_to):
             marks.add(gap.seq_from, gap.seq_to)
 
@@ -346,6 +349,17 @@ class SqliteSink:
             raise ForebayError(
                 f"cannot store: {error.sqlite_errorname}", place=str(self.path), retryable=True
             ) from None
+
+
+def _holes(gap: Gap, stored: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a gap that are not stored."""
+    low = gap.seq_from
+    for seq in stored:
+        if low < seq:
+            yield low, seq - 1
+        low = seq + 1
+    if low <= gap.seq_to:
+        yield low, gap.seq_to
 
 
 def _describe(f: Field) -> tuple[str, ...]:

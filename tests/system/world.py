@@ -131,8 +131,18 @@ class MemoryLink:
 class Gateway:
     """Spool, door and session; the spool's writer thread is not started: `apply` is its transaction."""
 
-    def __init__(self, folder: Path, clock: FakeClock, *, checkpoint_s: float = 0, **link: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: FakeClock,
+        *,
+        checkpoint_s: float = 0,
+        quota: int = 64 * MIB,
+        on_full: str = "block",
+        **link: object,
+    ) -> None:
         self.folder, self.clock = folder / "spool", clock
+        self.quota, self.on_full = quota, on_full
         self.options, self.checkpoint_s = LinkOptions(**link), checkpoint_s
         self.plan, self.rng = BudgetPlan(), random.Random(1)
         self.session: Session | None = None
@@ -141,7 +151,7 @@ class Gateway:
 
     def open(self) -> None:
         self.spool = Spool.open(
-            self.folder, sync="normal", max_bytes=64 * MIB, on_full="block", on_stored=lambda: None
+            self.folder, sync="normal", max_bytes=self.quota, on_full=self.on_full, on_stored=lambda: None
         )
         self.answers = Answers()
         self.door = SpoolDoor(self.spool.reader(), self.spool.claims, self._answer)

@@ -141,6 +141,7 @@ class Reader:
             return []
 
     def _report(self, number: int) -> None:
+        self._older.let_go(number)  # what takes its place is another file
         if self._suspect is not None:
             self._suspect(number)
         else:
@@ -153,8 +154,8 @@ class Reader:
         low, high = RANK_BOUNDS[lane]
         try:
             return self._pending(max(after, low), high, limit)
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorname", "") in DAMAGE:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorname", "") in DAMAGE:
                 self._report(segment_number(self._path.name))
             raise SpoolError(
                 f"cannot read ({getattr(error, 'sqlite_errorname', '')})", retryable=True

@@ -45,9 +45,9 @@ def segment_path(folder: Path) -> Path:
     return max(folder.glob("segment-*.db"), default=older_path(folder, 1))
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Return whether an error says that the file is broken, not that the disk is full or away."""
-    return isinstance(error, BooksDamaged) or getattr(error, "sqlite_errorname", "") in _DAMAGE
+    return isinstance(error, BooksDamaged | UnicodeDecodeError) or getattr(error, "sqlite_errorname", "") in _DAMAGE
 
 
 class Recovery:
@@ -86,7 +86,7 @@ class Recovery:
         if not reason:
             try:
                 return self._opened(self._make(path))
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 if not is_damage(error):
                     name = getattr(error, "sqlite_errorname", type(error).__name__)
                     raise SpoolError(f"cannot open the spool: {name}", place=str(path)) from None

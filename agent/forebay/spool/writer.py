@@ -201,7 +201,7 @@ class Writer:
             store.room.enforce()
         except DamagedSegment as error:
             self._suspects.add(error.number)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             kind = getattr(error, "sqlite_errorname", type(error).__name__)
             log.warning("the spool cannot be looked after now error=%s", kind)
             self._took_place(error)
@@ -248,7 +248,7 @@ class Writer:
                 self._store.apply(commits, answers)
                 self._set_condition("ok")
                 return True
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 kind = getattr(error, "sqlite_errorname", type(error).__name__)
                 self._set_condition("failing", f"{kind} while writing {self._store.path}")
                 if kind in _FULL:
@@ -268,12 +268,12 @@ class Writer:
             if isinstance(error, DamagedSegment):
                 self._recovery.set_aside(self._store, error.number)
                 return False
-            if isinstance(error, sqlite3.Error) and is_damage(error):
+            if is_damage(error):
                 return self._recovery.replace(self._store, str(error))
             return self._store.reopen()
-        except (sqlite3.Error, ForebayError, OSError) as again:
+        except (sqlite3.Error, ForebayError, OSError, UnicodeDecodeError) as again:
             log.warning("spool cannot be opened again yet error=%s", type(again).__name__)
-            if isinstance(again, sqlite3.Error) and is_damage(again):
+            if is_damage(again):
                 return self._recovery.replace(self._store, str(again))
             return False
 

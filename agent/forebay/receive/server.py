@@ -102,6 +102,7 @@ class Server:
         stopping: threading.Event | None = None,
     ) -> None:
         self._options, self._allowed, self._sinks, self._clock = options, allowed, sinks, clock
+        self._key = key
         self._stop = stopping or threading.Event()
         self._bodies = Bodies(self._load_body)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -225,7 +226,7 @@ class Server:
         number, reply = (head.epoch, head.seq), group.replies[frames[0].bytes]
         data, frame_bytes = frames[2].bytes, len(frames[1].buffer) + len(frames[2].buffer)
         try:
-            batch = read_batch(head, data, frame_bytes, self._bodies)
+            batch = read_batch(head, data, frame_bytes, self._bodies, self._key)
         except MissingBodies as missing:
             reply.missing_ids.update(missing.ids)
             reply.missing.append(number)

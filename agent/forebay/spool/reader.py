@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from forebay.errors import SpoolError
 from forebay.spool.older import DamagedSegment, Older
-from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, Head, is_intact, mark, segment_number
+from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
 from forebay.spool.schema import VERSION, check_version, connect
 
 log = logging.getLogger("forebay.spool")
@@ -197,6 +198,8 @@ class Reader:
         tag = head.tag
         if self._opener is not None:
             try:
+                if hashlib.blake2b(data, digest_size=TAG_BYTES).digest() != tag:
+                    raise SpoolError("damaged on disk")
                 data, tag = self._opener.open(data)
             except SpoolError:
                 tag = b""  # matches nothing: the batch will be set aside as damaged

@@ -47,7 +47,10 @@ def segment_path(folder: Path) -> Path:
 
 def is_damage(error: Exception) -> bool:
     """Return whether an error says that the file is broken, not that the disk is full or away."""
-    return isinstance(error, BooksDamaged | UnicodeDecodeError) or getattr(error, "sqlite_errorname", "") in _DAMAGE
+    return (
+        isinstance(error, BooksDamaged | UnicodeDecodeError)
+        or getattr(error, "sqlite_errorname", "") in _DAMAGE
+    )
 
 
 class Recovery:

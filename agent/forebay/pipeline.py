@@ -96,7 +96,7 @@ def build_plumbing(
             runner.hold = ConfigError(
                 "the spool was damaged and nobody knows how far this source was read",
                 place=f"sources.{options.source}",
-                hint="look at the center's newest rows, then start with an empty spool folder to read all again",
+                hint="look at the center's newest rows; to read all again: forebay spool repair FOLDER --read-again",
             )
         plumbing.runners.append(runner)
     return plumbing

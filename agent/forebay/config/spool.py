@@ -115,9 +115,9 @@ class SpoolOptions(Options):
     disk: DiskOptions = Field(default_factory=DiskOptions)
     """What is left to the rest of the system."""
     seal: Seal = Seal.NONE
-    """Encryption of batches at rest; integrity is always checked. `gateway`: with a key from `forward.keys.own`, so that
-    a stolen disk without that file shows nothing; `center`: to the receiver's public key, so that even this gateway
-    cannot read its own buffer. Schemas, positions and step states stay readable."""
+    """Encryption of batches at rest; integrity is always checked. `gateway`: with a key from `forward.keys.own`, so
+    that a stolen disk without that file shows nothing; `center`: to the receiver's public key, so that even this
+    gateway cannot read its own buffer. Schemas, positions and step states stay readable."""
     cipher: Literal["aes-gcm", "sm4-gcm"] = "aes-gcm"
     """Authenticated cipher of `seal`; keys come from X25519 and HKDF either way."""
     compression: Literal["zstd", "none"] = "zstd"

@@ -258,16 +258,37 @@ class Reader:
                 yield from rows
                 after = rows[-1].id
 
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return batches, readings and bytes that wait by stream and lane."""
+        names = ("stream", "lane", "batches", "readings", "bytes")
+        query = (
+            "SELECT stream, lane, sum(batches), sum(readings), sum(bytes) FROM waiting GROUP BY stream, lane"
+        )
+        return [dict(zip(names, row, strict=True)) for row in self._db.execute(query)]
+
+    def doubtful(self) -> list[int]:
+        """Return the segments in which a waiting batch is not what it was, or that cannot be read."""
+        newest = segment_number(self._path.name)
+        found = []
+        for number in (newest, *(n for n, _, _, s in self.segments() if s == "sealed")):
+            try:
+                if next(self._bad_rows(number, newest), None) is not None:
+                    found.append(number)
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
+                found.append(number)
+        return found
+
     def damaged(self) -> list[tuple[int, int]]:
-        """Return (epoch, seq) of waiting batches that are not what they were, (0, 0) for one beyond recognition."""
-        bad = []
-        numbers = [segment_number(self._path.name), *(n for n, _, _, s in self.segments() if s == "sealed")]
-        for number in numbers:
-            db = self._db if number == numbers[0] else self._older.db(number)
-            for row in db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):
-                if not is_intact(row[:_WIDTH], row[_WIDTH], row[-1]) and not self._is_gone(number, row[0]):
-                    bad.append((row[2], row[3]))
-        return bad
+        """Return (epoch, seq) of waiting batches that are not what they were."""
+        newest = segment_number(self._path.name)
+        numbers = [newest, *(n for n, _, _, s in self.segments() if s == "sealed")]
+        return [(row[2], row[3]) for number in numbers for row in self._bad_rows(number, newest)]
+
+    def _bad_rows(self, number: int, newest: int) -> Iterator[Any]:
+        db = self._db if number == newest else self._older.db(number)
+        for row in db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):
+            if not is_intact(row[:_WIDTH], row[_WIDTH], row[-1]) and not self._is_gone(number, row[0]):
+                yield row
 
     # -- gaps -----------------------------------------------------------------------------------------------
 

@@ -204,7 +204,9 @@ class Recovery:
                 self._adopt(store, number)
             else:
                 self._start(number)
-                return True
+                if self._child is not None:
+                    return True
+                self._adopt(store, number)
         return False
 
     def _adopt(self, store: Store, number: int) -> None:
@@ -216,6 +218,9 @@ class Recovery:
         store.room.forget_sizes()
 
     def _start(self, number: int) -> None:
+        if not damaged_path(self._folder, number).exists():
+            create(older_path(self._folder, number), Control())  # it is gone: nothing is intact
+            return
         command = [
             sys.executable, "-m", "forebay.spool.salvage",
             str(damaged_path(self._folder, number)), str(older_path(self._folder, number)),

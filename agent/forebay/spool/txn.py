@@ -21,6 +21,11 @@ class Answers:
     regressed: list[tuple[int, int]] = field(default_factory=list)  # (epoch, the receiver's mark)
     holes: list[tuple[int, int, int]] = field(default_factory=list)  # (epoch, from, to) the center has lost
 
+    def add(self, more: Answers) -> None:
+        """Add what was said since."""
+        for name in ("acked", "dead", "gaps_confirmed", "conflicts", "regressed", "holes"):
+            getattr(self, name).extend(getattr(more, name))
+
     def __bool__(self) -> bool:
         return any((self.acked, self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes))
 

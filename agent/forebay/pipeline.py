@@ -15,12 +15,16 @@ from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
 from forebay.config.registry import TypedOptions
 from forebay.config.sources import FileOptions
+from forebay.config.spool import Seal as SealFor
+from forebay.config.spool import SpoolOptions
 from forebay.errors import ConfigError
+from forebay.keys import read_public, read_secret
 from forebay.mask import Detector, Guard, Masker, Policy, load_policy
 from forebay.sources.context import SourceContext
-from forebay.spool import Spool
+from forebay.spool import Limits, Spool, StreamLimits
 from forebay.stages import Source, Step
 from forebay.supervise import SourceRunner
+from forebay.wire.atrest import CenterLock, GatewayLock
 from forebay.wire.envelope import Context, Stamp
 from forebay.wire.seal import Sealer
 from forebay.worker import Worker, WorkerOptions
@@ -96,7 +100,14 @@ def build_plumbing(
         worker.restore(progress)
         source = builder.source(name, options)
         plumbing.workers[name] = worker
-        plumbing.runners.append(SourceRunner(options.source, source, worker, progress.get(""), once=once))
+        runner = SourceRunner(options.source, source, worker, progress.get(""), once=once)
+        if spool.recovery.positions_lost and getattr(source, "replayable", False) and "" not in progress:
+            runner.hold = ConfigError(
+                "the spool was damaged and nobody knows how far this source was read",
+                place=f"sources.{options.source}",
+                hint="look at the center's newest rows; to read all again: forebay spool repair FOLDER --read-again",
+            )
+        plumbing.runners.append(runner)
     return plumbing
 
 
@@ -163,6 +174,7 @@ class _Builder:
             self._stamp,
             compress=config.spool.compression == "zstd",
             level=lambda: HARDER_LEVEL if self._harder() else 1,
+            lock=at_rest_lock(self._loaded),
         )
         worker_options = WorkerOptions(
             owner=owner,
@@ -203,6 +215,42 @@ class _Builder:
             clock=self._clock,
         )
         return build_live(config, context)
+
+
+def at_rest_lock(loaded: LoadedConfig[AgentConfig]) -> GatewayLock | CenterLock | None:
+    """Return what locks batches at rest. Raises KeyFileError, ConfigError."""
+    options, forward = loaded.config.spool, loaded.config.forward
+    if options.seal is SealFor.NONE:
+        return None
+    if forward is None:
+        raise ConfigError(
+            "sealing at rest needs the keys of the section `forward`",
+            place="spool.seal",
+            hint="add `forward`",
+        )
+    if options.seal is SealFor.GATEWAY:
+        return GatewayLock(read_secret(loaded.resolve(forward.keys.own)).transport, options.cipher)
+    return CenterLock(read_public(loaded.resolve(forward.keys.server)).transport, options.cipher)
+
+
+def spool_limits(options: SpoolOptions) -> Limits:
+    """Return the quotas and policies of the spool as configured."""
+    return Limits(
+        max_bytes=options.max_bytes,
+        on_full=options.on_full.value,
+        reserve={str(lane): share for lane, share in options.reserve.items()},
+        thin_keep=options.thin_keep,
+        max_age_ns=options.max_age or 0,
+        max_batches=options.max_batches or 0,
+        streams={
+            name: StreamLimits(quota.max_bytes or 0, quota.max_batches or 0, quota.max_age or 0)
+            for name, quota in options.streams.items()
+        },
+        dead_letter_bytes=options.dead_letters or 0,
+        stop_free=options.disk.stop,
+        resume_free=options.disk.resume,
+        ballast_bytes=options.disk.ballast,
+    )
 
 
 def build_live(options: Any, context: SourceContext) -> Source:

@@ -27,10 +27,12 @@ from forebay.forward import (
     SpoolDoor,
 )
 from forebay.keys import read_public, read_secret
-from forebay.pipeline import Plumbing, build_plumbing
+from forebay.pipeline import Plumbing, at_rest_lock, build_plumbing, spool_limits
 from forebay.signing import sign_apart
 from forebay.spool import Spool
+from forebay.wire.atrest import GatewayLock
 from forebay.wire.messages import PROTOCOL, Hello
+from forebay.wire.seal import read_range
 
 log = logging.getLogger("forebay.agent")
 
@@ -130,9 +132,10 @@ class Agent:
         self.spool = Spool.open(
             loaded.resolve(options.dir),
             sync=options.sync.value,
-            max_bytes=options.max_bytes,
-            on_full=options.on_full.value,
+            limits=spool_limits(options),
             on_stored=self._on_stored,
+            opener=lock if isinstance(lock := at_rest_lock(loaded), GatewayLock) else None,
+            read_range=read_range,
         )
         try:
             self._reader = self.spool.reader()

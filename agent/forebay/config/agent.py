@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
@@ -13,25 +12,19 @@ from forebay.config.base import ByteRate, ConfigPath, Duration, Options, Size
 from forebay.config.fields import FieldOptions
 from forebay.config.masking import MaskingOptions
 from forebay.config.models import ModelsOptions
+from forebay.config.names import Name as Name
+from forebay.config.names import check_name as check_name
 from forebay.config.registry import AnySource, AnyStep
+from forebay.config.spool import OnFull as OnFull
+from forebay.config.spool import SpoolOptions as SpoolOptions
+from forebay.config.spool import Sync as Sync
 
 _SECOND = 1_000_000_000
 LINGER_NS = {Lane.URGENT: 0, Lane.NORMAL: _SECOND, Lane.BULK: 5 * _SECOND}
-DEFAULT_SPOOL = "/var/lib/forebay/spool"
 
 _HOST_PORT = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f/\\\"'`]([^\x00-\x1f\x7f/\\\"'`]{0,62}[^\s\x00-\x1f\x7f/\\\"'`])?")
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9*](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):([0-9]{1,5})")
-
-
-def check_name(text: str) -> str:
-    """Check the name of a source, pipeline, stream or field. Raises ValueError."""
-    if not _NAME.fullmatch(text):
-        raise ValueError(
-            "expected a name of 1 to 64 characters without quotes, slashes and spaces at the ends"
-        )
-    return text
 
 
 def check_endpoint(text: str) -> str:
@@ -45,11 +38,6 @@ def check_endpoint(text: str) -> str:
         raise ValueError("expected a port from 1 to 65535")
     return text
 
-
-Name = Annotated[
-    str, AfterValidator(check_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64})
-]
-"""Name of a source, pipeline, stream or field."""
 
 Id = Annotated[str, Field(pattern=_ID)]
 """Name of a gateway or center on the wire and in the key list: letters, digits, `.`, `_`, `-`."""
@@ -99,39 +87,6 @@ class PipelineOptions(Options):
     def linger_ns(self) -> int:
         """Return the linger in ns, the lane's default where none is written."""
         return LINGER_NS[self.lane] if self.linger is None else self.linger
-
-
-class Sync(StrEnum):
-    """What a commit of the spool survives."""
-
-    FULL = "full"
-    NORMAL = "normal"
-
-
-class OnFull(StrEnum):
-    """What gives when the spool has reached its quota."""
-
-    EVICT_LOWEST_VALUE = "evict_lowest_value"
-    DROP_OLDEST = "drop_oldest"
-    DROP_NEWEST = "drop_newest"
-    BLOCK = "block"
-
-
-class SpoolOptions(Options):
-    """The durable buffer on this gateway's disk."""
-
-    dir: ConfigPath = Field(default=DEFAULT_SPOOL, validate_default=True)
-    """Folder of the spool."""
-    max_bytes: Size = Field(default=2 * 1024**3, ge=16 * 1024**2)
-    """Quota on disk, dead letters and write-ahead log included."""
-    sync: Sync = Sync.FULL
-    """`full` survives a power cut; `normal` may lose the last seconds in one."""
-    on_full: OnFull = OnFull.BLOCK
-    """What gives when the quota is reached. `block` stops reading the sources; the others delete batches that
-    are not on the wire, urgent ones last, and tell the center of each hole: `evict_lowest_value` bulk before
-    normal, `drop_oldest` whichever is older, `drop_newest` what would come in."""
-    compression: Literal["zstd", "none"] = "zstd"
-    """How batches are compressed on disk and wire."""
 
 
 class LinkKeys(Options):

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from forebay.clock import Clock
 from forebay.errors import ForebayError, WireError
+from forebay.keys import SecretKey
 from forebay.receive.caps import EpochGate, Limits
 from forebay.receive.checkpoints import examine, tell
 from forebay.receive.checks import Bodies, Damaged, MissingBodies, read_batch
@@ -100,7 +101,9 @@ class Desk:
         sinks: Sequence[Sink],
         clock: Clock,
         limits: Limits | None = None,
+        key: SecretKey | None = None,
     ) -> None:
+        self._key = key  # opens what was locked for the center
         self._center, self._window = center, window
         self._allowed, self._sinks, self._clock = allowed, sinks, clock
         self._bodies = Bodies(self._load_body)
@@ -184,7 +187,7 @@ class Desk:
             reply.held.append(number)
             return
         try:
-            batch = read_batch(head, data, head_bytes + len(data), self._bodies)
+            batch = read_batch(head, data, head_bytes + len(data), self._bodies, self._key)
         except MissingBodies as missing:
             reply.missing_ids.update(missing.ids)
             reply.missing.append(number)

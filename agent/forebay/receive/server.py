@@ -56,7 +56,7 @@ class Server:
     ) -> None:
         self._allowed, self._sinks, self._clock = allowed, sinks, clock
         self._stop = stopping or threading.Event()
-        self.desk = Desk(options.center, options.window, allowed, sinks, clock, options.limits)
+        self.desk = Desk(options.center, options.window, allowed, sinks, clock, options.limits, key)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._zap = ZapHandler(self._context, allowed)
         self._socket = self._context.socket(zmq.ROUTER)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forebay.errors import SpoolError
+from forebay.spool.adopt import ReadRange
 from forebay.spool.claims import Claims
 from forebay.spool.limits import Limits, StreamLimits
 from forebay.spool.reader import Opener, Reader
@@ -52,7 +53,7 @@ class Spool:
         on_stored: Callable[[], None],
         limits: Limits | None = None,
         opener: Opener | None = None,
-        read_range: Callable[[bytes, bytes], tuple[str, bytes] | None] | None = None,
+        read_range: ReadRange | None = None,
     ) -> Spool:
         """Open or create the spool in `folder`, whatever state its files are in.
 
@@ -80,6 +81,8 @@ class Spool:
                 hint="check its owner and mode",
             ) from None
         claims = Claims()
+        if opener is not None and read_range is not None:
+            read_range = _opened_first(opener, read_range)
         recovery = Recovery(folder, sync, claims, limits or Limits(max_bytes, on_full), read_range)
         try:
             store = recovery.open()
@@ -105,6 +108,16 @@ class Spool:
         with contextlib.suppress(OSError):
             os.close(self.lock)
         return complete
+
+
+def _opened_first(opener: Opener, read_range: ReadRange) -> ReadRange:
+    def read(data: bytes, context_body: bytes) -> tuple[str, bytes] | None:
+        try:
+            return read_range(opener.open(data)[0], context_body)
+        except SpoolError:
+            return None
+
+    return read
 
 
 def _lock(folder: Path) -> int:

@@ -17,6 +17,7 @@ from forebay.spool.limits import Limits
 log = logging.getLogger("forebay.spool")
 
 BALLAST = "ballast"
+_LEAST_FREE = 1024 * 1024
 
 
 def free_bytes(folder: Path) -> int:
@@ -31,6 +32,7 @@ class Disk:
     def __init__(self, folder: Path, limits: Limits, free: Callable[[Path], int] = free_bytes) -> None:
         self._folder, self._limits, self._free = folder, limits, free
         self._low = False
+        self._least = 0  # free space that is wanted after the disk was full
         self._ballast = folder / BALLAST
 
     def look(self) -> bool:
@@ -43,11 +45,11 @@ class Disk:
         if not self._low and free < limits.stop_free:
             log.warning("the disk is nearly full: the spool stops growing free=%d", free)
             self._low = True
-        elif self._low and free >= max(limits.resume_free, limits.stop_free):
+        elif self._low and free >= max(limits.resume_free, limits.stop_free, self._least):
             log.info("the disk has room again free=%d", free)
-            self._low = False
+            self._low, self._least = False, 0
         wanted = limits.ballast_bytes
-        if wanted and not self._ballast.exists() and free > 2 * wanted + limits.stop_free:
+        if wanted and not self._low and not self._ballast.exists() and free > 2 * wanted + limits.stop_free:
             self._put_back(wanted)
         return self._low
 
@@ -61,8 +63,13 @@ class Disk:
         except OSError:
             self.give_back()
 
+    def fill(self) -> None:
+        """The disk turned out to be full: give the ballast back, and do not grow before there is room again."""
+        self._low, self._least = True, max(2 * self._limits.ballast_bytes, _LEAST_FREE)
+        self.give_back()
+
     def give_back(self) -> None:
-        """The disk is full: delete the ballast."""
+        """Delete the ballast."""
         with contextlib.suppress(OSError):
             self._ballast.unlink()
             log.warning("the disk is full: the ballast is given back")

@@ -60,7 +60,7 @@ def _from_1(db: Any, connection: Any, number: int) -> None:
         # One at a time: all of them together may be more than the memory.
         for row in connection.cursor().execute(newest_first):
             stream, lane, readings, data = row[4], row[1], row[6], row[12]
-            head = Head(*row[:12], totals.get(stream, 0), 0)
+            head = Head._make((*row[:12], totals.get(stream, 0), 0))
             if target == "batch":
                 totals[stream] = totals.get(stream, 0) - readings
                 sums = waiting.setdefault((stream, lane), [0, 0, 0])

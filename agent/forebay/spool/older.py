@@ -41,7 +41,7 @@ class Older:
             try:
                 db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
                 db.execute("PRAGMA cell_size_check=ON")
-            except sqlite3.DatabaseError:
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
                 raise DamagedSegment(number) from None
             self._open[number] = db
         return self._open[number]
@@ -52,7 +52,7 @@ class Older:
             return self.db(number).execute(sql, values).fetchall()
         except DamagedSegment:
             raise
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter from texts, SQLite's own errors too
             raise DamagedSegment(number) from None
 
     def heads(self, number: int, low: int, high: int) -> Iterator[tuple[Any, ...]]:
@@ -70,6 +70,10 @@ class Older:
         for number in set(self._open) - numbers:
             with contextlib.suppress(sqlite3.Error):
                 self._open.pop(number).close()
+
+    def let_go(self, number: int) -> None:
+        """Close the connection to a segment."""
+        self.keep_only(set(self._open) - {number})
 
     def close(self) -> None:
         """Close all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from forebay.errors import SpoolError
 from forebay.spool.older import DamagedSegment, Older
-from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, Head, is_intact, mark, segment_number
+from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
 from forebay.spool.schema import VERSION, check_version, connect
 
 log = logging.getLogger("forebay.spool")
@@ -141,6 +142,7 @@ class Reader:
             return []
 
     def _report(self, number: int) -> None:
+        self._older.let_go(number)  # what takes its place is another file
         if self._suspect is not None:
             self._suspect(number)
         else:
@@ -158,8 +160,8 @@ class Reader:
             if newest_first:
                 return self._newest(low, min(after, high), limit)
             return self._pending(max(after, low), high, limit)
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorname", "") in DAMAGE:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorname", "") in DAMAGE:
                 self._report(segment_number(self._path.name))
             raise SpoolError(
                 f"cannot read ({getattr(error, 'sqlite_errorname', '')})", retryable=True
@@ -220,6 +222,8 @@ class Reader:
         tag = head.tag
         if self._opener is not None:
             try:
+                if hashlib.blake2b(data, digest_size=TAG_BYTES).digest() != tag:
+                    raise SpoolError("damaged on disk")
                 data, tag = self._opener.open(data)
             except SpoolError:
                 tag = b""  # matches nothing: the batch will be set aside as damaged
@@ -291,16 +295,37 @@ class Reader:
                 yield from rows
                 after = rows[-1].id
 
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return batches, readings and bytes that wait by stream and lane."""
+        names = ("stream", "lane", "batches", "readings", "bytes")
+        query = (
+            "SELECT stream, lane, sum(batches), sum(readings), sum(bytes) FROM waiting GROUP BY stream, lane"
+        )
+        return [dict(zip(names, row, strict=True)) for row in self._db.execute(query)]
+
+    def doubtful(self) -> list[int]:
+        """Return the segments in which a waiting batch is not what it was, or that cannot be read."""
+        newest = segment_number(self._path.name)
+        found = []
+        for number in (newest, *(n for n, _, _, s in self.segments() if s == "sealed")):
+            try:
+                if next(self._bad_rows(number, newest), None) is not None:
+                    found.append(number)
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
+                found.append(number)
+        return found
+
     def damaged(self) -> list[tuple[int, int]]:
-        """Return (epoch, seq) of waiting batches that are not what they were, (0, 0) for one beyond recognition."""
-        bad = []
-        numbers = [segment_number(self._path.name), *(n for n, _, _, s in self.segments() if s == "sealed")]
-        for number in numbers:
-            db = self._db if number == numbers[0] else self._older.db(number)
-            for row in db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):
-                if not is_intact(row[:_WIDTH], row[_WIDTH], row[-1]) and not self._is_gone(number, row[0]):
-                    bad.append((row[2], row[3]))
-        return bad
+        """Return (epoch, seq) of waiting batches that are not what they were."""
+        newest = segment_number(self._path.name)
+        numbers = [newest, *(n for n, _, _, s in self.segments() if s == "sealed")]
+        return [(row[2], row[3]) for number in numbers for row in self._bad_rows(number, newest)]
+
+    def _bad_rows(self, number: int, newest: int) -> Iterator[Any]:
+        db = self._db if number == newest else self._older.db(number)
+        for row in db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):
+            if not is_intact(row[:_WIDTH], row[_WIDTH], row[-1]) and not self._is_gone(number, row[0]):
+                yield row
 
     # -- gaps -----------------------------------------------------------------------------------------------
 

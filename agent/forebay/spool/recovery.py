@@ -34,6 +34,7 @@ from forebay.spool.wal import examine
 log = logging.getLogger("forebay.spool")
 
 COPY = "control.bak"
+LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions are known again
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
@@ -45,9 +46,12 @@ def segment_path(folder: Path) -> Path:
     return max(folder.glob("segment-*.db"), default=older_path(folder, 1))
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Return whether an error says that the file is broken, not that the disk is full or away."""
-    return isinstance(error, BooksDamaged) or getattr(error, "sqlite_errorname", "") in _DAMAGE
+    return (
+        isinstance(error, BooksDamaged | UnicodeDecodeError)
+        or getattr(error, "sqlite_errorname", "") in _DAMAGE
+    )
 
 
 class Recovery:
@@ -86,7 +90,7 @@ class Recovery:
         if not reason:
             try:
                 return self._opened(self._make(path))
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 if not is_damage(error):
                     name = getattr(error, "sqlite_errorname", type(error).__name__)
                     raise SpoolError(f"cannot open the spool: {name}", place=str(path)) from None
@@ -100,6 +104,7 @@ class Recovery:
         self._store = store
         (self._folder / COPY).unlink(missing_ok=True)  # from now on it would be an older state
         self._find_strangers(store)
+        self.positions_lost = bool(store.counters.get(LOST_POSITIONS))
         if self.positions_lost:
             deadline = time.monotonic() + WAIT_S
             while self.poll(store) and time.monotonic() < deadline:
@@ -146,11 +151,11 @@ class Recovery:
             counters["running"] += _FAR
             for lane in LANES:
                 open_epoch(counters, str(lane))
-        control_part.set_rows(merged, "counter", counters.items())
         if "progress" in found.broken:
             # An older position would have rows read again that were delivered: rather none.
             merged.tables["progress"] = {}
-            self.positions_lost = True
+            counters[LOST_POSITIONS] = 1
+        control_part.set_rows(merged, "counter", counters.items())
         log.error(
             "part of the spool's books is lost and is put together from copies: %s", sorted(found.broken)
         )
@@ -199,18 +204,23 @@ class Recovery:
                 self._adopt(store, number)
             else:
                 self._start(number)
-                return True
+                if self._child is not None:
+                    return True
+                self._adopt(store, number)
         return False
 
     def _adopt(self, store: Store, number: int) -> None:
         store.older.keep_only(set())
         owners, lost = adopt(store, number, self._read_range if self.positions_lost else None)
         if owners:
-            self.positions_lost = False
+            log.warning("positions of sources are taken from salvaged batches owners=%s", sorted(owners))
         put_away(self._folder, number, keep=lost > 0 or number in self._unclear)
         store.room.forget_sizes()
 
     def _start(self, number: int) -> None:
+        if not damaged_path(self._folder, number).exists():
+            create(older_path(self._folder, number), Control())  # it is gone: nothing is intact
+            return
         command = [
             sys.executable, "-m", "forebay.spool.salvage",
             str(damaged_path(self._folder, number)), str(older_path(self._folder, number)),
@@ -243,6 +253,12 @@ class Recovery:
             )
         self._child = None
         return True
+
+    def read_again(self, store: Store) -> None:
+        """Let sources whose position is lost begin anew, at the price of rows that are delivered twice."""
+        with store.transaction() as txn:
+            txn.counters[LOST_POSITIONS] = 0
+        self.positions_lost = False
 
     def close(self) -> None:
         """End a salvage that runs: the next start begins it again."""

@@ -461,6 +461,10 @@ def create(path: Path, control: Control, dead: Iterable[Any] = (), bodies: Itera
         db.executemany(f"INSERT INTO dead_letter VALUES ({_BATCH}, ?)", dead)
         db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", bodies)
         db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # on a full disk half a segment would take what is left
+        raise
     finally:
         db.close()
     partial.rename(path)

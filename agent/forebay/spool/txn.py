@@ -24,6 +24,11 @@ class Answers:
     receipts: list[tuple[int, int, bytes]] = field(default_factory=list)  # (epoch, seq, tag) of `acked`
     receipts_covered: list[int] = field(default_factory=list)  # a signed checkpoint has those up to these ids
 
+    def add(self, more: Answers) -> None:
+        """Add what was said since."""
+        for name in ("acked", "dead", "gaps_confirmed", "conflicts", "regressed", "holes"):
+            getattr(self, name).extend(getattr(more, name))
+
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)
 

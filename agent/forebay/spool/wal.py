@@ -98,6 +98,7 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
     seeds = [struct.unpack(">2I", data[24:32])]
     found: list[tuple[int, bool]] = []  # (offset, intact) of the frames of this generation
     commits: list[int] = []
+    misread = 0  # frames that are intact, but where SQLite would stop
     for at in range(HEADER_BYTES, len(data) - step + 1, step):
         frame = data[at : at + step]
         stored = struct.unpack(">2I", frame[16:24])
@@ -112,12 +113,13 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
             break  # what an earlier generation left
         if intact and len(seeds) == 2 and stored == sums[1] != sums[0] and found:
             found[-1] = (found[-1][0], True)  # of the frame before only the checksum was broken
+            misread += 1
         found.append((at, intact))
         # Behind a broken frame the chain goes on from what it says, or from what it should say.
         seeds = [stored] if intact else list(dict.fromkeys([stored, *sums[:1]]))
         if intact and struct.unpack(">I", frame[4:8])[0]:
             commits.append(len(found) - 1)
-    wal = Wal(data, page_bytes, len(found))
+    wal = Wal(data, page_bytes, len(found), misread)
     for at, intact in found[: _last_durable(data, found, commits) + 1]:
         number, size = struct.unpack(">2I", data[at : at + 8])
         if intact:

@@ -25,13 +25,13 @@ from forebay.stages import Commit
 log = logging.getLogger("forebay.spool")
 
 GROUP_BYTES = 4 * 1024 * 1024  # most bytes in one transaction
+LEAST_GROUP_BYTES = 64 * 1024
 GROUP_ANSWERS = 4096  # most answers applied in one transaction
 ANSWER_DELAY_S = 0.05  # answers alone wait this long for a commit to ride on
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 PASSIVE_WAL_BYTES = 2 * 1024 * 1024
 FORCED_WAL_BYTES = 32 * 1024 * 1024
 LOOK_S = 1.0  # between looks at disk, ages and salvage
-_FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Writer:
         self._disk = disk or Disk(store.folder, store.limits)
         self._suspects: set[int] = set()
         self._looked_s = 0.0
+        self._group_bytes = GROUP_BYTES
         self._on_stored = on_stored
         self._lock = threading.Condition()
         self._queue: deque[Commit] = deque()
@@ -144,7 +145,10 @@ class Writer:
             if work is None:
                 return
             commits, answers = work
-            if not self._write(commits, answers):
+            written = self._write(commits, answers)
+            if written is None:
+                continue  # they are still queued
+            if not written:
                 return
             with self._lock:
                 for commit in commits:
@@ -198,10 +202,12 @@ class Writer:
                 self._doubt(number)
             self._recovery.poll(store)
             store.room.low_disk = self._disk.look()
+            if not store.room.low_disk:
+                self._group_bytes = min(GROUP_BYTES, 2 * self._group_bytes)
             store.room.enforce()
         except DamagedSegment as error:
             self._suspects.add(error.number)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             kind = getattr(error, "sqlite_errorname", type(error).__name__)
             log.warning("the spool cannot be looked after now error=%s", kind)
             self._took_place(error)
@@ -217,7 +223,7 @@ class Writer:
         group: list[Commit] = []
         size = 0
         for commit in self._queue:
-            if group and size + commit.nbytes > GROUP_BYTES:
+            if group and size + commit.nbytes > self._group_bytes:
                 break
             if self._must_wait(commit) and not self._room(size + commit.nbytes):
                 why = "the disk is nearly full" if self._store.room.low_disk else "the quota is reached"
@@ -240,19 +246,19 @@ class Writer:
         except sqlite3.Error:
             return True  # apply() will meet the same error and recover
 
-    def _write(self, commits: list[Commit], answers: Answers) -> bool:
-        """Apply until it is durable. Return False when told to give up."""
+    def _write(self, commits: list[Commit], answers: Answers) -> bool | None:
+        """Apply until it is durable. Return False when told to give up, None when commits must wait for room."""
         attempt = 0
         while True:
             try:
                 self._store.apply(commits, answers)
                 self._set_condition("ok")
                 return True
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 kind = getattr(error, "sqlite_errorname", type(error).__name__)
                 self._set_condition("failing", f"{kind} while writing {self._store.path}")
-                if kind in _FULL:
-                    self._disk.give_back()
+                if kind == "SQLITE_FULL" and commits:
+                    return self._wait_for_disk(answers, error)
                 delay = RETRY_S[min(attempt, len(RETRY_S) - 1)]
                 attempt += 1
                 with self._lock:
@@ -261,6 +267,37 @@ class Writer:
                 if self._took_place(error):
                     self._set_condition("ok")
                     return True
+                answers = self._answer_alone(answers)
+
+    def _wait_for_disk(self, answers: Answers, error: Exception) -> bool | None:
+        """The disk is full: give the ballast back, and use it for what frees space, not for more data."""
+        self._disk.fill()
+        self._group_bytes = max(
+            LEAST_GROUP_BYTES, self._group_bytes // 4
+        )  # a large one may be what does not fit
+        self._store.room.low_disk = True
+        if self._took_place(error):
+            return True
+        self._store.checkpoint("TRUNCATE")
+        left = self._answer_alone(answers)
+        with self._lock:
+            left.add(self._answers)
+            self._answers = left
+            self._lock.wait_for(lambda: self._hurry, RETRY_S[0])
+        return None
+
+    def _answer_alone(self, answers: Answers) -> Answers:
+        """Apply what the receiver said without the commits: that makes room for them. Return what is left."""
+        with self._lock:
+            more, self._answers = self._answers, Answers()
+        answers.add(more)
+        if answers:
+            try:
+                self._store.apply([], answers)
+                self._store.checkpoint("TRUNCATE")
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+                return Answers() if self._took_place(error) else answers
+        return Answers()
 
     def _took_place(self, error: Exception) -> bool:
         """Open the file again, or set it aside; return whether the last transaction took place after all."""
@@ -268,12 +305,12 @@ class Writer:
             if isinstance(error, DamagedSegment):
                 self._recovery.set_aside(self._store, error.number)
                 return False
-            if isinstance(error, sqlite3.Error) and is_damage(error):
+            if is_damage(error):
                 return self._recovery.replace(self._store, str(error))
             return self._store.reopen()
-        except (sqlite3.Error, ForebayError, OSError) as again:
+        except (sqlite3.Error, ForebayError, OSError, UnicodeDecodeError) as again:
             log.warning("spool cannot be opened again yet error=%s", type(again).__name__)
-            if isinstance(again, sqlite3.Error) and is_damage(again):
+            if is_damage(again):
                 return self._recovery.replace(self._store, str(again))
             return False
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from forebay.blocks import Block, Schema
+from forebay.errors import WireError
 from forebay.stages import Sealed
+from forebay.wire.atrest import Lock
 from forebay.wire.columns import encode_columns
 from forebay.wire.envelope import (
     MAX_HITS,
@@ -28,6 +31,7 @@ class Sealer:
     stamp : returns the clock evidence of now
     compress : False stores the columns as packed, for processors too slow for zstd
     level : returns the zstd level of now
+    lock : locks each batch for the time that it is stored, None: it stays readable
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class Sealer:
         *,
         compress: bool = True,
         level: Callable[[], int] = lambda: 1,
+        lock: Lock | None = None,
     ) -> None:
+        self._lock = lock
         body = context.body()
         self._context_id = body_id(body)
         self._stamp, self._compress, self._level = stamp, compress, level
@@ -69,6 +75,19 @@ class Sealer:
         )
         data = envelope.pack()
         ids = (schema_id, self._context_id)
-        return Sealed(
+        sealed = Sealed(
             block.stream, block.lane, data, content_tag(data), block.rows, readings, first, last, ids
         )
+        if self._lock is None:
+            return sealed
+        locked = self._lock.lock(data)
+        return replace(sealed, data=locked, tag=content_tag(locked))
+
+
+def read_range(data: bytes, context_body: bytes) -> tuple[str, bytes] | None:
+    """Return owner and position of a batch, None if it does not say or cannot be read here."""
+    try:
+        position = Envelope.unpack(data).position
+        return None if position is None else (Context.parse(context_body).owner, position)
+    except WireError:
+        return None

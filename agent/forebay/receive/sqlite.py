@@ -295,14 +295,15 @@ class SqliteSink:
         """Record what of a gap is really missing.
 
         An agent that was killed after sending may evict what is stored here: it never saw the answer. What is
-        stored is no hole.
+        stored is no hole. A gap without rows tells of numbers alone (`regressed`) and is kept as it is.
         """
         marks = self._load_marks(gateway, gap.epoch)
-        stored = self._db.execute(
+        query = (
             "SELECT seq, rows, readings FROM batches WHERE gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?"
-            " ORDER BY seq",
-            (gateway, gap.epoch, gap.seq_from, gap.seq_to),
-        ).fetchall()
+            " ORDER BY seq"
+        )
+        bounds = (gateway, gap.epoch, gap.seq_from, gap.seq_to)
+        stored = self._db.execute(query, bounds).fetchall() if gap.rows else []
         rows = max(0, gap.rows - sum(n for _, n, _ in stored))
         readings = max(0, gap.readings - sum(n for _, _, n in stored))
         for low, high in _holes(gap, [seq for seq, _, _ in stored]):

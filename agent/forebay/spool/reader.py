@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from forebay.errors import SpoolError
+from forebay.spool import receipts
+from forebay.spool.books import empty_entry, equations_hold
 from forebay.spool.older import DamagedSegment, Older
 from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
 from forebay.spool.schema import VERSION, check_version, connect
+
+__all__ = ["GapRow", "Pending", "Reader", "equations_hold"]
 
 log = logging.getLogger("forebay.spool")
 
@@ -276,12 +280,7 @@ class Reader:
 
     def receipts(self, limit: int) -> list[tuple[int, int, int, bytes]]:
         """Return id, epoch, seq and tag of acknowledged batches that no signed checkpoint covers yet."""
-        try:
-            return list(
-                self._db.execute("SELECT id, epoch, seq, tag FROM receipt ORDER BY id LIMIT ?", (limit,))
-            )
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot read ({error.sqlite_errorname})", retryable=True) from None
+        return receipts.waiting(self._db, limit)
 
     def ledger_entries(self) -> list[tuple[str, str, str, int]]:
         """Return the ledger as it is stored: stream, kind, reason, readings."""
@@ -375,13 +374,13 @@ class Reader:
             for stream, kind, reason, readings in db.execute(
                 "SELECT stream, kind, reason, readings FROM ledger"
             ):
-                entry = streams.setdefault(stream, _empty_entry())
+                entry = streams.setdefault(stream, empty_entry())
                 if isinstance(entry[kind], dict):
                     entry[kind][reason] = readings
                 else:
                     entry[kind] = readings
             for stream, readings in db.execute("SELECT stream, sum(readings) FROM waiting GROUP BY stream"):
-                streams.setdefault(stream, _empty_entry())["pending"] = readings
+                streams.setdefault(stream, empty_entry())["pending"] = readings
             return streams
         finally:
             db.execute("COMMIT")
@@ -442,34 +441,3 @@ class Reader:
 
 DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT_VTAB")
 _SAMPLE = 200
-
-
-def _empty_entry() -> dict[str, Any]:
-    return {
-        "read": 0,
-        "filtered": {},
-        "guarded": 0,
-        "rejected": {},
-        "accepted": 0,
-        "delivered": 0,
-        "pending": 0,
-        "evicted": {},
-        "dead_lettered": {},
-        "quarantined": {},
-    }
-
-
-def equations_hold(entry: dict[str, Any]) -> bool:
-    """Return whether both equations of the ledger hold for a stream.
-
-    read = accepted + filtered + guarded + rejected, and
-    accepted = delivered + pending + evicted + dead_lettered + quarantined.
-    """
-
-    def total(kind: str) -> int:
-        value = entry[kind]
-        return sum(value.values()) if isinstance(value, dict) else int(value)
-
-    into = total("accepted") + total("filtered") + total("guarded") + total("rejected")
-    onward = sum(total(kind) for kind in ("delivered", "pending", "evicted", "dead_lettered", "quarantined"))
-    return total("read") == into and total("accepted") == onward

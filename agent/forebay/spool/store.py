@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.spool import control as control_part
-from forebay.spool import schema
+from forebay.spool import receipts, schema
 from forebay.spool.claims import Claims
 from forebay.spool.control import Control
 from forebay.spool.limits import Limits
@@ -36,7 +36,6 @@ __all__ = ["RANK", "Answers", "Store"]
 log = logging.getLogger("forebay.spool")
 
 _BATCH = ", ".join("?" * (len(Head._fields) + 2))
-MOST_RECEIPTS = 10_000  # they are copied into each new segment
 _TOO_LARGE, _NEWEST = "too_large", "drop_newest"
 
 
@@ -359,19 +358,7 @@ class Store:
                 self.remove(*found, txn)
                 self.drop([found[1]], "byte_budget", txn)
         self.db.executemany("DELETE FROM gap WHERE id = ?", [(g,) for g in answers.gaps_confirmed])
-        self._note_receipts(answers)
-
-    def _note_receipts(self, answers: Answers) -> None:
-        """Keep the tags of what was acknowledged until a checkpoint covers them, and no more than the bound:
-        a center that confirms no checkpoint must not fill the disk."""
-        for last in answers.receipts_covered:
-            self.db.execute("DELETE FROM receipt WHERE id <= ?", (last,))
-        if not answers.receipts:
-            return
-        highest = self.db.execute("SELECT coalesce(max(id), 0) FROM receipt").fetchone()[0]
-        rows = [(highest + n, *receipt) for n, receipt in enumerate(answers.receipts, start=1)]
-        self.db.executemany("INSERT INTO receipt VALUES (?, ?, ?, ?, ?)", marked("receipt", rows))
-        self.db.execute("DELETE FROM receipt WHERE id <= ?", (highest + len(rows) - MOST_RECEIPTS,))
+        receipts.note(self.db, answers)
 
     def _renumber(self, answers: Answers, txn: Txn) -> None:
         """Meet a center that knows other numbers than this spool.

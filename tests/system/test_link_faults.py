@@ -86,7 +86,7 @@ def test_an_hour_of_bad_links_loses_and_doubles_nothing(plant, proxy):
     verdict = live.end()
     record(
         "link",
-        "link cut, lossy, reordering, flipping bits, slow, late, half-open, refusing: an hour's worth",
+        "link cut, lossy, reordering, flipping bits, slow, late, half-open, refusing: seeded, one after the other",
         f"FOREBAY_LINK_FAULTS={FAULTS} {HERE} -m torture -k an_hour_of_bad_links",
         FAULTS,
         verdict,

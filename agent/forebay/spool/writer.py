@@ -226,7 +226,10 @@ class Writer:
             if group and size + commit.nbytes > self._group_bytes:
                 break
             if self._must_wait(commit) and not self._room(size + commit.nbytes):
-                why = "the disk is nearly full" if self._store.room.low_disk else "the quota is reached"
+                room = self._store.room
+                why = (
+                    "the disk is nearly full" if room.low_disk or room.short_disk else "the quota is reached"
+                )
                 self._set_condition("full", f"{why}; sources wait until batches are delivered")
                 break
             group.append(commit)

@@ -28,7 +28,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from forebay.errors import SpoolError
+from forebay.errors import ConfigError, SpoolError
 
 VERSION = 2  # PRAGMA user_version of the layout below
 PAGE_BYTES = 4096
@@ -65,6 +65,10 @@ TABLES = {
     "dead_letter": f"CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, {BATCH_COLUMNS}, reason TEXT NOT NULL)",
 }
 ROOTS = {name: 2 + place for place, name in enumerate(TABLES)}
+
+
+class NewerSpool(SpoolError, ConfigError):
+    """The spool was written by a newer release: bad usage of this one, not a fault."""
 
 
 def connect(path: Path, *, sync: str = "full", read_only: bool = False, wal: bool = True) -> Any:
@@ -104,7 +108,7 @@ def check_version(connection: Any, path: Path) -> int:
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
-        raise SpoolError(
+        raise NewerSpool(
             f"expected a spool of version {VERSION} or older, found {version}",
             place=str(path),
             hint="install the release that wrote it, or move the folder aside",

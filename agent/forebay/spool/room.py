@@ -102,7 +102,8 @@ class Room:
             return False
         # What the log holds is still to be written to the file; what does not fit there could never be folded in.
         unfolded = max(0, pages * page - self._store.path.stat().st_size)
-        self.short_disk = cost + grows + unfolded > free_bytes(self._store.folder)
+        answers = _EMPTY_PAGES * page  # deleting what is delivered writes as well
+        self.short_disk = cost + grows + unfolded + answers > free_bytes(self._store.folder)
         if self.short_disk:
             return False
         return used + grows + cost + reserve <= self._store.limits.max_bytes

@@ -94,6 +94,7 @@ class SpoolMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(found)))
         self.store.apply([], Answers(conflicts=[found[number]]))
 
+    @precondition(lambda self: len(self.store.segments) < 4)  # each has tables of its own: the quota is small
     @rule()
     def begin_a_segment(self) -> None:
         rolling.roll(self.store)

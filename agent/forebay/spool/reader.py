@@ -86,7 +86,8 @@ class Reader:
             raise SpoolError("there is no spool here", place=str(path), hint="has the agent run yet?")
         self._path, self._current, self._suspect, self._opener = path, current, suspect, opener
         self._older = Older(path.parent)
-        self._connection = self._connect(path)
+        # An open file takes disk space even when it is deleted: one that lives long opens only what it reads.
+        self._connection = self._connect(path) if current is None else None
 
     def _connect(self, path: Path) -> Any:
         db = connect(path, read_only=True)
@@ -107,9 +108,10 @@ class Reader:
     def _db(self) -> Any:
         """The connection to what is the newest segment now."""
         path = self._current() if self._current is not None else self._path
-        if path != self._path:
+        if path != self._path or self._connection is None:
             fresh = self._connect(path)
-            self._connection.close()
+            if self._connection is not None:
+                self._connection.close()
             self._connection, self._path = fresh, path
             self._older.keep_only(set())
         return self._connection
@@ -122,13 +124,16 @@ class Reader:
     def close(self) -> None:
         """Close the connections."""
         self._older.close()
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     # -- segments -------------------------------------------------------------------------------------------
 
     def segments(self) -> list[tuple[int, int, int, str]]:
         """Return number, bounds of running numbers and state of the older segments."""
-        return list(self._db.execute("SELECT number, first, last, state FROM segment ORDER BY first"))
+        found = list(self._db.execute("SELECT number, first, last, state FROM segment ORDER BY first"))
+        self._older.keep_only({number for number, _, _, state in found if state == "sealed"})
+        return found
 
     def _is_gone(self, number: int, batch_id: int) -> bool:
         sql = "SELECT 1 FROM gone WHERE segment = ? AND id = ?"

@@ -25,10 +25,10 @@ from forebay.spool.control import Control
 from forebay.spool.limits import Limits
 from forebay.spool.older import DamagedSegment, older_path
 from forebay.spool.pages import Broken
-from forebay.spool.rolling import damaged_path
+from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
 from forebay.spool.salvage import open_pages
-from forebay.spool.store import BooksDamaged, Store, create, fresh_control, open_epoch
+from forebay.spool.store import BooksDamaged, Store, open_epoch
 from forebay.spool.wal import examine
 
 log = logging.getLogger("forebay.spool")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forebay.spool import control as control_part
 from forebay.spool import schema
+from forebay.spool.control import Control
 from forebay.spool.older import older_path
 from forebay.spool.rows import RUNNING, Head
 
@@ -39,10 +41,42 @@ def file_bytes(folder: Path, number: int) -> int:
     return sum(p.stat().st_size for p in _files(folder, number) if p.exists())
 
 
+_BATCH = ", ".join("?" * (len(Head._fields) + 2))
+
+
+def fresh_control(number: int) -> Control:
+    """Return the control part of a new spool whose first segment has this number."""
+    control = Control()
+    control_part.set_rows(control, "counter", control_part.fresh_counters(number).items())
+    return control
+
+
+def create(path: Path, control: Control, dead: Iterable[Any] = (), bodies: Iterable[Any] = ()) -> None:
+    """Create a segment with this control part, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".new")
+    for leftover in path.parent.glob(partial.name + "*"):
+        leftover.unlink()
+    db = schema.connect(partial, wal=False)
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        schema.create_tables(db)
+        control.write(db)
+        db.executemany(f"INSERT INTO dead_letter VALUES ({_BATCH}, ?)", dead)
+        db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", bodies)
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # on a full disk half a segment would take what is left
+        raise
+    finally:
+        db.close()
+    partial.rename(path)
+    schema.sync_folder(path.parent)
+
+
 def roll(store: Store) -> bool:
     """Begin a new segment. Return whether it was done: not while the log cannot be folded in whole."""
-    from forebay.spool.store import create
-
     if not store.checkpoint("TRUNCATE"):
         return False
     control = control_part.from_db(store.db)

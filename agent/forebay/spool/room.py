@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from forebay.spool import rolling
+from forebay.spool.disk import free_bytes
 from forebay.spool.rows import HEAD, LANE_SHIFT, LANES, RANK_BOUNDS, RUNNING, Head
 from forebay.spool.txn import join_gaps
 
@@ -39,6 +40,7 @@ class Room:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.low_disk = False  # free space is short: the spool may not grow
+        self.short_disk = False  # the disk itself had no room when last asked
         self._sizes: dict[int, int] = {}
         self._dead_bytes: int | None = None
 
@@ -97,6 +99,12 @@ class Room:
         grows = max(0, cost - free * page)
         used = self.older_bytes() + pages * page + self._store.wal_bytes()
         if self.low_disk and grows:
+            return False
+        # What the log holds is still to be written to the file; what does not fit there could never be folded in.
+        unfolded = max(0, pages * page - self._store.path.stat().st_size)
+        answers = _EMPTY_PAGES * page  # deleting what is delivered writes as well
+        self.short_disk = cost + grows + unfolded + answers > free_bytes(self._store.folder)
+        if self.short_disk:
             return False
         return used + grows + cost + reserve <= self._store.limits.max_bytes
 
@@ -286,7 +294,8 @@ class Room:
         try:
             if any(s[2] == "drained" or not self._waits_in(n) for n, s in store.segments.items()):
                 rolling.drain(store)
-            if self.waiting_bytes(store.number) > store.limits.roll_bytes:
+            is_full = self.waiting_bytes(store.number) > store.limits.roll_bytes
+            if is_full and self._fits_now(_EMPTY_PAGES * 4096, 0):
                 rolling.roll(store)
         except sqlite3.Error as error:
             log.warning("segments cannot be tidied now error=%s", type(error).__name__)

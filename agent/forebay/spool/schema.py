@@ -29,7 +29,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from forebay.errors import SpoolError
+from forebay.errors import ConfigError, SpoolError
 
 VERSION = 2  # PRAGMA user_version of the layout below
 PAGE_BYTES = 4096
@@ -70,6 +70,10 @@ TABLES = {
 ROOTS = {name: 2 + place for place, name in enumerate(TABLES)}
 
 
+class NewerSpool(SpoolError, ConfigError):
+    """The spool was written by a newer release: bad usage of this one, not a fault."""
+
+
 def connect(path: Path, *, sync: str = "full", read_only: bool = False, wal: bool = True) -> Any:
     """Open a segment with the settings that its promises rest on; returns an sqlite3.Connection.
 
@@ -93,6 +97,8 @@ def configure(connection: Any, *, sync: str = "full", read_only: bool = False, w
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
         connection.execute(f"PRAGMA synchronous={'NORMAL' if sync == 'normal' and wal else 'FULL'}")
+        # Some builds overwrite what is deleted: each delivered byte would be written twice more, on flash for nothing.
+        connection.execute("PRAGMA secure_delete=OFF")
         connection.execute("PRAGMA wal_autocheckpoint=0")  # the checkpointer thread does it
         connection.execute("PRAGMA journal_size_limit=0")
 
@@ -107,7 +113,7 @@ def check_version(connection: Any, path: Path) -> int:
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
-        raise SpoolError(
+        raise NewerSpool(
             f"expected a spool of version {VERSION} or older, found {version}",
             place=str(path),
             hint="install the release that wrote it, or move the folder aside",

@@ -23,9 +23,9 @@ from typing import Any
 from forebay.spool import control as control_part
 from forebay.spool import receipts, schema
 from forebay.spool.claims import Claims
-from forebay.spool.control import Control
 from forebay.spool.limits import Limits
 from forebay.spool.older import Older
+from forebay.spool.rolling import create, fresh_control
 from forebay.spool.room import Room
 from forebay.spool.rows import HEAD, LANE_SHIFT, LANES, RANK, RUNNING, Head, mark, marked, segment_number
 from forebay.spool.txn import Answers, Txn, join_gaps
@@ -425,37 +425,6 @@ def open_epoch(counters: dict[str, int], lane: str) -> None:
     generation = (counters[f"{lane}.epoch"] >> control_part.EPOCH_RANDOM_BITS) + 1
     counters[f"{lane}.epoch"] = control_part.new_epoch(generation)
     counters[f"{lane}.next"] = 1
-
-
-def fresh_control(number: int) -> Control:
-    """Return the control part of a new spool whose first segment has this number."""
-    control = Control()
-    control_part.set_rows(control, "counter", control_part.fresh_counters(number).items())
-    return control
-
-
-def create(path: Path, control: Control, dead: Iterable[Any] = (), bodies: Iterable[Any] = ()) -> None:
-    """Create a segment with this control part, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".new")
-    for leftover in path.parent.glob(partial.name + "*"):
-        leftover.unlink()
-    db = schema.connect(partial, wal=False)
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        schema.create_tables(db)
-        control.write(db)
-        db.executemany(f"INSERT INTO dead_letter VALUES ({_BATCH}, ?)", dead)
-        db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", bodies)
-        db.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()  # on a full disk half a segment would take what is left
-        raise
-    finally:
-        db.close()
-    partial.rename(path)
-    schema.sync_folder(path.parent)
 
 
 def _head(batch: Sealed, total: int, stored: int) -> Head:

@@ -29,6 +29,15 @@ class Answers:
         for name in ("acked", "dead", "gaps_confirmed", "conflicts", "regressed", "holes"):
             getattr(self, name).extend(getattr(more, name))
 
+    def take(self, count: int) -> Answers:
+        """Take out all but the acknowledgements, and `count` of those."""
+        part = Answers(
+            self.acked[:count], self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes
+        )
+        self.acked = self.acked[count:]
+        self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes = [], [], [], [], []
+        return part
+
     def __bool__(self) -> bool:
         return any(getattr(self, name) for name in self.__slots__)
 

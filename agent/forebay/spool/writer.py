@@ -27,6 +27,7 @@ log = logging.getLogger("forebay.spool")
 GROUP_BYTES = 4 * 1024 * 1024  # most bytes in one transaction
 LEAST_GROUP_BYTES = 64 * 1024
 GROUP_ANSWERS = 4096  # most answers applied in one transaction
+FEW_ANSWERS = 8  # applied at once on a full disk
 ANSWER_DELAY_S = 0.05  # answers alone wait this long for a commit to ride on
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 PASSIVE_WAL_BYTES = 2 * 1024 * 1024
@@ -226,7 +227,10 @@ class Writer:
             if group and size + commit.nbytes > self._group_bytes:
                 break
             if self._must_wait(commit) and not self._room(size + commit.nbytes):
-                why = "the disk is nearly full" if self._store.room.low_disk else "the quota is reached"
+                room = self._store.room
+                why = (
+                    "the disk is nearly full" if room.low_disk or room.short_disk else "the quota is reached"
+                )
                 self._set_condition("full", f"{why}; sources wait until batches are delivered")
                 break
             group.append(commit)
@@ -257,7 +261,9 @@ class Writer:
             except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 kind = getattr(error, "sqlite_errorname", type(error).__name__)
                 self._set_condition("failing", f"{kind} while writing {self._store.path}")
-                if kind == "SQLITE_FULL" and commits:
+                if kind == "SQLITE_FULL":
+                    self._disk.fill()
+                    self._store.room.low_disk = True
                     return self._wait_for_disk(answers, error)
                 delay = RETRY_S[min(attempt, len(RETRY_S) - 1)]
                 attempt += 1
@@ -271,11 +277,9 @@ class Writer:
 
     def _wait_for_disk(self, answers: Answers, error: Exception) -> bool | None:
         """The disk is full: give the ballast back, and use it for what frees space, not for more data."""
-        self._disk.fill()
         self._group_bytes = max(
             LEAST_GROUP_BYTES, self._group_bytes // 4
         )  # a large one may be what does not fit
-        self._store.room.low_disk = True
         if self._took_place(error):
             return True
         self._store.checkpoint("TRUNCATE")
@@ -291,13 +295,16 @@ class Writer:
         with self._lock:
             more, self._answers = self._answers, Answers()
         answers.add(more)
-        if answers:
+        while answers:
+            part = answers.take(FEW_ANSWERS)  # few at a time: on a full disk each page of log counts
             try:
-                self._store.apply([], answers)
+                self._store.apply([], part)
                 self._store.checkpoint("TRUNCATE")
             except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-                return Answers() if self._took_place(error) else answers
-        return Answers()
+                if not self._took_place(error):
+                    answers.add(part)
+                    return answers
+        return answers
 
     def _took_place(self, error: Exception) -> bool:
         """Open the file again, or set it aside; return whether the last transaction took place after all."""

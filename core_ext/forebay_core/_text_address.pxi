@@ -110,11 +110,14 @@ cdef inline int plate(Cell *c, Hits *out, int j) noexcept nogil:
             return j + 1
         digits += is_digit(s[i + n])
         n += 1
-    if digits < 2:
+    # GA 36 has at most two letters; older ones that their owners chose have more
+    if digits < 2 and s[i - 1] != MIDDLE_DOT and not near(c, j, NEAR_PLATE):
         return j + 1
     end = i + n
     if n == 4 and s[end] == PLATE_END:
         end += 1
+    elif n == 4 and c.cp[end] == 0x5E94 and c.cp[end + 1] == 0x6025:  # rescue services
+        end += 2
     elif n == 6:
         # new energy: a letter first or last, digits else, the place after a first letter is free
         if is_letter(s[i]):
@@ -127,6 +130,61 @@ cdef inline int plate(Cell *c, Hits *out, int j) noexcept nogil:
         return j + 1
     emit(c, out, j, end, PLATE, 90)
     return end
+
+
+cdef inline bint has_han(uint16_t point) noexcept nogil:
+    return point >= 0x4E00 and point < 0xA000
+
+
+cdef inline int embassy(Cell *c, Hits *out, int j) noexcept nogil:
+    # Six digits behind the first character, which stands for an embassy; a dot may halve them.
+    cdef const uint8_t *s = c.s
+    cdef int k = j + 1, n
+    if c.cp[j] != 0x4F7F or has_han(c.cp[j - 1]):
+        return j + 1
+    for n in range(6):
+        if n == 3 and s[k] == MIDDLE_DOT:
+            k += 1
+        if not is_digit(s[k]):
+            return j + 1
+        k += 1
+    if is_alnum(s[k]) or s[k] == 46:
+        return j + 1
+    emit(c, out, j, k, PLATE, 80)
+    return k
+
+
+cdef inline int service_plate(Cell *c, Hits *out, int b, int e) noexcept nogil:
+    # A plate of the armed police (`WJ京12345`) or, beside its word, of the army (`KA12345`).
+    cdef const uint8_t *s = c.s
+    cdef int k, f, digits = 0
+    if not is_letter(s[b]) or not is_letter(s[b + 1]):
+        return 0
+    if e - b == 2:
+        if s[b] & 0xDF != 87 or s[b + 1] & 0xDF != 74:
+            return 0
+        k = e
+        if s[k] == PROVINCE:
+            k += 1
+        if s[k] == MIDDLE_DOT or (k == e and (s[k] == 45 or s[k] == 32)):
+            k += 1
+        f = k
+        while f - k < 6 and is_alnum(s[f]):
+            digits += is_digit(s[f])
+            f += 1
+        if (f - k != 4 and f - k != 5) or digits < 4 or k == e:
+            return 0
+        if f - k == 4 and s[f] == PLATE_END:
+            f += 1
+        emit(c, out, b, f, PLATE, 85)
+        return f
+    for k in range(b + 2, e):
+        if not is_digit(s[k]):
+            return 0
+    if not within(c, b, NEAR_PLATE, LABEL_BYTES):
+        return 0
+    emit(c, out, b, e, PLATE, 70)
+    return e
 
 
 cdef inline int email(Cell *c, Hits *out, int j) noexcept nogil:

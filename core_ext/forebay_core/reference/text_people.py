@@ -1,0 +1,463 @@
+"""Names and addresses in a folded cell: twin of the text kernel's second pass.
+
+Invariants
+----------
+- Works on code points (`points`), one a symbol, so that escapes and full-width forms are looked at as what they
+  stand for. PAD zeros stand on either side.
+- Spans are in order and do not overlap; what another rule found wins over them (`merged`).
+- Every look ahead or back is bounded, so the cost is linear in the symbols.
+"""
+
+from __future__ import annotations
+
+from forebay_core import text_people as t
+from forebay_core import text_tables as tables
+from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
+from forebay_core.reference.text_fold import PAD
+
+BITS = t.character_bits()
+NAME, ADDRESS = tables.CODES["name"], tables.CODES["address"]
+FIELD, ROLE, PROSE = 0, 1, 2  # how sure the place of a name is, from sure to guessed
+SEPARATORS = frozenset(map(ord, " :='\"\\>|([_-\t<"))
+GAPS = frozenset(map(ord, " ,:;()'\"|/\t、。-"))
+NEIGHBOURS = frozenset(
+    tables.CODES[n] for n in ("mobile", "resident_id", "bank_card", "passport", "landline", "plate")
+)
+CHAIN, REACH, BACK = 80, 12, 6  # symbols of an address, of one of its parts, before an unannounced road
+HOUSE, BUILDING, ROOM, GROUP = 1, 2, 4, 8
+ROAD, PLACE, AREA, VILLAGE = 1, 2, 4, 8
+
+Hit = tuple[int, int, int, int]
+
+
+class People:
+    """Second pass over one cell."""
+
+    def __init__(self, points: list[int], pos: list[int], hits: list[Hit], classes: int, context: int) -> None:
+        self.cp, self.pos, self.hits = points, pos, hits
+        self.end = len(points) - PAD
+        self.names, self.addresses = bool(classes >> NAME & 1), bool(classes >> ADDRESS & 1)
+        self.context = context
+        self.found: list[Hit] = []
+
+    def find(self) -> list[Hit]:
+        j = limit = PAD
+        first = PAD
+        while first < self.end and self.cp[first] in GAPS:
+            first += 1
+        if self.addresses and self.context >> tables.CONTEXT_ADDRESS & 1:
+            limit = self.chain(first, 1) or limit
+        if self.names and limit == PAD and self.context >> tables.CONTEXT_NAME & 1:
+            e = self.name_at(first, FIELD)
+            limit = self.emit(first, e, NAME, 85) if e else limit
+        j = limit
+        while j < self.end:
+            if not BITS[self.cp[j]] & t.HAN:
+                j += 1
+                continue
+            e = (self.address_at(j, limit) if self.addresses else 0) or (
+                self.name_near(j, limit) if self.names else 0
+            )
+            if e:
+                limit = e
+            j = max(e, j + 1)
+        return self.found
+
+    def emit(self, start: int, end: int, code: int, confidence: int) -> int:
+        self.found.append((self.pos[start], self.pos[end], code, confidence))
+        return end
+
+    # --- words and characters
+
+    def kinds(self, j: int, length: int) -> int:
+        bits = BITS[self.cp[j]]
+        if not bits & (t.HAS_TWO, t.HAS_THREE, t.HAS_FOUR)[length - 2]:
+            return 0
+        return t.WORDS.get("".join(map(chr, self.cp[j : j + length])), 0)
+
+    def word(self, j: int, kind: int) -> int:
+        """Return the length of the longest word of a kind that begins at j, 0 if there is none."""
+        return next((n for n in (4, 3, 2) if self.kinds(j, n) & kind), 0)
+
+    def word_back(self, j: int) -> int:
+        """Return the kinds of the two characters before j."""
+        return self.kinds(j - 2, 2)
+
+    def surname(self, j: int) -> int:
+        return BITS[self.cp[j]] & 3
+
+    def given(self, j: int) -> int:
+        return BITS[self.cp[j]] >> t.GIVEN_SHIFT & 3
+
+    def has(self, j: int, bit: int) -> bool:
+        return bool(BITS[self.cp[j]] & bit)
+
+    def han_end(self, j: int, most: int) -> int:
+        e = j
+        while e - j < most and self.has(e, t.HAN):
+            e += 1
+        return e
+
+    def skip(self, j: int, which: frozenset[int], most: int) -> int:
+        n = 0
+        while n < most and self.cp[j] in which:
+            j, n = j + 1, n + 1
+        return j
+
+    # --- names
+
+    def name_near(self, j: int, limit: int) -> int:
+        """Try every rule for a name whose sign stands at j."""
+        starts = not self.has(j - 1, t.HAN)
+        if starts:
+            e = self.segment(j)
+            if e:
+                return e
+        n = self.word(j, t.FIELD_LABEL)
+        if n:
+            k = self.skip(j + n, SEPARATORS, 6)
+            e = self.name_at(k, FIELD)
+            if e:
+                return self.emit(k, e, NAME, 90)
+        n = self.word(j, t.ROLE_LABEL)
+        if n:
+            k = self.skip(j + n, SEPARATORS, 3)
+            e = self.name_at(k, ROLE)
+            if e:
+                return self.emit(k, e, NAME, 80)
+        if self.word(j, t.TITLE):
+            start = self.name_before(j, limit)
+            if start:
+                return self.emit(start, j, NAME, 85)
+        if j >= limit and self.surname(j) >= 2 and (starts or self.has(j - 1, t.STOPS)):
+            e = self.name_at(j, PROSE)
+            if e and self.word(e, t.AFTER):
+                return self.emit(j, e, NAME, 70)
+        return 0
+
+    def dotted(self, k: int) -> int:
+        """Return the end of a transliterated name with a dot in it, 0 if there is none."""
+        e = self.han_end(k, 8)
+        parts, foreign, total = 0, 0, e - k
+        foreign = sum(self.has(i, t.TRANSLITERATES) for i in range(k, e))
+        while e > k and parts < 3 and self.is_dot(e) and self.has(e + 1, t.HAN):
+            f = self.han_end(e + 1, 8)
+            foreign += sum(self.has(i, t.TRANSLITERATES) for i in range(e + 1, f))
+            total += f - e - 1
+            e, parts = f, parts + 1
+        return e if parts and total >= 4 and 3 * foreign >= 2 * total else 0
+
+    def is_dot(self, j: int) -> bool:
+        return self.cp[j] < 65536 and tables.SYMBOLS[self.cp[j]] == tables.MIDDLE_DOT
+
+    def no_name(self, k: int) -> bool:
+        return bool(self.word(k, t.NOT_NAME | t.FIELD_LABEL | t.NUMBER_LABEL | t.ADDRESS_LABEL))
+
+    def name_at(self, k: int, level: int) -> int:
+        """Return the end of a name that begins at k, 0 if there is none."""
+        if not self.has(k, t.HAN):
+            return 0
+        e = self.dotted(k)
+        if e:
+            return e
+        compound = bool(self.kinds(k, 2) & t.COMPOUND)
+        i = k + 2 if compound else k + 1
+        s = 3 if compound else self.surname(k)
+        if not compound and self.no_name(k):
+            return 0
+        if s == 0:
+            return self.unlisted(k) if level == FIELD else 0
+        if not self.has(i, t.HAN) or self.given(i) == 0 or self.word(i, t.AFTER):
+            return 0
+        if not compound and self.word(k, t.CITY) and level != FIELD:
+            return 0
+        e, g = self.given_end(i)
+        third = e - i == 2
+        if level == FIELD:
+            return e
+        g1 = self.given(i)
+        if level == ROLE:
+            if third:
+                return e if s + g1 + g >= 6 else 0
+            closed = not self.has(e, t.HAN) or bool(self.word(e, t.AFTER))
+            return e if (s + g1 >= 5 and g1 >= 2) or (closed and s == 3) else 0
+        if third:
+            return e if g1 >= 2 and g >= 2 else 0
+        return e if g1 == 3 else 0
+
+    def given_end(self, i: int) -> tuple[int, int]:
+        """Return the end of a given name that begins at i, and the weight of its second character (0: one)."""
+        g = self.given(i + 1)
+        if not self.has(i + 1, t.HAN) or g == 0 or self.word(i + 1, t.AFTER):
+            return i + 1, 0
+        closed = (
+            not self.has(i + 2, t.HAN) or self.given(i + 2) == 0 or bool(self.word(i + 2, t.AFTER))
+        )
+        if not closed and (g < 2 or self.has(i + 1, t.FOLLOWS)):
+            return i + 1, 0
+        return i + 2, g
+
+    def unlisted(self, k: int) -> int:
+        """Take what a form has in the place of a name, though its surname is in no list."""
+        e = self.han_end(k, 5)
+        if not 2 <= e - k <= 4 or any(self.given(i) == 0 for i in range(k, e)):
+            return 0
+        return e
+
+    def name_before(self, j: int, limit: int) -> int:
+        """Return the start of a name that ends at j, before a title; 0 if there is none."""
+        for n in (4, 3):
+            k = j - n
+            if k >= limit and self.kinds(k, 2) & t.COMPOUND and all(self.given(i) for i in range(k + 2, j)):
+                return k
+        two = three = 0
+        k = j - 2
+        if k >= limit and self.surname(k) and self.given(k + 1) and not self.no_name(k):
+            two = 2 * self.surname(k) + self.given(k + 1) + 1
+        k = j - 3
+        if k >= limit and self.surname(k) and self.given(k + 1) and self.given(k + 2) and not self.no_name(k):
+            three = 2 * self.surname(k) + self.given(k + 1) + self.given(k + 2)
+            if self.surname(k + 1) == 3 and self.given(k + 1) < 3:
+                three -= 3
+        if three >= 6 and three > two:
+            return j - 3
+        return j - 2 if two >= 5 else 0
+
+    def segment(self, j: int) -> int:
+        """Try the characters from j to the next of another kind as a whole."""
+        f = self.han_end(j, 5)
+        n = f - j
+        if not 2 <= n <= 4:
+            return 0
+        e = self.dotted(j)
+        if e:
+            return self.emit(j, e, NAME, 75)
+        compound = bool(self.kinds(j, 2) & t.COMPOUND) and n > 2
+        s = 3 if compound else self.surname(j)
+        i = j + 2 if compound else j + 1
+        if s == 0 or f - i > 2 or (not compound and self.no_name(j)):
+            return 0
+        weights = [self.given(g) for g in range(i, f)]
+        if 0 in weights or self.kinds(j, n) & (t.CITY | t.COUNTY | t.TITLE | t.ROLE_LABEL | t.AFTER | t.PLACE):
+            return 0
+        if self.word(i, t.AFTER | t.TITLE):
+            return 0
+        if self.latin_label(j) or self.beside_number(j, f) or self.beside_gender(f):
+            return self.emit(j, f, NAME, 75)
+        if s == 3 and weights in ([3, 3], [3, 2], [2, 3]):
+            return self.emit(j, f, NAME, 60)
+        return 0
+
+    def latin_label(self, j: int) -> bool:
+        """Does a word such as `contact` stand before j, with a colon or an equals sign between?"""
+        i, sign = j, False
+        while j - i < 6 and self.cp[i - 1] in SEPARATORS:
+            i -= 1
+            sign = sign or self.cp[i] in (0x3A, 0x3D)
+        if not sign:
+            return False
+        word = b""
+        while len(word) < 8 and self.cp[i - 1] in LETTERS:
+            i -= 1
+            word = bytes((self.cp[i] | 0x20,)) + word
+        return any(word.endswith(label) for label in t.LATIN_LABELS)
+
+    def beside_number(self, j: int, f: int) -> bool:
+        k = self.skip(f, GAPS, 3)
+        n = self.word(k, t.NUMBER_LABEL)
+        if n:
+            k = self.skip(self.han_end(k, 8), GAPS, 3)
+        k = self.skip(k, frozenset(b"+"), 1)
+        if self.cp[k : k + 2] == [0x38, 0x36]:
+            k = self.skip(k + 2, GAPS, 1)
+        i = j
+        while j - i < 3 and self.cp[i - 1] in GAPS:
+            i -= 1
+        after, before = self.pos[k], self.pos[i]
+        return any(h[2] in NEIGHBOURS and (h[0] == after or h[1] == before) for h in self.hits)
+
+    def beside_gender(self, f: int) -> bool:
+        k = self.skip(f, GAPS, 3)
+        return k > f and self.cp[k] in (0x7537, 0x5973) and not self.has(k + 1, t.HAN)
+
+    # --- addresses
+
+    def address_at(self, j: int, limit: int) -> int:
+        n = self.word(j, t.ADDRESS_LABEL)
+        if n:
+            k = self.skip(j + n, SEPARATORS | {0x5728, 0x4E8E, 0x4E3A, 0x662F}, 4)  # 在 于 为 是
+            e = self.chain(k, 1)
+            if e:
+                return e
+        if self.word(j, t.CITY | t.COUNTY):
+            e = self.chain(j, 0)
+            if e:
+                return e
+        if self.has(j, t.CLOSES):
+            kind = self.closing(j, max(limit, j - REACH))
+            if kind in (ROAD, PLACE):
+                start = self.back(j, limit)
+                if start < j:
+                    return self.chain(start, 0)
+        return 0
+
+    def closing(self, i: int, start: int) -> int:
+        """Return what kind of part of an address ends with the character i, for one that begins at `start`."""
+        c = self.cp[i]
+        room = i - start
+        if room >= 3 and self.kinds(i - 2, 3) & t.PLACE:
+            return PLACE
+        if room >= 2:
+            kinds = self.kinds(i - 1, 2)
+            if kinds & t.NOT_ROAD:
+                return 0
+            if kinds & t.ROAD:
+                return ROAD
+            if kinds & t.PLACE:
+                return PLACE
+            if kinds & t.AREA or self.kinds(i - 2, 3) & t.AREA:
+                return AREA
+        if room < 1:
+            return 0
+        if c in t.ROADS_ONE:
+            return 0 if self.kinds(i - 1, 2) & t.NOT_ROAD else ROAD
+        if c in t.VILLAGES:
+            return VILLAGE
+        if c in t.AREAS_ONE:
+            return AREA
+        return PLACE if c in t.PLACES_ONE and room >= 2 else 0
+
+    def back(self, j: int, limit: int) -> int:
+        """Return where the name of a road or place that ends at j begins, as far as that can be told."""
+        k = j
+        while k - 1 >= limit and j - k < BACK:
+            if not self.has(k - 1, t.HAN) or self.has(k - 1, t.STOPS):
+                break
+            if j - k >= 2 and self.word_back(k) & (
+                t.AFTER | t.NOT_NAME | t.ADDRESS_LABEL | t.ROLE_LABEL | t.FIELD_LABEL
+            ):
+                break
+            k -= 1
+        return k
+
+    def chain(self, start: int, label: int) -> int:
+        """Follow the parts of an address from `start` on; emit it and return its end, or 0."""
+        i, last = start, start
+        divisions = named = numbered = 0
+        while i < self.end and i - start < CHAIN:
+            if i > start and self.cp[i] in (0x20, 0x2C, 0x2D) and last == i:
+                i += 1
+            e = 0 if named or numbered else self.division(i)
+            if e:
+                divisions += 1
+                i = last = e
+                continue
+            e, kind = self.number(i)
+            if e:
+                numbered |= kind
+                i = last = e
+                continue
+            e, kind = self.part(i)
+            if e:
+                named |= kind
+                i = last = e
+                continue
+            e = self.room(i) if named & PLACE or numbered else 0
+            if e:
+                numbered |= ROOM
+                i = last = e
+                continue
+            break
+        house = numbered & (HOUSE | BUILDING)
+        sure = (
+            (named & ROAD and house)
+            or (named & PLACE and numbered & (BUILDING | ROOM))
+            or (named & VILLAGE and numbered & (HOUSE | GROUP))
+            or (divisions and named & (ROAD | PLACE))
+            or (divisions > 1 and named & VILLAGE)
+            or (label and (named & (ROAD | PLACE | VILLAGE) or (named and divisions) or divisions > 1))
+        )
+        if not sure:
+            return 0
+        return self.emit(start, last, ADDRESS, 90 if divisions or label else 75)
+
+    def division(self, i: int) -> int:
+        n = self.word(i, t.CITY | t.COUNTY)
+        if not n:
+            return 0
+        e = i + n
+        if self.cp[e] in t.DIVISION_ENDS:
+            return e + 1
+        f = self.han_end(e, 14)
+        for k in range(e, f - 2):
+            if self.cp[k] == 0x81EA and self.cp[k + 1] == 0x6CBB and self.cp[k + 2] in t.DIVISION_ENDS:  # 自治
+                return k + 3
+        return e if self.kinds(i, n) & t.CITY else 0
+
+    def number(self, i: int) -> tuple[int, int]:
+        """Return the end of a number with its counter (`12号`, `三单元`, `B座`) and its kind, or 0, 0."""
+        k = i
+        while k - i < 8 and (self.cp[k] in ALNUM or self.cp[k] in (0x2D, 0x23) or self.has(k, t.NUMERAL)):
+            k += 1
+        if k == i or not self.has(k, t.COUNTS) or self.cp[i] in (0x2D, 0x23):
+            return 0, 0
+        c = chr(self.cp[k])
+        follow = chr(self.cp[k + 1])
+        if c == "单":
+            return (k + 2, BUILDING) if follow == "元" else (0, 0)
+        if c == "号":
+            return (k + 2, BUILDING) if follow in "楼院" else (k + 1, HOUSE)
+        if c in "弄巷院门":
+            return k + 1, HOUSE
+        if c in "栋幢座楼舍棟樓":
+            return k + 1, BUILDING
+        return (k + 1, GROUP) if c in "组队社屯" else (k + 1, ROOM)
+
+    def part(self, i: int) -> tuple[int, int]:
+        """Return the end of the named part (`演达大道`, `锦绣花园`) that begins at i and its kind, or 0, 0."""
+        for k in range(i, i + REACH):
+            if not self.has(k, t.HAN):
+                if self.cp[k] in ALNUM:
+                    continue
+                break
+            if self.has(k, t.STOPS) or (k > i and self.word(k, t.AFTER)):
+                break
+            if k == i or not self.has(k, t.CLOSES):
+                continue
+            kind = self.closing(k, i)
+            if kind == ROAD and self.cp[k] == 0x8857 and self.cp[k + 1] == 0x9053:  # 街, and 街道 is an area
+                continue
+            if kind:
+                return k + 1, kind
+        return 0, 0
+
+    def room(self, i: int) -> int:
+        """Return the end of a bare number behind a building (`3栋501`, `锦绣花园3-2-501`), 0 if there is none."""
+        k = i
+        digits = 0
+        while k - i < 14 and (self.cp[k] in DIGITS or self.cp[k] in (0x2D, 0x23)):
+            digits = digits + 1 if self.cp[k] in DIGITS else 0
+            if digits > 4:
+                return 0
+            k += 1
+        if digits == 0 or self.cp[k] in ALNUM or self.cp[i] == 0x23 or self.has(k, t.COUNTS):
+            return 0
+        return k
+
+
+def merged(hits: list[Hit], people: list[Hit]) -> list[Hit]:
+    """Return both lists as one. Where they overlap, a name goes and an address is cut."""
+    out = list(hits)
+    for start, end, code, confidence in people:
+        for other in hits:
+            if other[1] <= start or other[0] >= end:
+                continue
+            if code == NAME:
+                start = end
+            elif other[0] > start:
+                end = other[0]
+            else:
+                start = min(end, other[1])
+        if start < end:
+            out.append((start, end, code, confidence))
+    return sorted(out)

@@ -81,6 +81,7 @@ cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
 cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
 cdef int VERSION_BYTES = tables.VERSION_BYTES
 cdef int LABEL_BYTES = tables.LABEL_BYTES
+cdef int GPS_BYTES = tables.GPS_BYTES
 
 
 def _fill_tables():

@@ -67,7 +67,8 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
     if second == 0:
         return 0
     if not (plain and ((3 <= a <= 53 and 73 <= b <= 135) or (3 <= b <= 53 and 73 <= a <= 135))):
-        if not ((a <= 90 and b <= 180) or (b <= 90 and a <= 180)) or not near(c, end, NEAR_GPS):
+        # anywhere else beside a word that stands before the first of them
+        if not ((a <= 90 and b <= 180) or (b <= 90 and a <= 180)) or not within(c, d, NEAR_GPS, GPS_BYTES):
             return 0
     if s[start - 1] == 45 or s[start - 1] == 43:
         start -= 1
@@ -140,10 +141,11 @@ cdef inline int embassy(Cell *c, Hits *out, int j) noexcept nogil:
     # Six digits behind the first character, which stands for an embassy; a dot may halve them.
     cdef const uint8_t *s = c.s
     cdef int k = j + 1, n
-    if c.cp[j] != 0x4F7F or has_han(c.cp[j - 1]):
+    cdef bint halved = s[j + 4] == MIDDLE_DOT
+    if c.cp[j] != 0x4F7F or (has_han(c.cp[j - 1]) and not halved):
         return j + 1
     for n in range(6):
-        if n == 3 and s[k] == MIDDLE_DOT:
+        if n == 3 and halved:
             k += 1
         if not is_digit(s[k]):
             return j + 1

@@ -67,9 +67,7 @@ cdef inline bint is_date8(const uint8_t *t) noexcept nogil:
 cdef inline bint is_resident18(const uint8_t *t) noexcept nogil:
     # 17 digits and a digit, x or X; GB 11643. A leading 9 is a foreigner's permanent residence card.
     cdef int i, total = 0
-    if not ((PROVINCE_OK[two(t)] and two(t + 2)) or (t[0] == 57 and PROVINCE_OK[two(t + 1)])):
-        return 0
-    if not is_date8(t + 6):
+    if not (PROVINCE_OK[two(t)] or (t[0] == 57 and PROVINCE_OK[two(t + 1)])) or not is_date8(t + 6):
         return 0
     for i in range(17):
         total += (t[i] - 48) * RESIDENT_W[i]

@@ -19,6 +19,7 @@ cdef enum:
     PLACE = 2
     AREA = 4
     VILLAGE = 8
+    ZONE = 16
     MAX_LATIN = 32
     # properties of characters and kinds of words, as in text_people
     HAS_TWO = 0x10
@@ -29,6 +30,8 @@ cdef enum:
     CLOSES = 0x800
     HAN = 0x1000
     FOLLOWS = 0x2000
+    NAMING = 0x4000
+    LABELLING = 0x8000
     W_FIELD = 0x1
     W_ROLE = 0x2
     W_TITLE = 0x4
@@ -43,6 +46,7 @@ cdef enum:
     W_NOT_ROAD = 0x800
     W_PLACE = 0x1000
     W_AREA = 0x2000
+    W_ZONE = 0x4000
     # bits of MARK
     SEPARATES = 1
     GAP = 2
@@ -57,6 +61,7 @@ cdef uint16_t BITS[65536]
 cdef uint8_t MARK[65536]
 cdef uint64_t WORD_KEY[SLOTS]
 cdef uint16_t WORD_KINDS[SLOTS]
+cdef uint8_t BEGINS[8192]  # a bit for each pair of characters that some word begins with, by their hash
 cdef uint64_t LATIN[MAX_LATIN]
 cdef int LATIN_LENGTH[MAX_LATIN]
 cdef int N_LATIN = 0
@@ -67,11 +72,23 @@ cdef inline int slot_of(uint64_t key) noexcept nogil:
     return <int> ((key * <uint64_t> 0x9E3779B97F4A7C15) >> 50)
 
 
+cdef inline uint32_t pair_of(const uint16_t *p) noexcept nogil:
+    return (<uint32_t> p[0] * <uint32_t> 0x9E3779B1 + <uint32_t> p[1] * <uint32_t> 0x85EBCA77) >> 16
+
+
+cdef inline bint may_begin(const uint16_t *p) noexcept nogil:
+    # Does some word begin with these two characters? Says no for most, from 8 KiB that stay in the cache.
+    cdef uint32_t pair = pair_of(p)
+    return BEGINS[pair >> 3] >> (pair & 7) & 1
+
+
 def _fill_people():
     # On the first scan that asks for names: a process that never does saves the 5 ms.
     global N_LATIN, PEOPLE_READY
     cdef int i, slot
     cdef uint64_t key
+    cdef uint32_t pair
+    cdef uint16_t begin[2]
     if PEOPLE_READY:
         return
     for i, bits in enumerate(people.character_bits()):
@@ -89,6 +106,9 @@ def _fill_people():
             MARK[<int> code] |= <uint8_t> bit
     for word, kinds in people.WORDS.items():
         key = people.pack(word)
+        begin[0], begin[1] = ord(word[0]), ord(word[1])
+        pair = pair_of(begin)
+        BEGINS[pair >> 3] |= <uint8_t> (1 << (pair & 7))
         slot = slot_of(key)
         while WORD_KEY[slot]:
             slot = (slot + 1) & (SLOTS - 1)
@@ -106,7 +126,7 @@ cdef inline int kinds_of(const uint16_t *p, int length) noexcept nogil:
     # Kinds of the word of `length` (2..4) characters that begins at p.
     cdef uint64_t key
     cdef int slot
-    if not BITS[p[0]] & (HAS_TWO << (length - 2)):
+    if not BITS[p[0]] & (HAS_TWO << (length - 2)) or not may_begin(p):
         return 0
     key = <uint64_t> p[0] << 16 | p[1]
     if length > 2:
@@ -123,11 +143,33 @@ cdef inline int kinds_of(const uint16_t *p, int length) noexcept nogil:
 
 cdef inline int word(const uint16_t *p, int kind) noexcept nogil:
     # Length of the longest word of a kind that begins at p, 0 if there is none.
+    if not BITS[p[0]] & (7 * HAS_TWO) or not may_begin(p):
+        return 0
     if kinds_of(p, 4) & kind:
         return 4
     if kinds_of(p, 3) & kind:
         return 3
     return 2 if kinds_of(p, 2) & kind else 0
+
+
+cdef struct Look:
+    int two  # kinds of the words of two, three and four characters that begin at a place
+    int three
+    int four
+    int all
+
+
+cdef inline void look_at(const uint16_t *p, uint16_t bits, Look *look) noexcept nogil:
+    look.two = look.three = look.four = look.all = 0
+    if bits & (7 * HAS_TWO) and may_begin(p):
+        look.two, look.three, look.four = kinds_of(p, 2), kinds_of(p, 3), kinds_of(p, 4)
+        look.all = look.two | look.three | look.four
+
+
+cdef inline int longest(Look *look, int kind) noexcept nogil:
+    if not look.all & kind:
+        return 0
+    return 4 if look.four & kind else (3 if look.three & kind else 2)
 
 
 cdef inline int surname(uint16_t p) noexcept nogil:
@@ -207,10 +249,15 @@ cdef inline int unlisted(const uint16_t *p, int k) noexcept nogil:
     return e
 
 
+cdef inline bint is_closed(const uint16_t *p, int e) noexcept nogil:
+    # Does a name that ends at e end there for sure?
+    return not BITS[p[e]] & HAN or word(p + e, W_AFTER)
+
+
 cdef int name_at(const uint16_t *p, int k, int level) noexcept nogil:
     # End of a name that begins at k.
     cdef int e, i, s, g, g1
-    cdef bint compound, closed
+    cdef bint compound
     if not BITS[p[k]] & HAN:
         return 0
     e = dotted(p, k)
@@ -220,9 +267,17 @@ cdef int name_at(const uint16_t *p, int k, int level) noexcept nogil:
     i = k + 2 if compound else k + 1
     s = 3 if compound else surname(p[k])
     if not compound and no_name(p + k):
+        # a name may begin like a word: where a form has nothing but three characters, they are one
+        if level != PROSE and han_end(p, k, 4) == k + 3 and s and given(p[k + 2]) >= 2 and (
+                word(p + k, W_NOT_NAME) == 2):
+            return k + 3
         return 0
     if s == 0:
         return unlisted(p, k) if level == FIELD else 0
+    if level == FIELD:
+        e = han_end(p, k, 5)
+        if 1 <= e - i <= 2:
+            return e
     if not BITS[p[i]] & HAN or given(p[i]) == 0 or word(p + i, W_AFTER):
         return 0
     if not compound and level != FIELD and word(p + k, W_CITY):
@@ -236,8 +291,9 @@ cdef int name_at(const uint16_t *p, int k, int level) noexcept nogil:
             return e if s + g1 + g >= 6 else 0
         return e if g1 >= 2 and g >= 2 else 0
     if level == ROLE:
-        closed = not BITS[p[e]] & HAN or word(p + e, W_AFTER)
-        return e if (s + g1 >= 5 and g1 >= 2) or (closed and s == 3) else 0
+        if is_closed(p, e):
+            return e if s == 3 or (s + g1 >= 4 and g1 >= 2) else 0
+        return e if s == 3 and g1 >= 2 else 0
     return e if g1 == 3 else 0
 
 
@@ -268,7 +324,7 @@ cdef bint latin_label(const uint16_t *p, int j) noexcept nogil:
     cdef uint64_t packed = 0, mask
     while j - i < 6 and MARK[p[i - 1]] & SEPARATES:
         i -= 1
-        sign |= p[i] == 58 or p[i] == 61
+        sign |= p[i] == 58 or p[i] == 61 or p[i] == 62
     if not sign:
         return False
     n = 0
@@ -320,11 +376,20 @@ cdef inline bint beside_gender(const uint16_t *p, int f) noexcept nogil:
     return k > f and (p[k] == 0x7537 or p[k] == 0x5973) and not BITS[p[k + 1]] & HAN
 
 
+cdef inline bint goes_on(Cell *c, Hits *who, int j) noexcept nogil:
+    # Does j stand behind a name in a list of them?
+    cdef int i = j
+    while j - i < 2 and MARK[c.cp[i - 1]] & GAP:
+        i -= 1
+    return i > PAD and i < j and who.n and who.codes[who.n - 1] == NAME and (
+        who.spans[3 * who.n - 1] == c.pos[i])
+
+
 cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
     # The characters from j to the next of another kind, as a whole.
     cdef const uint16_t *p = c.cp
     cdef int f = han_end(p, j, 5), n = f - j, e, i, s, first, second
-    cdef bint compound
+    cdef bint compound, certain
     if n < 2 or n > 4:
         return 0
     e = dotted(p, j)
@@ -342,14 +407,16 @@ cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
         return 0
     if word(p + i, W_AFTER | W_TITLE):
         return 0
-    if latin_label(p, j) or beside_number(c, out, j, f) or beside_gender(p, f):
+    if latin_label(p, j) or beside_number(c, out, j, f) or beside_gender(p, f) or goes_on(c, who, j):
         return emit_person(c, who, j, f, NAME, 75)
-    if s == 3 and first + second >= 5:
-        return emit_person(c, who, j, f, NAME, 60)
-    return 0
+    if compound:
+        certain = not kinds_of(p + j, 2) & (W_NOT_NAME | W_CITY | W_COUNTY)
+    else:
+        certain = second > 0 and s >= 2 and first + second >= (5 if s == 3 else 6)
+    return emit_person(c, who, j, f, NAME, 60) if certain else 0
 
 
-cdef int name_near(Cell *c, Hits *out, Hits *who, int j, int limit) noexcept nogil:
+cdef int name_near(Cell *c, Hits *out, Hits *who, Look *look, int j, int limit) noexcept nogil:
     # Every rule for a name whose sign stands at j.
     cdef const uint16_t *p = c.cp
     cdef bint starts = not BITS[p[j - 1]] & HAN
@@ -358,26 +425,35 @@ cdef int name_near(Cell *c, Hits *out, Hits *who, int j, int limit) noexcept nog
         e = segment(c, out, who, j)
         if e:
             return e
-    if BITS[p[j]] & (7 * HAS_TWO):
-        n = word(p + j, W_FIELD)
+    if look.all & (W_FIELD | W_ROLE):
+        n = longest(look, W_FIELD)
         if n:
             k = skip(p, j + n, SEPARATES, 6)
             e = name_at(p, k, FIELD)
             if e:
                 return emit_person(c, who, k, e, NAME, 90)
-        n = word(p + j, W_ROLE)
+        n = longest(look, W_ROLE)
         if n:
             k = skip(p, j + n, SEPARATES, 3)
             e = name_at(p, k, ROLE)
             if e:
                 return emit_person(c, who, k, e, NAME, 80)
-        if word(p + j, W_TITLE):
-            k = name_before(p, j, limit)
-            if k:
-                return emit_person(c, who, k, j, NAME, 85)
-    if j >= limit and surname(p[j]) >= 2 and (starts or BITS[p[j - 1]] & STOPS):
+    if not starts and BITS[p[j]] & LABELLING:
+        k = skip(p, j + 1, SEPARATES, 3)
+        e = name_at(p, k, ROLE)
+        if e and is_closed(p, e):
+            return emit_person(c, who, k, e, NAME, 75)
+    if look.all & W_TITLE:
+        k = name_before(p, j, limit)
+        if k:
+            return emit_person(c, who, k, j, NAME, 85)
+    if j >= limit and (starts or BITS[p[j - 1]] & STOPS):
+        if surname(p[j]) < 2 and not kinds_of(p + j, 2) & W_COMPOUND:
+            return 0
+        if kinds_of(p + j - 1, 2) & (W_AFTER | W_NOT_NAME):
+            return 0
         e = name_at(p, j, PROSE)
-        if e and word(p + e, W_AFTER):
+        if e and (word(p + e, W_AFTER) or (BITS[p[j - 1]] & NAMING and not BITS[p[e]] & HAN)):
             return emit_person(c, who, j, e, NAME, 70)
     return 0
 
@@ -386,7 +462,7 @@ cdef int name_near(Cell *c, Hits *out, Hits *who, int j, int limit) noexcept nog
 
 cdef int closing(const uint16_t *p, int i, int start) noexcept nogil:
     # What kind of part of an address ends with the character i, for one that begins at `start`.
-    cdef int room = i - start, kinds
+    cdef int room = i - start, kinds, three
     if room >= 3 and kinds_of(p + i - 2, 3) & W_PLACE:
         return PLACE
     if room >= 2:
@@ -397,7 +473,10 @@ cdef int closing(const uint16_t *p, int i, int start) noexcept nogil:
             return ROAD
         if kinds & W_PLACE:
             return PLACE
-        if kinds & W_AREA or kinds_of(p + i - 2, 3) & W_AREA:
+        three = kinds_of(p + i - 2, 3)
+        if three & W_ZONE:
+            return ZONE
+        if kinds & W_AREA or three & W_AREA:
             return AREA
     if room < 1:
         return 0
@@ -433,7 +512,7 @@ cdef inline int division(const uint16_t *p, int i) noexcept nogil:
     for k in range(e, f - 2):
         if p[k] == 0x81EA and p[k + 1] == 0x6CBB and MARK[p[k + 2]] & DIVISION_ENDS:  # autonomous
             return k + 3
-    return e if kinds_of(p + i, n) & W_CITY else 0
+    return e if kinds_of(p + i, n) & W_CITY and not MARK[p[e]] & ROADS_ONE else 0
 
 
 cdef inline int number(const uint16_t *p, int i, int *kind) noexcept nogil:
@@ -479,6 +558,8 @@ cdef inline int part(const uint16_t *p, int i, int *kind) noexcept nogil:
             continue
         kind[0] = closing(p, k, i)
         if kind[0] == ROAD and p[k] == 0x8857 and p[k + 1] == 0x9053:  # a street, and the area named alike
+            continue
+        if kind[0] != ROAD and MARK[p[k + 1]] & ROADS_ONE:  # a road named after an area
             continue
         if kind[0]:
             return k + 1
@@ -529,34 +610,38 @@ cdef int chain(Cell *c, Hits *who, int start, bint label) noexcept nogil:
     if (
         (named & ROAD and house)
         or (named & PLACE and numbered & (BUILDING | ROOM))
+        or (named & ZONE and house and (divisions or label or named & AREA))
         or (named & VILLAGE and numbered & (HOUSE | GROUP))
-        or (divisions and named & (ROAD | PLACE))
+        or (divisions and (named & ROAD or (named & PLACE and (numbered or divisions > 1))))
         or (divisions > 1 and named & VILLAGE)
-        or (label and (named & (ROAD | PLACE | VILLAGE) or (named and divisions) or divisions > 1))
+        or (label and (named & (ROAD | VILLAGE) or (named and (divisions or numbered)) or divisions > 1))
     ):
         return emit_person(c, who, start, last, ADDRESS, 90 if divisions or label else 75)
     return 0
 
 
-cdef int address_at(Cell *c, Hits *who, int j, int limit) noexcept nogil:
+cdef int address_at(Cell *c, Hits *who, Look *look, int j, int limit) noexcept nogil:
     cdef const uint16_t *p = c.cp
     cdef int n, k, e, kind
-    if BITS[p[j]] & (7 * HAS_TWO):
-        n = word(p + j, W_ADDRESS)
+    if look.all & (W_ADDRESS | W_CITY | W_COUNTY):
+        n = longest(look, W_ADDRESS)
         if n:
             k = skip(p, j + n, SEPARATES | PREPOSITION, 4)
             e = chain(c, who, k, 1)
             if e:
                 return e
-        if word(p + j, W_CITY | W_COUNTY):
+        if look.all & (W_CITY | W_COUNTY):
             e = chain(c, who, j, 0)
             if e:
                 return e
     if BITS[p[j]] & CLOSES:
         kind = closing(p, j, limit if limit > j - REACH else j - REACH)
-        if kind == ROAD or kind == PLACE:
+        if kind == PLACE and not (is_point_alnum(p[j + 1]) or p[j + 1] == 32 or p[j + 1] == 45):
+            if not BITS[p[j + 1]] & NUMERAL:
+                kind = 0  # a place alone is none: a number must follow
+        if kind:
             k = back(p, j, limit)
-            if k < j:
+            if k < (j if kind == ROAD or kind == PLACE else j - 1):
                 return chain(c, who, k, 0)
     return 0
 
@@ -577,6 +662,8 @@ cdef inline int emit_person(Cell *c, Hits *who, int start, int end, int code, in
 cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
     cdef const uint16_t *p = c.cp
     cdef int j, e, first = PAD, limit = PAD
+    cdef uint16_t bits, before
+    cdef Look look
     cdef bint names = out.classes >> NAME & 1, addresses = out.classes >> ADDRESS & 1
     who.n = 0
     while first < c.end and MARK[p[first]] & GAP:
@@ -590,12 +677,19 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
             limit = emit_person(c, who, first, e, NAME, 85)
     j = limit
     while j < c.end:
-        if not BITS[p[j]] & HAN:
+        bits = BITS[p[j]]
+        if not bits & HAN:
             j += 1
             continue
-        e = address_at(c, who, j, limit) if addresses else 0
-        if e == 0 and names:
-            e = name_near(c, out, who, j, limit)
+        before = BITS[p[j - 1]]
+        look_at(p + j, bits, &look)
+        e = 0
+        if addresses and (look.all & (W_ADDRESS | W_CITY | W_COUNTY) or bits & CLOSES):
+            e = address_at(c, who, &look, j, limit)
+        # nothing else has a rule for names: a sign before it, a word for somebody, a title
+        if e == 0 and names and (
+                look.all & (W_FIELD | W_ROLE | W_TITLE) or before & (HAN | STOPS) != HAN or bits & LABELLING):
+            e = name_near(c, out, who, &look, j, limit)
         if e:
             limit = e
         j = e if e > j else j + 1

@@ -16,16 +16,17 @@ def _list(words: str) -> tuple[str, ...]:
 
 COMMON_SURNAMES = (
     "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗高郑梁谢宋唐许韩邓冯曹彭曾肖田董潘袁蔡蒋余于杜叶程魏苏吕丁任卢"
-    "姚沈钟姜崔谭陆范汪廖石金韦贾夏付方邹熊白孟秦邱侯江尹薛闫段雷龙黎史陶贺毛郝顾龚邵万覃武钱戴严莫孔向汤"
+    "姚沈钟姜崔谭陆范汪廖石金韦贾夏付方邹熊白孟秦邱侯江尹薛闫段雷龙黎史陶贺毛傅洪萧郝顾龚邵万覃武钱戴严莫孔向汤"
 )
 """Of about 85 in 100 people."""
 SURNAMES = (
     "常温康施文牛樊葛邢安齐易乔伍庞颜倪庄聂章鲁岳翟殷詹申欧耿关兰焦俞左柳甘祝包宁尚符舒阮柯纪梅童凌毕单季"
     "裴霍涂成苗谷盛曲翁冉骆蓝路游辛靳管柴蒙鲍华喻祁蒲房滕屈饶解牟艾尤阳时穆农司卓古吉缪简车项连芦麦褚娄窦"
-    "戚岑景党宫费卜冷晏席卫米柏宗瞿桂全佟应臧闵苟邬边卞姬师和仇栾隋商刁沙荣巫寇桑郎甄丛仲虞敖巩明佘池查麻"
+    "戚岑景党宫费卜冷晏席卫米柏宗瞿桂全佟应臧闵苟邬边卞伊练植姬师和仇栾隋商刁沙荣巫寇桑郎甄丛仲虞敖巩明佘池查麻"
     "苑迟邝官封谈匡鞠惠荆乐冀胥南班储原栗燕楚鄢扶"
 )
 RARE_SURNAMES = (
+    "强祖尧谌湛辜綦郜巴幸朴荀晋昌粟敬竺旷衣乌寿庹矫甯阎邰仝来亓逄蹇酆佴郏畅"
     "肇蔚芮羿糜松弓牧隗山宓蓬郗印宿怀从索咸籍赖堵宰郦雍却璩濮扈燎冀郏浦尤温别晏柴瞿阎充慕茹习宦鱼容慎戈庾"
     "终暨居衡步都满弘国寇广禄阙东殳沃利越夔隆师巩厍晁勾敖融訾辛阚那空毋乜养须丰巢蒯相后红权逯盖益桓公付藏"
     "展肆凤闫缑亢况有琴伯赏佴年哈谯墨爱笪佟言福代揭候水贡帅贝邸逄鹿撒兀普瓮丘修冼冒初线仝云战计雒禹由行闻"
@@ -50,6 +51,7 @@ TYPICAL_GIVEN = (
     "凡卓越琨瑕琬娉竹筠筱笑颜妃蝶萤巧灵香锁银金宝贝花凌凝冲冠珏"
 )
 MORE_GIVEN = (
+    "优令道仪畅恩禅懿妈枝洛溢岱嵘谨攀婵嬅妘璎珞榛栀莳蔷蓓芮芃苡茉茵荃萤萱蕴蘅"
     "子雨天思心语安如水之以沐奇风其清景希知乐依舒言羽初尔晚苏夕意念向歌歆音韵律乔乙丁七九力勃勉劲加助千升"
     "卉南印原双叶合同名含启咏品唯善嘉团园圆圣在坊城培堂增士壮多奎奋好妹姐姬姿娃媲孟学宁守宝宣宽宾密寒导山"
     "岗岭川左帅常广应庚延开异弟张弦形影征徐必忱怜恋情惜想愉慎慕成战才扬承拓振捷排敏教斯方施昭昂易映是显晋"
@@ -74,11 +76,11 @@ FUNCTION_CHARS = (
 )
 """Never a character of a given name (some are, rarely: 高, 明, 元 and the like are taken out below), and where a
 word without a name goes on. An address does not go on over the first two lines of them either."""
-_NAMES_TOO = "高升达元明正应若同经向自时运松多第振相热地应要使过"
+_NAMES_TOO = "令烟道高升达元明正应若同经向自时运松多第振相热地应要使过"
 
 STOP_CHARS = (
-    "的了是不有与或及于从到被把将也都就还又已未要去请说称报投申给对往因个们这那此每我你他她它您吗呢吧啊在"
-    "收由叫找派"
+    "的了是不有与或及于从到被把将也就还又已未要去请说称报投申给对往因个们这那此每我你他她它您吗呢吧啊在"
+    "收由叫找派转住"
 )
 """Never in a name nor in an address: one goes on no further, and what follows may be a name."""
 FOLLOW_CHARS = "家住来到说向对因为于从能会可想过得着在以用同至本兼代曾处先有"
@@ -100,6 +102,10 @@ FIELD_LABELS = _list("""
 处理人 提交人 用户名 审批 审核 制单 复核 经手人 担保人
 """)
 ROLE_LABELS = _list("""
+驾驶人 委托 申领人 销户人 登记 开户人 股东 报案人 受检者 护士长 患儿 书记员 物业 签到 参会人员 出席 送检 复检 周一 周二
+周三 周四 周五 周六 周日 我妈 我爸 我爱人 我老公 我老婆 我姐 我哥 老公 老婆 爱人 本人是 保姆 护工 机长 船长 车长 列车长 主持人
+申报人 被告人 保证人 继承人 受益人 投标人 持证人 领取人 借款人 失主 户籍 事主 店员 店长 经纪人 中介 群主 楼长 村长 主席 抄表员
+安检员 保管员 仓管员 质检员 检验员 驾校 教练 船员 乘务员 收银员 客服 接线员 话务员 志愿者 参保人 参赛者 应聘者 考生 学员 新生
 居民 村民 市民 患者 病人 业主 住户 租客 租户 车主 司机 乘客 客户 用户 员工 职工 工人
 家属 值班员 巡检员 操作员 值班 巡检 驾驶员 快递员 保安 保洁 学生 家长 老人 护士 医生 医师
 老师 民警 网格员 调度员 安全员 管理员 班长 站长 队长 组长 主任 经理 工程师 技术员 电工
@@ -114,6 +120,7 @@ TITLES = _list("""
 科长 处长 局长 书记 主管 总监 老板 博士 法官 医师 技师 班组长 驾驶员 (男 (女
 """)
 AFTER_NAME = _list("""
+持股 让我 让你 叫我 说的 捡到 协助 称被 称其 驾车 闯红 超速 拒不 入职 离职 退休 当选 获得 捐款 借款 还款 欠费 缴费 充值
 反映 反馈 投诉 报修 报警 来电 致电 表示 要求 申请 办理 签字 签收 确认 说明 登记 咨询
 举报 建议 求助 希望 认为 今天 昨天 明天 今日 昨日 上午 下午 现场 到场 到达 已经 住在
 家住 家中 手机 电话 身份 号码 联系 车牌 驾驶 驾车 巡检 检修 处理 完成 负责 发现 上报
@@ -128,6 +135,10 @@ AFTER_NAME = _list("""
 顶班 交接 接替 接手 接听
 """)
 NOT_NAMES = _list("""
+东西 成为 文章 谢谢 于是 应如 时至 终于 等于 关于 对于 至于 属于 处于 大于 小于 低于 高于 基于 位于 发于 在于 便于 用于 限于 出于 鉴于
+强电 强风 强制 强度 强烈 强调 强行 强降 幸福 幸运 敬请 敬业 敬老 敬礼 巴士 祖国 乌云 晋级 粟米 来源 来自 来访 来回 来水 来料 寿命
+西门 百里 洪水 洪峰 洪涝 傅里 应立 时常 方才 常年 安然 平日 归类 归档 归零 归属 归还 练习 植物 植被 伊始 伊朗 业务 前台 门卫
+客服 调度 中控 办公 物业 仓库 保安 全国 江中 连日 成都 明年 左手 右手 和解 和好 温水 严防 严查 严控 向来 相应 应对 应变 应试
 高温 高压 高度 高频 高速 高效 高低 高峰 高层 高清 高新 高空 方向 方案 方式 方法 方面
 马达 马上 马路 温度 温升 温控 安全 安装 安排 安防 安检 黄色 黄金 黄河 白色 白天 白班
 时间 时段 时候 时长 任务 任何 任意 计划 计数 计算 成功 成本 成立 成果 严重 严格 严禁
@@ -161,7 +172,7 @@ NOT_NAMES = _list("""
 管理员 蓝色 蓝牙 蓝天 康复 康养 康健 常温 章鱼 齐全 齐备 牛奶 牛肉 申报 申请 申诉 申领
 颜色 纪录 纪念 纪律 尤其 时刻 时速 时效 时钟 农历 卓越 连云 麦克 景点 边沿 党政 晏家
 宗旨 桂花 明日 查询 查看 查收 查处 查验 查找 麻烦 麻醉 池塘 谈判 谈话 乐器 乐园 南北
-原有 原价 原件 燕窝 方便 方可 方形 汪洋 金黄 金牌 夏令 付款 付费 江河 林木 罗列 梁柱
+原有 原价 原件 燕窝 方便 方可 方形  金黄 金牌 夏令 付款 付费 江河 林木 罗列 梁柱
 程控 唐山 许可 许多 曹操 彭州 肖像 田径 袁州 蔡甸 蒋家 杜绝 叶绿 吕梁 任职 任期 卢沟
 沈阳 姜片 范围 范本 范例 汪清 石板 贾汪 侯马 尹家 薛家 严密 莫名 莫非 孔径 孔板 孔洞
 孔隙 向日 汤锅 何况 何处 郭家 高端 高级 高考 高原 高铁 高炉 高位 高处 高危 高管 高中
@@ -190,8 +201,8 @@ ROADS = _list("""
 大道 胡同 国道 省道 公路 环路 中路 东路 西路 南路 北路 大街 马路 步道 支路 横街
 """)
 NOT_ROADS = _list("""
-线路 电路 回路 油路 气路 旁路 短路 断路 网路 通路 管路 支路 光路 水路 开路 母路 铁路
-道路 公路 马路 巷道 街道 一路 二路 两路 三路 四路 各路 多路 单路 半路 思路 后路 原路
+线路 电路 回路 油路 气路 旁路 短路 断路 网路  管路     母路 铁路
+道路   巷道       各路 多路 单路 半路 思路 后路 
 弯路 绕路 修路 让路 问路 走路 迷路 带路 沿路 整路 全路 此路 该路 网弄
 """)
 PLACES = _list("""
@@ -200,13 +211,16 @@ PLACES = _list("""
 商城 商厦 学校 大学 医院 园区 庭院 华城 名城 丽都 丽苑 半岛 豪苑 景苑 馨苑 馨园 佳园
 嘉苑 林苑 翠苑 御园 庄园 公租房 安置房 回迁楼 筒子楼
 """)
-PLACES_ONE = frozenset(map(ord, "苑府轩庭邸阁郡湾"))
+PLACES_ONE = frozenset(map(ord, "苑园轩庭邸阁郡湾"))
 ROADS_ONE = frozenset(map(ord, "路街巷弄"))
-VILLAGES = frozenset(map(ord, "村屯庄"))
+VILLAGES = frozenset(map(ord, "村屯庄组"))
 AREAS_ONE = frozenset(map(ord, "省市区县旗盟州镇乡"))
 DIVISION_ENDS = frozenset(map(ord, "省市区县旗盟州"))
+ZONES = _list("""
+开发区 工业园 工业区 产业园 科技园
+""")
 AREAS = _list("""
-街道 社区 开发区 工业园 工业区 产业园 科技园 园区 新区 高新区 经开区
+街道 社区 园区 新区 高新区 经开区
 """)
 NUMERALS = "一二三四五六七八九十百零〇两甲乙丙丁东西南北中幺"
 LATIN_LABELS = (
@@ -214,21 +228,25 @@ LATIN_LABELS = (
     *(b"receiver", b"customer", b"holder", b"worker", b"staff", b"user", b"client", b"author", b"by", b"guest"),
 )
 """Ends of names of fields that hold a person's name; at most eight letters."""
-COUNTED = "号栋幢座楼层室户组队弄单舍棟樓巷院社屯门排"
+COUNTED = "号栋幢座楼层室户组队弄单舍棟樓巷院社屯门排房塔"
 """What a number of an address counts; 单 stands for 单元."""
+NAMING_CHARS = "叫找由派转是"
+"""What stands right behind them up to the next sign may be a name."""
+LABEL_CHARS = "人员者"
+"""Last characters of words for somebody: what follows may be a name."""
 
-CLOSING = "省市区县旗盟州镇乡村屯庄街路巷弄里道苑园府轩庭邸阁郡湾厦场寓舍墅馆城岸院心区校学楼房际都岛"
+CLOSING = "省市区县旗盟州镇乡村屯庄组街路巷弄里道苑园府轩庭邸阁郡湾厦场寓舍墅馆城岸院心区校学楼房际都岛"
 """A component of an address may end with one of these."""
 
 # Kinds of words, as bits. A word may have several.
 FIELD_LABEL, ROLE_LABEL, TITLE, AFTER, NOT_NAME, COMPOUND, NUMBER_LABEL, ADDRESS_LABEL = (1 << k for k in range(8))
-CITY, COUNTY, ROAD, NOT_ROAD, PLACE, AREA = (1 << k for k in range(8, 14))
+CITY, COUNTY, ROAD, NOT_ROAD, PLACE, AREA, ZONE = (1 << k for k in range(8, 15))
 
 # Properties of characters, as bits above the two fields surname (0..3) and given (0..3).
 SURNAME_SHIFT, GIVEN_SHIFT = 0, 2
 HAS_TWO, HAS_THREE, HAS_FOUR = 1 << 4, 1 << 5, 1 << 6
 """Some word of so many characters begins with this one."""
-STOPS, TRANSLITERATES, NUMERAL, COUNTS, CLOSES, HAN, FOLLOWS = (1 << k for k in range(7, 14))
+STOPS, TRANSLITERATES, NUMERAL, COUNTS, CLOSES, HAN, FOLLOWS, NAMING, LABELLING = (1 << k for k in range(7, 16))
 
 
 def _words() -> dict[str, int]:
@@ -248,6 +266,7 @@ def _words() -> dict[str, int]:
         (NOT_ROAD, NOT_ROADS),
         (PLACE, PLACES),
         (AREA, AREAS),
+        (ZONE, ZONES),
     ):
         for word in words:
             if len(word) >= 2:
@@ -289,6 +308,8 @@ def character_bits() -> list[int]:
         (COUNTED, COUNTS),
         (CLOSING, CLOSES),
         (FOLLOW_CHARS, FOLLOWS),
+        (NAMING_CHARS, NAMING),
+        (LABEL_CHARS, LABELLING),
     ):
         for char in chars:
             bits[ord(char)] |= bit

@@ -84,6 +84,7 @@ CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_
 CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
 CONTEXT_BYTES = 40
 VERSION_BYTES = 12  # `version` speaks of the number right behind it only
+GPS_BYTES = 24  # the same for `position`
 LABEL_BYTES = 20  # how near a label must stand to a number that has no form of its own
 CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
     tuple(word.encode() for word in words)
@@ -98,7 +99,7 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
             *("电话", "座机", "固话", "传真", "热线", "tel", "phone", "fax", "致电", "手机", "联系", "mobile", "拨打"),
             *("来电", "sms", "短信"),
         ),
-        ("gps", "经度", "纬度", "经纬", "坐标", "定位", "位置", "lat", "lng", "lon", "position", "location"),
+        ("gps", "经度", "纬度", "经纬度", "坐标", "东经", "北纬", "定位", "位置", "lat", "lng", "lon", "position", "location"),
         ("版本", "固件", "version", "ver", "firmware", "release"),
         (),  # names and addresses have words of their own; the column alone vouches for them
         (),

@@ -86,7 +86,7 @@ class _Cell(AddressRules):
         b = d
         while self.s[b - 1] in LETTERS:
             b -= 1
-        if self.s[b - 1] in ALNUM:
+        if self.s[b - 1] in DIGITS and d - b <= 2:  # a short one behind a digit is part of a name
             return False
         return self.s[b:d].decode().lower() in tables.LABELS
 

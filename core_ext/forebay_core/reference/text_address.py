@@ -101,7 +101,9 @@ class AddressRules:
             return 0
         low, high = min(a, b), max(a, b)
         in_china = 3 <= low <= 53 and 73 <= high <= 135
-        if not (plain and in_china) and (low > 90 or high > 180 or not self.near(end, tables.CONTEXT_GPS)):
+        # anywhere else beside a word that stands before the first of them
+        named = low <= 90 and high <= 180 and self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES)
+        if not (plain and in_china) and not named:
             return 0
         self.emit(d - 1 if s[d - 1] in b"+-" else d, second, "gps", 80)
         return second
@@ -158,10 +160,13 @@ class AddressRules:
     def embassy(self, j: int) -> int:
         """Six digits behind the first character, which stands for an embassy; a dot may halve them."""
         s, k = self.s, j + 1
-        if self.points[j] != 0x4F7F or self.has_han_before(j):
+        if self.points[j] != 0x4F7F:
+            return j + 1
+        halved = s[j + 4] == tables.MIDDLE_DOT
+        if self.has_han_before(j) and not halved:
             return j + 1
         for n in range(6):
-            if n == 3 and s[k] == tables.MIDDLE_DOT:
+            if n == 3 and halved:
                 k += 1
             if s[k] not in DIGITS:
                 return j + 1

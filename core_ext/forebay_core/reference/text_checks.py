@@ -23,8 +23,7 @@ def is_date8(t: bytes) -> bool:
 
 def is_resident18(t: bytes) -> bool:
     regions = tables.PROVINCE_NUMBERS
-    home = int(t[:2]) in regions and t[2:4] != b"00"
-    if not (home or (t[:1] == b"9" and int(t[1:3]) in regions)) or not is_date8(t[6:14]):
+    if not (int(t[:2]) in regions or (t[:1] == b"9" and int(t[1:3]) in regions)) or not is_date8(t[6:14]):
         return False
     total = sum((digit - 48) * w for digit, w in zip(t, tables.RESIDENT_WEIGHTS, strict=False))
     return tables.RESIDENT_CHECK[total % 11] == t[17:18].upper()[0]

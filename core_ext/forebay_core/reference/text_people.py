@@ -25,7 +25,7 @@ NEIGHBOURS = frozenset(
 )
 CHAIN, REACH, BACK = 80, 12, 6  # symbols of an address, of one of its parts, before an unannounced road
 HOUSE, BUILDING, ROOM, GROUP = 1, 2, 4, 8
-ROAD, PLACE, AREA, VILLAGE = 1, 2, 4, 8
+ROAD, PLACE, AREA, VILLAGE, ZONE = 1, 2, 4, 8, 16
 
 Hit = tuple[int, int, int, int]
 
@@ -39,6 +39,7 @@ class People:
         self.names, self.addresses = bool(classes >> NAME & 1), bool(classes >> ADDRESS & 1)
         self.context = context
         self.found: list[Hit] = []
+        self.name_end = 0  # index behind the last name
 
     def find(self) -> list[Hit]:
         j = limit = PAD
@@ -65,6 +66,8 @@ class People:
 
     def emit(self, start: int, end: int, code: int, confidence: int) -> int:
         self.found.append((self.pos[start], self.pos[end], code, confidence))
+        if code == NAME:
+            self.name_end = end
         return end
 
     # --- words and characters
@@ -125,15 +128,30 @@ class People:
             e = self.name_at(k, ROLE)
             if e:
                 return self.emit(k, e, NAME, 80)
+        if not starts and self.has(j, t.LABELLING):
+            k = self.skip(j + 1, SEPARATORS, 3)
+            e = self.name_at(k, ROLE)
+            if e and self.is_closed(e):
+                return self.emit(k, e, NAME, 75)
         if self.word(j, t.TITLE):
             start = self.name_before(j, limit)
             if start:
                 return self.emit(start, j, NAME, 85)
-        if j >= limit and self.surname(j) >= 2 and (starts or self.has(j - 1, t.STOPS)):
+        if j >= limit and (starts or self.has(j - 1, t.STOPS)):
+            if self.surname(j) < 2 and not self.kinds(j, 2) & t.COMPOUND:
+                return 0
+            if self.kinds(j - 1, 2) & (t.AFTER | t.NOT_NAME):  # 由于, 有关
+                return 0
             e = self.name_at(j, PROSE)
-            if e and self.word(e, t.AFTER):
+            if e and (
+                self.word(e, t.AFTER) or (self.has(j - 1, t.NAMING) and not self.has(e, t.HAN))
+            ):
                 return self.emit(j, e, NAME, 70)
         return 0
+
+    def is_closed(self, e: int) -> bool:
+        """Does a name that ends at e end there for sure?"""
+        return not self.has(e, t.HAN) or bool(self.word(e, t.AFTER))
 
     def dotted(self, k: int) -> int:
         """Return the end of a transliterated name with a dot in it, 0 if there is none."""
@@ -164,9 +182,15 @@ class People:
         i = k + 2 if compound else k + 1
         s = 3 if compound else self.surname(k)
         if not compound and self.no_name(k):
-            return 0
+            # `宁静怡` begins like `宁静`: where a form has nothing but three characters, they are a name
+            whole = level != PROSE and self.han_end(k, 4) == k + 3 and s and self.given(k + 2) >= 2
+            return k + 3 if whole and self.word(k, t.NOT_NAME) == 2 else 0
         if s == 0:
             return self.unlisted(k) if level == FIELD else 0
+        if level == FIELD:
+            e = self.han_end(k, 5)
+            if 1 <= e - i <= 2:
+                return e
         if not self.has(i, t.HAN) or self.given(i) == 0 or self.word(i, t.AFTER):
             return 0
         if not compound and self.word(k, t.CITY) and level != FIELD:
@@ -179,8 +203,9 @@ class People:
         if level == ROLE:
             if third:
                 return e if s + g1 + g >= 6 else 0
-            closed = not self.has(e, t.HAN) or bool(self.word(e, t.AFTER))
-            return e if (s + g1 >= 5 and g1 >= 2) or (closed and s == 3) else 0
+            if self.is_closed(e):
+                return e if s == 3 or (s + g1 >= 4 and g1 >= 2) else 0
+            return e if s == 3 and g1 >= 2 else 0
         if third:
             return e if g1 >= 2 and g >= 2 else 0
         return e if g1 == 3 else 0
@@ -242,18 +267,27 @@ class People:
             return 0
         if self.word(i, t.AFTER | t.TITLE):
             return 0
-        if self.latin_label(j) or self.beside_number(j, f) or self.beside_gender(f):
+        if self.latin_label(j) or self.beside_number(j, f) or self.beside_gender(f) or self.goes_on(j):
             return self.emit(j, f, NAME, 75)
-        if s == 3 and weights in ([3, 3], [3, 2], [2, 3]):
-            return self.emit(j, f, NAME, 60)
-        return 0
+        if compound:
+            sure = not self.kinds(j, 2) & (t.NOT_NAME | t.CITY | t.COUNTY)
+        else:
+            sure = len(weights) == 2 and s >= 2 and sum(weights) >= (5 if s == 3 else 6)
+        return self.emit(j, f, NAME, 60) if sure else 0
+
+    def goes_on(self, j: int) -> bool:
+        """Does j stand behind a name in a list of them?"""
+        i = j
+        while j - i < 2 and self.cp[i - 1] in GAPS:
+            i -= 1
+        return PAD < i == self.name_end and i < j
 
     def latin_label(self, j: int) -> bool:
         """Does a word such as `contact` stand before j, with a colon or an equals sign between?"""
         i, sign = j, False
         while j - i < 6 and self.cp[i - 1] in SEPARATORS:
             i -= 1
-            sign = sign or self.cp[i] in (0x3A, 0x3D)
+            sign = sign or self.cp[i] in (0x3A, 0x3D, 0x3E)
         if not sign:
             return False
         word = b""
@@ -295,9 +329,11 @@ class People:
                 return e
         if self.has(j, t.CLOSES):
             kind = self.closing(j, max(limit, j - REACH))
-            if kind in (ROAD, PLACE):
+            if kind == PLACE and not (self.cp[j + 1] in ALNUM or self.cp[j + 1] in (0x20, 0x2D)):
+                kind = kind if self.has(j + 1, t.NUMERAL) else 0  # a place alone is none: a number must follow
+            if kind:
                 start = self.back(j, limit)
-                if start < j:
+                if start < j - (kind not in (ROAD, PLACE)):
                     return self.chain(start, 0)
         return 0
 
@@ -315,7 +351,10 @@ class People:
                 return ROAD
             if kinds & t.PLACE:
                 return PLACE
-            if kinds & t.AREA or self.kinds(i - 2, 3) & t.AREA:
+            three = self.kinds(i - 2, 3)
+            if three & t.ZONE:
+                return ZONE
+            if kinds & t.AREA or three & t.AREA:
                 return AREA
         if room < 1:
             return 0
@@ -372,10 +411,11 @@ class People:
         sure = (
             (named & ROAD and house)
             or (named & PLACE and numbered & (BUILDING | ROOM))
+            or (named & ZONE and house and (divisions or label or named & AREA))
             or (named & VILLAGE and numbered & (HOUSE | GROUP))
-            or (divisions and named & (ROAD | PLACE))
+            or (divisions and (named & ROAD or (named & PLACE and (numbered or divisions > 1))))
             or (divisions > 1 and named & VILLAGE)
-            or (label and (named & (ROAD | PLACE | VILLAGE) or (named and divisions) or divisions > 1))
+            or (label and (named & (ROAD | VILLAGE) or (named and (divisions or numbered)) or divisions > 1))
         )
         if not sure:
             return 0
@@ -392,7 +432,7 @@ class People:
         for k in range(e, f - 2):
             if self.cp[k] == 0x81EA and self.cp[k + 1] == 0x6CBB and self.cp[k + 2] in t.DIVISION_ENDS:  # 自治
                 return k + 3
-        return e if self.kinds(i, n) & t.CITY else 0
+        return e if self.kinds(i, n) & t.CITY and self.cp[e] not in t.ROADS_ONE else 0
 
     def number(self, i: int) -> tuple[int, int]:
         """Return the end of a number with its counter (`12号`, `三单元`, `B座`) and its kind, or 0, 0."""
@@ -426,6 +466,8 @@ class People:
                 continue
             kind = self.closing(k, i)
             if kind == ROAD and self.cp[k] == 0x8857 and self.cp[k + 1] == 0x9053:  # 街, and 街道 is an area
+                continue
+            if kind != ROAD and self.cp[k + 1] in t.ROADS_ONE:  # 新村路, 惠州路
                 continue
             if kind:
                 return k + 1, kind

@@ -62,6 +62,7 @@ cdef uint8_t MARK[65536]
 cdef uint64_t WORD_KEY[SLOTS]
 cdef uint16_t WORD_KINDS[SLOTS]
 cdef uint8_t BEGINS[8192]  # a bit for each pair of characters that some word begins with, by their hash
+cdef uint8_t ANCHORS[8192]  # the same for words that a rule begins at
 cdef uint64_t LATIN[MAX_LATIN]
 cdef int LATIN_LENGTH[MAX_LATIN]
 cdef int N_LATIN = 0
@@ -80,6 +81,11 @@ cdef inline bint may_begin(const uint16_t *p) noexcept nogil:
     # Does some word begin with these two characters? Says no for most, from 8 KiB that stay in the cache.
     cdef uint32_t pair = pair_of(p)
     return BEGINS[pair >> 3] >> (pair & 7) & 1
+
+
+cdef inline bint may_anchor(const uint16_t *p) noexcept nogil:
+    cdef uint32_t pair = pair_of(p)
+    return ANCHORS[pair >> 3] >> (pair & 7) & 1
 
 
 def _fill_people():
@@ -109,6 +115,8 @@ def _fill_people():
         begin[0], begin[1] = ord(word[0]), ord(word[1])
         pair = pair_of(begin)
         BEGINS[pair >> 3] |= <uint8_t> (1 << (pair & 7))
+        if kinds & (W_FIELD | W_ROLE | W_TITLE | W_ADDRESS | W_CITY | W_COUNTY):
+            ANCHORS[pair >> 3] |= <uint8_t> (1 << (pair & 7))
         slot = slot_of(key)
         while WORD_KEY[slot]:
             slot = (slot + 1) & (SLOTS - 1)
@@ -159,11 +167,9 @@ cdef struct Look:
     int all
 
 
-cdef inline void look_at(const uint16_t *p, uint16_t bits, Look *look) noexcept nogil:
-    look.two = look.three = look.four = look.all = 0
-    if bits & (7 * HAS_TWO) and may_begin(p):
-        look.two, look.three, look.four = kinds_of(p, 2), kinds_of(p, 3), kinds_of(p, 4)
-        look.all = look.two | look.three | look.four
+cdef inline void look_at(const uint16_t *p, Look *look) noexcept nogil:
+    look.two, look.three, look.four = kinds_of(p, 2), kinds_of(p, 3), kinds_of(p, 4)
+    look.all = look.two | look.three | look.four
 
 
 cdef inline int longest(Look *look, int kind) noexcept nogil:
@@ -663,6 +669,7 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
     cdef const uint16_t *p = c.cp
     cdef int j, e, first = PAD, limit = PAD
     cdef uint16_t bits, before
+    cdef bint wanted
     cdef Look look
     cdef bint names = out.classes >> NAME & 1, addresses = out.classes >> ADDRESS & 1
     who.n = 0
@@ -676,13 +683,16 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
         if e:
             limit = emit_person(c, who, first, e, NAME, 85)
     j = limit
+    before = BITS[p[j - 1]]
     while j < c.end:
         bits = BITS[p[j]]
-        if not bits & HAN:
+        # One branch for all that makes a place worth a look, as none of its parts can be foretold
+        wanted = may_anchor(p + j) | ((bits & (CLOSES | LABELLING)) != 0) | ((before & (HAN | STOPS)) != HAN)
+        if not wanted & ((bits & HAN) != 0):
+            before = bits
             j += 1
             continue
-        before = BITS[p[j - 1]]
-        look_at(p + j, bits, &look)
+        look_at(p + j, &look)
         e = 0
         if addresses and (look.all & (W_ADDRESS | W_CITY | W_COUNTY) or bits & CLOSES):
             e = address_at(c, who, &look, j, limit)
@@ -693,6 +703,7 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
         if e:
             limit = e
         j = e if e > j else j + 1
+        before = BITS[p[j - 1]]
 
 
 cdef void merge_people(Hits *out, Hits *who) noexcept nogil:

@@ -203,4 +203,3 @@ COUNTIES = _list("""
 """)
 """Counties, districts and county-level cities: many are words of every day too, so they count with
 their suffix only."""
-

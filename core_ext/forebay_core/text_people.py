@@ -224,8 +224,30 @@ AREAS = _list("""
 """)
 NUMERALS = "一二三四五六七八九十百零〇两甲乙丙丁东西南北中幺"
 LATIN_LABELS = (
-    *(b"name", b"contact", b"owner", b"patient", b"driver", b"operator", b"xm", b"lxr", b"linkman", b"person"),
-    *(b"receiver", b"customer", b"holder", b"worker", b"staff", b"user", b"client", b"author", b"by", b"guest"),
+    *(
+        b"name",
+        b"contact",
+        b"owner",
+        b"patient",
+        b"driver",
+        b"operator",
+        b"xm",
+        b"lxr",
+        b"linkman",
+        b"person",
+    ),
+    *(
+        b"receiver",
+        b"customer",
+        b"holder",
+        b"worker",
+        b"staff",
+        b"user",
+        b"client",
+        b"author",
+        b"by",
+        b"guest",
+    ),
 )
 """Ends of names of fields that hold a person's name; at most eight letters."""
 COUNTED = "号栋幢座楼层室户组队弄单舍棟樓巷院社屯门排房塔"
@@ -239,14 +261,18 @@ CLOSING = "省市区县旗盟州镇乡村屯庄组街路巷弄里道苑园府轩
 """A component of an address may end with one of these."""
 
 # Kinds of words, as bits. A word may have several.
-FIELD_LABEL, ROLE_LABEL, TITLE, AFTER, NOT_NAME, COMPOUND, NUMBER_LABEL, ADDRESS_LABEL = (1 << k for k in range(8))
+FIELD_LABEL, ROLE_LABEL, TITLE, AFTER, NOT_NAME, COMPOUND, NUMBER_LABEL, ADDRESS_LABEL = (
+    1 << k for k in range(8)
+)
 CITY, COUNTY, ROAD, NOT_ROAD, PLACE, AREA, ZONE = (1 << k for k in range(8, 15))
 
 # Properties of characters, as bits above the two fields surname (0..3) and given (0..3).
 SURNAME_SHIFT, GIVEN_SHIFT = 0, 2
 HAS_TWO, HAS_THREE, HAS_FOUR = 1 << 4, 1 << 5, 1 << 6
 """Some word of so many characters begins with this one."""
-STOPS, TRANSLITERATES, NUMERAL, COUNTS, CLOSES, HAN, FOLLOWS, NAMING, LABELLING = (1 << k for k in range(7, 16))
+STOPS, TRANSLITERATES, NUMERAL, COUNTS, CLOSES, HAN, FOLLOWS, NAMING, LABELLING = (
+    1 << k for k in range(7, 16)
+)
 
 
 def _words() -> dict[str, int]:

@@ -90,7 +90,10 @@ def measure(records: list[Record]) -> Result:
 
 def table(result: Result) -> list[str]:
     """Return a Markdown table of one result."""
-    lines = ["| class | marked | found | recall | covered | hits | right | precision |", "|---|--:|--:|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| class | marked | found | recall | covered | hits | right | precision |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for name in CLASSES:
         marked, hits = result.marked[name], result.hits[name]
         recall = f"{result.recall(name):.4f}" if marked else "-"

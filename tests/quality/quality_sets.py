@@ -107,13 +107,25 @@ class Generator:
     def landline(self) -> str:
         area = self.rng.choice(("010", "020", "021", "0752", "0755", "0571", "0991"))
         local = self.rng.choice("2345678") + self.digits(7 if area < "03" else self.rng.choice((6, 7)))
-        return self.rng.choice((f"{area}-{local}", f"({area}){local}", f"{area} {local}", f"{area}-{local}-{self.digits(3)}"))
+        return self.rng.choice(
+            (f"{area}-{local}", f"({area}){local}", f"{area} {local}", f"{area}-{local}-{self.digits(3)}")
+        )
 
     def bank_card(self) -> str:
         head, n = self.rng.choice(
-            (("622202", 19), ("621700", 19), ("436742", 16), ("518710", 16), ("622848", 19), ("621785", 19), ("622260", 17))
+            (
+                ("622202", 19),
+                ("621700", 19),
+                ("436742", 16),
+                ("518710", 16),
+                ("622848", 19),
+                ("621785", 19),
+                ("622260", 17),
+            )
         )
-        return self.wide(self.groups(check_digits.complete("bank_card", head + self.digits(n - 7) + "?"), (4, 4, 4, 4)))
+        return self.wide(
+            self.groups(check_digits.complete("bank_card", head + self.digits(n - 7) + "?"), (4, 4, 4, 4))
+        )
 
     def uscc(self) -> str:
         body = "".join(self.rng.choice(check_digits.USCC) for _ in range(8))
@@ -171,7 +183,9 @@ class Generator:
 
     def gps(self) -> str:
         north, east = self.rng.uniform(18, 53), self.rng.uniform(74, 135)
-        return self.rng.choice((f"{north:.6f},{east:.6f}", f"{east:.5f}, {north:.5f}", f"{north:.4f} {east:.4f}"))
+        return self.rng.choice(
+            (f"{north:.6f},{east:.6f}", f"{east:.5f}, {north:.5f}", f"{north:.4f} {east:.4f}")
+        )
 
     def name(self) -> str:
         return self.fake.name()
@@ -205,7 +219,9 @@ class Generator:
                 lambda: f"{self.rng.getrandbits(128):032x}",
                 lambda: "a1" + d(11) + "f",
                 lambda: str(self.fake.uuid4()),
-                lambda: f"v{self.rng.randrange(9)}.{self.rng.randrange(20)}.{self.rng.randrange(20)}.{self.rng.randrange(9)}",
+                lambda: (
+                    f"v{self.rng.randrange(9)}.{self.rng.randrange(20)}.{self.rng.randrange(20)}.{self.rng.randrange(9)}"
+                ),
                 lambda: "流水号" + d(12),
                 lambda: "NO." + d(8),
                 lambda: f"X{self.rng.uniform(0, 60):.3f} Y{self.rng.uniform(0, 900):.3f}",

@@ -68,6 +68,12 @@ _NAME_CONTEXTS: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
             "phone|(^|_)tel|fax|电话|传真|座机",
             "gps|(^|_)(lat|lng|lon)|coord|position|location|坐标|经纬|位置",
             "version|firmware|(^|_)(ver|fw)(_|$)|版本|固件",
+            "姓名|联系人|户主|户名|收件人|申请人|经办人|患者|(^|_)xm$|linkman"
+            "|(real|full|patient|customer|contact|owner|driver|person|staff|employee|receiver)_?name$",
+            "地址|住址|(^|_)addr",
+            "plate|车牌|号牌",
+            "(^|_)vin(_|$)|车架",
+            "(^|_)(order|serial|sn)(_|$)|流水|序列号|订单|单号",
         )
     )
 )

@@ -192,8 +192,10 @@ class _Cell(AddressRules):
             return f
         if n > 19 or not self.left_open(d) or not self.right_open(f):
             return f
-        if n == 11 and check.is_mobile(t) and (
-            check.is_assigned(t) or self.near(d, tables.CONTEXT_PHONE) or self.country_before(d)
+        if (
+            n == 11
+            and check.is_mobile(t)
+            and (check.is_assigned(t) or self.near(d, tables.CONTEXT_PHONE) or self.country_before(d))
         ):
             self.emit(d, f, "mobile", self.sure(d, 90))
         elif n == 13 and t[:2] == b"86" and check.is_mobile(t[2:]):
@@ -255,7 +257,9 @@ class _Cell(AddressRules):
         if s[f] in ALNUM or (s[f] in b".-:/" and s[f + 1] in ALNUM):
             return 0
         first = d - 1 if p[d - 1] == 0x7B2C else d  # 第
-        if p[first - 1] == 0x5B57 and 0x4E00 <= p[first - 2] < 0xA000:  # a character and 字: an officer's number
+        if (
+            p[first - 1] == 0x5B57 and 0x4E00 <= p[first - 2] < 0xA000
+        ):  # a character and 字: an officer's number
             if not self.within(first, tables.CONTEXT_PERMIT, tables.CONTEXT_BYTES):
                 return 0
             end = f + 1 if p[f] == 0x53F7 else f  # 号

@@ -33,7 +33,9 @@ Hit = tuple[int, int, int, int]
 class People:
     """Second pass over one cell."""
 
-    def __init__(self, points: list[int], pos: list[int], hits: list[Hit], classes: int, context: int) -> None:
+    def __init__(
+        self, points: list[int], pos: list[int], hits: list[Hit], classes: int, context: int
+    ) -> None:
         self.cp, self.pos, self.hits = points, pos, hits
         self.end = len(points) - PAD
         self.names, self.addresses = bool(classes >> NAME & 1), bool(classes >> ADDRESS & 1)
@@ -143,9 +145,7 @@ class People:
             if self.kinds(j - 1, 2) & (t.AFTER | t.NOT_NAME):  # 由于, 有关
                 return 0
             e = self.name_at(j, PROSE)
-            if e and (
-                self.word(e, t.AFTER) or (self.has(j - 1, t.NAMING) and not self.has(e, t.HAN))
-            ):
+            if e and (self.word(e, t.AFTER) or (self.has(j - 1, t.NAMING) and not self.has(e, t.HAN))):
                 return self.emit(j, e, NAME, 70)
         return 0
 
@@ -215,9 +215,7 @@ class People:
         g = self.given(i + 1)
         if not self.has(i + 1, t.HAN) or g == 0 or self.word(i + 1, t.AFTER):
             return i + 1, 0
-        closed = (
-            not self.has(i + 2, t.HAN) or self.given(i + 2) == 0 or bool(self.word(i + 2, t.AFTER))
-        )
+        closed = not self.has(i + 2, t.HAN) or self.given(i + 2) == 0 or bool(self.word(i + 2, t.AFTER))
         if not closed and (g < 2 or self.has(i + 1, t.FOLLOWS)):
             return i + 1, 0
         return i + 2, g
@@ -263,7 +261,9 @@ class People:
         if s == 0 or f - i > 2 or (not compound and self.no_name(j)):
             return 0
         weights = [self.given(g) for g in range(i, f)]
-        if 0 in weights or self.kinds(j, n) & (t.CITY | t.COUNTY | t.TITLE | t.ROLE_LABEL | t.AFTER | t.PLACE):
+        if 0 in weights or self.kinds(j, n) & (
+            t.CITY | t.COUNTY | t.TITLE | t.ROLE_LABEL | t.AFTER | t.PLACE
+        ):
             return 0
         if self.word(i, t.AFTER | t.TITLE):
             return 0
@@ -330,7 +330,9 @@ class People:
         if self.has(j, t.CLOSES):
             kind = self.closing(j, max(limit, j - REACH))
             if kind == PLACE and not (self.cp[j + 1] in ALNUM or self.cp[j + 1] in (0x20, 0x2D)):
-                kind = kind if self.has(j + 1, t.NUMERAL) else 0  # a place alone is none: a number must follow
+                kind = (
+                    kind if self.has(j + 1, t.NUMERAL) else 0
+                )  # a place alone is none: a number must follow
             if kind:
                 start = self.back(j, limit)
                 if start < j - (kind not in (ROAD, PLACE)):
@@ -430,7 +432,9 @@ class People:
             return e + 1
         f = self.han_end(e, 14)
         for k in range(e, f - 2):
-            if self.cp[k] == 0x81EA and self.cp[k + 1] == 0x6CBB and self.cp[k + 2] in t.DIVISION_ENDS:  # 自治
+            if (
+                self.cp[k] == 0x81EA and self.cp[k + 1] == 0x6CBB and self.cp[k + 2] in t.DIVISION_ENDS
+            ):  # 自治
                 return k + 3
         return e if self.kinds(i, n) & t.CITY and self.cp[e] not in t.ROADS_ONE else 0
 

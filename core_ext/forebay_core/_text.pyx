@@ -154,6 +154,9 @@ include "_text_fold.pxi"
 include "_text_around.pxi"
 include "_text_address.pxi"
 include "_text_rules.pxi"
+include "_text_words.pxi"
+include "_text_names.pxi"
+include "_text_places.pxi"
 include "_text_people.pxi"
 
 

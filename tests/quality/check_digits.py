@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 USCC = "0123456789ABCDEFGHJKLMNPQRTUWXY"
-_VIN = dict(
-    zip("0123456789ABCDEFGHJKLMNPRSTUVWXYZ", [*range(10), *range(1, 9), 1, 2, 3, 4, 5, 7, 9, *range(2, 10)])
-)
+_VIN_VALUES = (*range(10), *range(1, 9), 1, 2, 3, 4, 5, 7, 9, *range(2, 10))
+_VIN = dict(zip("0123456789ABCDEFGHJKLMNPRSTUVWXYZ", _VIN_VALUES, strict=True))
 
 
 def resident_id(text: str) -> bool:

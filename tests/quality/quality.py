@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from quality_sets import CLASSES, Record, Span, generated, written
+from quality_sets import CLASSES, HELD_OUT, Record, Span, generated, written
 
 from forebay_core import text_tables as tables
 from forebay_core.text import scan
@@ -129,7 +129,8 @@ def report(count: int) -> list[str]:
     """Measure both sets and return the lines of the document's part."""
     sets = (
         (f"Generated set: {count:,} records", measure(generated(count)), 5),
-        ("Written set", measure(written()), 1000),
+        (f"Written set: {len(written())} texts", measure(written()), 1000),
+        (f"Held-out set: {len(written(HELD_OUT))} texts", measure(written(HELD_OUT)), 1000),
     )
     lines = [f"Measured on {date.today().isoformat()}.", ""]
     for title, result, most in sets:

@@ -34,10 +34,12 @@ class Record(NamedTuple):
     spans: tuple[Span, ...]
 
 
-_MARK = re.compile(r"\[(%s)\|([^\]]*)\]" % "|".join(CLASSES))
+_MARK = re.compile(rf"\[({'|'.join(CLASSES)})\|([^\]]*)\]")
+HELD_OUT = Path(__file__).with_name("held_out.txt")
+_WRITTEN = Path(__file__).with_name("written.txt")
 
 
-def written(path: Path = Path(__file__).with_name("written.txt")) -> list[Record]:
+def written(path: Path = _WRITTEN) -> list[Record]:
     """Read the set written by hand."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -59,6 +61,62 @@ def parse(line: str) -> Record:
         text += value
         at = mark.end()
     return Record(text + line[at:], tuple(spans))
+
+
+STARTS = (
+    *(
+        "130",
+        "131",
+        "135",
+        "137",
+        "139",
+        "145",
+        "147",
+        "150",
+        "155",
+        "159",
+        "162",
+        "165",
+        "166",
+        "167",
+        "170",
+    ),
+    *(
+        "175",
+        "177",
+        "178",
+        "180",
+        "188",
+        "189",
+        "190",
+        "191",
+        "192",
+        "193",
+        "195",
+        "196",
+        "197",
+        "198",
+        "199",
+    ),
+)
+STATES = ("高温", "高压", "水位", "液位", "温度", "马达", "线路", "管道", "安全")
+# Context words by class, and neutral sentences.
+LABELS = {
+    "landline": ("电话", "座机：", "tel "),
+    "passport": ("护照号码 ", "通行证：", "passport no "),
+    "imei": ("IMEI:", "串号 ", "imei="),
+    "gps": ("位置 ", "GPS:", ""),
+    "name": ("姓名：", "联系人:", "患者", "户主 ", '"name":"'),
+    "address": ("地址：", "住址 ", "家住", "送至"),
+}
+FRAMES = (
+    "巡查发现设备异常，{v}，附{x}",
+    "{x} {v}",
+    '{{"v":"{v}","sn":"{x}"}}',
+    "{v}。{x}",
+    "现场回执（{v}），见{x}",
+    "已处理；{v}；{x}；已归档",
+)
 
 
 class Generator:
@@ -99,8 +157,7 @@ class Generator:
         return self.wide(self.groups(number, (6, 8)))
 
     def mobile(self) -> str:
-        start = self.rng.choice("130 131 135 137 139 145 147 150 155 159 162 165 166 167 170 175 177 178 180 188 189 "
-                                "190 191 192 193 195 196 197 198 199".split())  # fmt: skip
+        start = self.rng.choice(STARTS)
         number = self.groups(start + self.digits(8), (3, 4))
         return self.wide(number)
 
@@ -193,17 +250,6 @@ class Generator:
     def address(self) -> str:
         return self.fake.address().rsplit(" ", 1)[0]
 
-    # --- frames: context words by class, and neutral sentences
-
-    LABELS = {
-        "landline": ("电话", "座机：", "tel "),
-        "passport": ("护照号码 ", "通行证：", "passport no "),
-        "imei": ("IMEI:", "串号 ", "imei="),
-        "gps": ("位置 ", "GPS:", ""),
-        "name": ("姓名：", "联系人:", "患者", "户主 ", '"name":"'),
-        "address": ("地址：", "住址 ", "家住", "送至"),
-    }
-
     def negative(self) -> str:
         """Return what only looks like an identifier."""
         pick, d = self.rng.choice, self.digits
@@ -230,29 +276,20 @@ class Generator:
                 lambda: f"金额{self.rng.randrange(10**7):,}.00元",
                 lambda: "条码69" + d(11),
                 lambda: f"DN{self.rng.randrange(15, 900)}阀门",
-                lambda: f"{pick('高温 高压 水位 液位 温度 马达 线路 管道 安全'.split())}告警",
+                lambda: f"{pick(STATES)}告警",
                 lambda: f"{self.rng.randrange(1, 9)}号泵 {self.rng.randrange(1, 40)}号阀",
                 lambda: "0x" + f"{self.rng.getrandbits(64):016X}",
             )
         )()
 
-    FRAMES = (
-        "巡查发现设备异常，{v}，附{x}",
-        "{x} {v}",
-        '{{"v":"{v}","sn":"{x}"}}',
-        "{v}。{x}",
-        "现场回执（{v}），见{x}",
-        "已处理；{v}；{x}；已归档",
-    )
-
     def record(self) -> Record:
         """Return one record: an identifier in five of seven, two of different classes in some."""
         kinds = self.rng.choices(CLASSES, k=self.rng.choice((0, 0, 1, 1, 1, 1, 2)))
         text, spans = "", []
-        frame = self.rng.choice(self.FRAMES)
+        frame = self.rng.choice(FRAMES)
         marked = ""
         for kind in dict.fromkeys(kinds):
-            label = self.rng.choice(self.LABELS.get(kind, ("",)))
+            label = self.rng.choice(LABELS.get(kind, ("",)))
             value = getattr(self, kind)()
             closing = '"' if label.endswith('"') else ""
             marked += f"{'，' if marked else ''}{label}\x01{kind}|{value}\x02{closing}"

@@ -119,7 +119,7 @@ def _hits(words: Words) -> Iterator[tuple[int, int, int]]:
     i = 0
     while i < len(words):
         word, tag = words[i]
-        if tag == "PER" and len(word) >= 2:
+        if tag == "PER" and len(word) >= 2 and not any(c.isdigit() for c in word):
             yield i, i + 1, _NAME
         if tag not in _PLACES:
             i += 1

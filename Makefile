@@ -19,7 +19,7 @@ BUILDING := $(VENV)/.building
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick fuzz torture \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick quality fuzz torture \
 	wheel sdist packages lock \
 	system-packages clean help
 
@@ -95,6 +95,9 @@ bench: $(STAMP)  ## measure every stage and the whole road
 
 bench-quick: $(STAMP)
 	$(PY) -m benchmarks --quick
+
+quality: $(STAMP)  ## measure what the text detectors find and miss, and write it into docs/masking.md
+	$(PLAIN) $(PY) tests/quality/quality.py --write docs/masking.md
 
 wheel: sdist  ## dist/*.whl, built from the sdist (FOREBAY_PURE=1: without compiled core)
 	$(PY) -m build --installer=uv --wheel --outdir dist dist/forebay-*.tar.gz

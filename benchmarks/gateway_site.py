@@ -10,13 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from forebay import keys
 
+ROOT = Path(__file__).parents[1]
 _FOREBAY = [sys.executable, "-c", "from forebay.cli import main; main()"]
 _RECEIVER = """
 center: {id: dc-1}
@@ -100,12 +101,19 @@ class Site:
         for path in spool.glob("*") if spool.is_dir() else []:
             path.unlink()
 
-    def run_once(self, data: bytes) -> Usage:
-        """Send NDJSON through a fresh agent to its end. Raises AssertionError if not all was delivered."""
+    def run_once(self, data: bytes, program: Sequence[str] = ()) -> Usage:
+        """Send NDJSON through a fresh agent to its end. Raises AssertionError if not all was delivered.
+
+        `program` runs instead of `forebay`, with the same arguments.
+        """
         (self.folder / "pump.jsonl").write_bytes(data)
         self.write_agent()
+        return self.run_to_end([*(program or _FOREBAY), "run", "agent.yaml", "--once"])
+
+    def run_to_end(self, command: Sequence[str]) -> Usage:
+        """Run a program in the site's folder. Raises AssertionError if it fails."""
         begin = time.monotonic()
-        agent = subprocess.Popen([*_FOREBAY, "run", "agent.yaml", "--once"], cwd=self.folder)
+        agent = subprocess.Popen(command, cwd=self.folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
         max_rss, pid = 0, 0
         while not pid:
             max_rss = max(max_rss, _high_water(agent.pid))

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import reference_series
 from benchmarks.gateway_site import Site, Usage
@@ -61,6 +63,38 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
         Figure(f"{name}-bytes", f"{what}: on the wire", wire_bytes / readings, "B/reading"),
         Figure(f"{name}-rss", f"{what}: most memory", best.max_rss / 1e6, "MB"),
     ]
+
+
+class Ratio:
+    """The agent's CPU time for events beside `json.loads` of the same lines, start-up subtracted, for the gate.
+
+    `planted` is the share of CPU time that the agent's process burns beside its work.
+    """
+
+    def __init__(self, events: int, planted: float = 0.0) -> None:
+        self._data = reference_series.ndjson(reference_series.generate(events))
+        self._events, self._turn = events, 0
+        self._program = [sys.executable, "-m", "benchmarks.plant", str(planted)] if planted else []
+        self._folder = tempfile.TemporaryDirectory()
+        self._site = Site(Path(self._folder.name))
+
+    def __enter__(self) -> Callable[[], float]:
+        self._site.__enter__()
+        return self._measure
+
+    def __exit__(self, *error: Any) -> None:
+        self._site.__exit__(*error)
+        self._folder.cleanup()
+
+    def _measure(self) -> float:
+        self._turn += 1
+        empty = self._site.run_once(b"", self._program)
+        beside = _json_loads(self._data)
+        run = self._site.run_once(self._data, self._program)
+        ((rows,),) = self._site.query("SELECT count(*) FROM pump")
+        assert rows == self._turn * self._events, f"expected {self._turn * self._events} rows, found {rows}"
+        beside = (beside + _json_loads(self._data)) / 2
+        return (run.cpu_s - empty.cpu_s) / self._events * 1e6 / beside
 
 
 def _json_loads(data: bytes) -> float:

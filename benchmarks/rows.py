@@ -33,9 +33,9 @@ def _decoded(decode: Callable[[], Iterator[Any]]) -> list[Block]:
     return [part.block for part in decode() if part.block is not None]
 
 
-def ndjson() -> Case:
+def ndjson(events: int = EVENTS) -> Case:
     """NDJSON of the reference series to blocks."""
-    series = reference_series.generate(EVENTS)
+    series = reference_series.generate(events)
     data = reference_series.ndjson(series)
     decoder = JsonLinesDecoder("pump", SystemClock(), key="dev", time=_TIME)
 
@@ -50,14 +50,14 @@ def ndjson() -> Case:
 
     lines = data.splitlines()
     peers = {"json.loads, no columns": lambda: [json.loads(line) for line in lines]}
-    return Case(run, check, lambda s: s / EVENTS * 1e6, peers)
+    return Case(run, check, lambda s: s / events * 1e6, peers)
 
 
-def csv_rows() -> Case:
+def csv_rows(events: int = EVENTS) -> Case:
     """The same as CSV."""
-    series = reference_series.generate(EVENTS)
-    events = [json.loads(line) for line in reference_series.ndjson(series).splitlines()]
-    lines = [",".join(events[0]), *(",".join(str(v) for v in event.values()) for event in events)]
+    series = reference_series.generate(events)
+    parsed = [json.loads(line) for line in reference_series.ndjson(series).splitlines()]
+    lines = [",".join(parsed[0]), *(",".join(str(v) for v in event.values()) for event in parsed)]
     data = ("\n".join(lines) + "\n").encode()
     decoder = CsvDecoder("pump", SystemClock(), key="dev", time=_TIME)
 
@@ -66,20 +66,19 @@ def csv_rows() -> Case:
         return _decoded(lambda: decoder.decode(data, Place("pump.csv", 1), final=True))
 
     def check(blocks: list[Block]) -> None:
-        assert sum(b.rows for b in blocks) == EVENTS
+        assert sum(b.rows for b in blocks) == events
         assert np.array_equal(np.concatenate([b.column("vib").values for b in blocks]), series.vib)
 
     import csv
 
     text = data.decode().splitlines()
     return Case(
-        run, check, lambda s: s / EVENTS * 1e6, {"csv.reader, no types": lambda: list(csv.reader(text))}
+        run, check, lambda s: s / events * 1e6, {"csv.reader, no types": lambda: list(csv.reader(text))}
     )
 
 
-def text_mask() -> Case:
+def text_mask(count: int = 5_000) -> Case:
     """Text of 108 bytes: find what is personal, apply operators, count."""
-    count = 5_000
     records = personal.records(count)
     texts = [r.decode() for r in records]
     block = Block(
@@ -170,9 +169,9 @@ class _Nowhere:
         return True
 
 
-def worker() -> Case:
+def worker(events: int = EVENTS) -> Case:
     """One worker: validate, mask, guard, seal, ledger, commit, without threads and disk."""
-    blocks = _parsed(EVENTS)
+    blocks = _parsed(events)
     policy = load_policy("base", Path())
     fields = ("t", "h", "p", "vib")
     options = ValidateOptions(fields=fields, range=(-1000, 1_000_000), max_rate="100000/s")
@@ -200,7 +199,7 @@ def worker() -> Case:
         return spool.commits
 
     def check(commits: list[Commit]) -> None:
-        assert sum(b.rows for c in commits for b in c.batches) == EVENTS
+        assert sum(b.rows for c in commits for b in c.batches) == events
         accepted = sum(c.ledger["pump", "accepted", ""] for c in commits)
         assert accepted == sum(b.readings() for b in blocks)
 

@@ -59,7 +59,20 @@ def _high_water(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def _free_port() -> int:
+def memory(pid: int) -> int:
+    """Return the bytes of memory that a process holds now (RSS)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Return the CPU seconds, user and system, that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -74,7 +87,7 @@ class Site:
             keys.write_pair(keys.generate(name), folder / "keys")
         public = keys.read_public(folder / "keys" / "gateway.pub")
         keys.enroll("gw-1", public, folder / "keys" / "allowed")
-        (folder / "receiver.yaml").write_text(_RECEIVER.replace("PORT", str(_free_port())))
+        (folder / "receiver.yaml").write_text(_RECEIVER.replace("PORT", str(free_port())))
         self._receiver: subprocess.Popen[str] | None = None
         self.endpoint = ""
 
@@ -129,10 +142,18 @@ class Site:
         with contextlib.closing(sqlite3.connect(self.folder / "center.db")) as db:
             return db.execute(sql).fetchall()
 
+    @property
+    def receiver_pid(self) -> int:
+        """Process id of the receiver."""
+        assert self._receiver is not None
+        return self._receiver.pid
+
     @contextlib.contextmanager
-    def agent(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run an agent until the context ends."""
-        process = subprocess.Popen([*_FOREBAY, "run", "agent.yaml"], cwd=self.folder)
+    def agent(self, text: str = "", name: str = "agent.yaml") -> Iterator[subprocess.Popen[bytes]]:
+        """Run an agent until the context ends, with `text` as its configuration `name` if it is given."""
+        if text:
+            (self.folder / name).write_text(text.replace("ENDPOINT", self.endpoint))
+        process = subprocess.Popen([*_FOREBAY, "run", name], cwd=self.folder)
         try:
             yield process
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import reference_series
-from benchmarks.gateway_site import Site, Usage
+from benchmarks.gateway_site import Site, Usage, cpu_seconds_of
 from benchmarks.model import Budget, Effort, Figure, cpu_seconds
 from benchmarks.personal import with_personal_data
 from forebay.spool import segment_path
@@ -111,7 +110,7 @@ def _checked(site: Site, data: bytes, turn: int, events: int) -> Usage:
 
 
 def start_and_rest(effort: Effort) -> list[Figure]:
-    """Measure the time from start to the first durable reading, and memory and CPU of an idle agent."""
+    """Measure the time from start to the first durable reading, and the CPU of an idle agent."""
     data = reference_series.ndjson(reference_series.generate(50))
     with tempfile.TemporaryDirectory() as name, Site(Path(name)) as site:
         (site.folder / "pump.jsonl").write_bytes(data)
@@ -122,21 +121,12 @@ def start_and_rest(effort: Effort) -> list[Figure]:
         with site.agent() as process:
             _await_stored(site, process)
             time.sleep(2.0)
-            before = _cpu_ticks(process.pid)
+            before = cpu_seconds_of(process.pid)
             time.sleep(3.0)
-            idle = (_cpu_ticks(process.pid) - before) / os.sysconf("SC_CLK_TCK") / 3.0
-            rss = _rss(process.pid)
+            idle = (cpu_seconds_of(process.pid) - before) / 3.0
     return [
         Figure("start", "start to first durable reading, no vision", min(starts), "s", Budget(0.6),
                {"bare imports of its libraries": min(_bare_imports() for _ in starts)}),
-        Figure(
-            "rss-idle",
-            "memory of an idle agent",
-            rss / 1e6,
-            "MB",
-            Budget(58),
-            note="with a followed file as source; the budget is for MQTT and Modbus sources",
-        ),
         Figure("cpu-idle", "CPU of an idle agent", idle * 100, "% of a core"),
     ]  # fmt: skip
 
@@ -181,13 +171,3 @@ def _bare_imports() -> float:
     words = "import zmq, msgpack, numpy, pydantic, zstandard, sqlite3"
     subprocess.run([sys.executable, "-c", words], check=True)
     return time.monotonic() - begin
-
-
-def _rss(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
-
-
-def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])

@@ -54,6 +54,13 @@ def beside(case: Case) -> Callable[[], Any]:
     return next(iter(case.peers.values()), None) or yardstick()
 
 
+def weather(turns: int = TURNS) -> float:
+    """Return what copying memory costs in units of the yardstick: it rises when neighbours crowd caches and bus."""
+    source = np.ones(1 << 20)
+    target = np.empty_like(source)
+    return ratio(lambda: np.copyto(target, source), yardstick(), turns)
+
+
 def ratio(run: Callable[[], Any], other: Callable[[], Any], turns: int = TURNS) -> float:
     """Return CPU time of `run` over CPU time of `other`: the median over turns taken one after the other."""
     ours, theirs = _calls(run), _calls(other)

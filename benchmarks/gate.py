@@ -17,6 +17,7 @@ Three measures, each with what makes it immune to noise:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -203,7 +204,7 @@ def renew() -> dict[str, Any]:
         print(f"instructions: NOT KEPT: {reason}")
         counts = {}
     ratios = {}
-    for name, measure in (("weather", weather), *cpu_ratios()):
+    for name, measure in itertools.chain([("weather", weather)], cpu_ratios()):
         rounds = 1 if name == "road" else RENEWALS
         quiet = [measure() for _ in range(rounds)]
         with busy_machine():

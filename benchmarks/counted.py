@@ -72,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.counted", description=__doc__)
     parser.add_argument("names", nargs="+")
     parser.add_argument("--plant", type=Plant.parse, default=NOTHING)
+    parser.add_argument("--beside", action="store_true", help="count what the operations stand beside, too")
     chosen = parser.parse_args()
     emulator = Callgrind()
     for operation in OPERATIONS:
@@ -81,7 +82,8 @@ def main() -> None:
         case = small()
         case.check(case.run())
         emulator.count(operation.name, chosen.plant.into(operation.name, case.run), CALLS, WARM_UP)
-        emulator.count(f"{operation.name}/beside", beside(case), BESIDE_CALLS, BESIDE_WARM_UP)
+        if chosen.beside:
+            emulator.count(f"{operation.name}/beside", beside(case), BESIDE_CALLS, BESIDE_WARM_UP)
 
 
 if __name__ == "__main__":

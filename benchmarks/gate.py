@@ -7,9 +7,10 @@ Three measures, each with what makes it immune to noise:
   yardstick's instructions is compared instead, with the CPU limit, and the output says so.
 - bytes (limit 1 %): sizes of fixed data.
 - CPU (limit 15 %): the ratio to a peer's or the yardstick's CPU time, medians of turns in one run. The kept value is
-  the highest median of several, on a quiet machine and with every core taken. What seems worse is measured up to four
-  more times; the lowest counts. Not judged, and said so: on another model of processor, and when memory is so much
-  slower against computing than it ever was while renewing (`weather`) that ratios of unlike work mean nothing.
+  the highest of several runs, on a quiet machine and with every core taken. What seems worse is measured up to four
+  more times, each in a fresh process; the lowest counts. Not judged, and said so: on another model of processor, and
+  when memory costs so much more against computing than it ever did while renewing (`weather`) that ratios of unlike
+  work mean nothing.
 
 `--renew` writes the results to keep; commit them with the change that moved them.
 """
@@ -17,27 +18,27 @@ Three measures, each with what makes it immune to noise:
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment, instructions, reference_series, road, wire
+from benchmarks import environment, instructions, ratios, reference_series, road, wire
 from benchmarks.model import Timed
 from benchmarks.operations import OPERATIONS
 from benchmarks.plant import NOTHING, Plant
-from benchmarks.yardstick import beside, busy_machine, ratio, weather
+from benchmarks.yardstick import busy_machine
 
 KEPT = Path(__file__).parent / "results" / "main.json"
 LIMITS = {"instructions": 0.03, "bytes": 0.01, "cpu": 0.15}
 AGAIN = 4  # further measurements before a CPU ratio is called worse
-RENEWALS = 3  # medians of which the highest is kept, quiet; and as many with every core taken
+QUIET_ROUNDS = 5  # of renewing; the highest ratio of all rounds is kept
+BUSY_ROUNDS = 2  # with every core taken
+ROAD = "road"
 ROAD_EVENTS = 400_000
 ROAD_REPEATS = 3
 
@@ -90,15 +91,27 @@ def sizes(plant: Plant = NOTHING) -> dict[str, float]:
     }
 
 
-def cpu_ratios(plant: Plant = NOTHING) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Yield names with a function that measures the ratio once more."""
-    for operation in OPERATIONS:
-        if isinstance(operation, Timed) and operation.watched:
-            case = operation.prepare()
-            case.check(case.run())
-            yield operation.name, partial(ratio, plant.into(operation.name, case.run), beside(case))
-    with road.Ratio(ROAD_EVENTS, plant.on("road")) as measure:
-        yield "road", lambda: statistics.median(measure() for _ in range(ROAD_REPEATS))
+class Ratios:
+    """CPU ratios now: of operations in fresh processes, of the road with an agent of its own each time."""
+
+    def __init__(self, plant: Plant = NOTHING) -> None:
+        self._plant = plant
+
+    def all(self) -> dict[str, float]:
+        """Return every ratio, measured once."""
+        return ratios.measure(ratios.watched(), self._plant) | {ROAD: self._road()}
+
+    def again(self, name: str) -> float:
+        """Return one ratio, measured once more."""
+        return self._road() if name == ROAD else ratios.measure([name], self._plant)[name]
+
+    def weather(self) -> float:
+        """Return what memory costs against computing."""
+        return ratios.measure([ratios.WEATHER])[ratios.WEATHER]
+
+    def _road(self) -> float:
+        with road.Ratio(ROAD_EVENTS, self._plant.on(ROAD)) as measure:
+            return statistics.median(measure() for _ in range(ROAD_REPEATS))
 
 
 # -- comparing ---------------------------------------------------------------------------------------------
@@ -131,35 +144,29 @@ def compare_bytes(kept: dict[str, float], found: dict[str, float]) -> Iterator[F
             yield Finding("bytes", name, kept[name], size, LIMITS["bytes"])
 
 
-def compare_cpu(
-    kept: dict[str, Any], found: Iterable[tuple[str, Callable[[], float]]], cpu: str
-) -> Iterator[Finding]:
+def compare_cpu(kept: dict[str, Any], now: Ratios, cpu: str) -> Iterator[Finding]:
     """Compare ratios; measure again what seems worse, as long as it does."""
-    same = kept["cpu"] == cpu
-    for name, measure in found:
+    for name, value in now.all().items():
         if name not in kept["ratios"]:
-            now = measure()
-            yield Finding("cpu", name, now, now, None, "new: nothing is kept yet")
+            yield Finding("cpu", name, value, value, None, "new: nothing is kept yet")
             continue
         highest = kept["ratios"][name]["highest"]
-        if not same:
-            yield Finding("cpu", name, highest, measure(), None, f"kept on another processor, {kept['cpu']}")
+        if kept["cpu"] != cpu:
+            yield Finding("cpu", name, highest, value, None, f"kept on another processor, {kept['cpu']}")
             continue
-        finding = Finding("cpu", name, highest, measure(), LIMITS["cpu"])
-        tries = 0
-        while finding.is_worse and tries < AGAIN:
-            tries += 1
-            time.sleep(1.0)  # a neighbour's burst passes
-            lowest = min(finding.now, measure())
-            finding = Finding("cpu", name, highest, lowest, LIMITS["cpu"], f"lowest of {tries + 1}")
-        if finding.is_worse and not _is_fair(kept["weather"]):
+        finding = Finding("cpu", name, highest, value, LIMITS["cpu"])
+        for tries in range(2, AGAIN + 2):
+            if not finding.is_worse:
+                break
+            lowest = min(finding.now, now.again(name))
+            finding = replace(finding, now=lowest, why=f"lowest of {tries}")
+        if finding.is_worse and not _is_fair(kept["weather"], now.weather()):
             finding = replace(finding, limit=None, why="the machine is too crowded to tell")
         yield finding
 
 
-def _is_fair(kept: dict[str, float]) -> bool:
+def _is_fair(kept: dict[str, float], now: float) -> bool:
     """Return whether unlike kinds of work still cost in the proportion that they had while renewing."""
-    now = weather()
     return kept["lowest"] / (1.0 + LIMITS["cpu"]) <= now <= kept["highest"] * (1.0 + LIMITS["cpu"])
 
 
@@ -183,16 +190,18 @@ def _compare(measure: str, kept: dict[str, Any], plant: Plant) -> Iterator[Findi
         yield from compare_bytes(kept["bytes"], sizes(plant))
     elif measure == "cpu":
         here = environment.describe(quick=True)
-        yield from compare_cpu(kept["cpu"], cpu_ratios(plant), here["cpu"])
+        yield from compare_cpu(kept["cpu"], Ratios(plant), here["cpu"])
     elif not kept["instructions"]["counts"]:
         print("instructions: none are kept: the results were renewed without valgrind")
     else:
         try:
-            found = instructions.count(counted(), plant)
+            here = instructions.environment()
+            differs = kept["instructions"]["environment"] != here
+            found = instructions.count(counted(), plant, beside=differs)
         except instructions.NotCountable as reason:
             print(f"instructions: NOT COMPARED: {reason}")
             return
-        yield from compare_instructions(kept["instructions"], found, instructions.environment())
+        yield from compare_instructions(kept["instructions"], found, here)
 
 
 def renew() -> dict[str, Any]:
@@ -203,20 +212,26 @@ def renew() -> dict[str, Any]:
     except instructions.NotCountable as reason:
         print(f"instructions: NOT KEPT: {reason}")
         counts = {}
-    ratios = {}
-    for name, measure in itertools.chain([("weather", weather)], cpu_ratios()):
-        rounds = 1 if name == "road" else RENEWALS
-        quiet = [measure() for _ in range(rounds)]
-        with busy_machine():
-            busy = [measure() for _ in range(rounds)]
-        median, both = statistics.median(quiet), quiet + busy
-        ratios[name] = {"median": median, "lowest": min(both), "highest": max(both)}
-        print(f"{name:<14} {median:.5g}, {min(both):.5g} to {max(both):.5g}", flush=True)
+    now, rounds, busy_rounds = Ratios(), [], []
+    for _ in range(QUIET_ROUNDS):
+        rounds.append(now.all() | {ratios.WEATHER: now.weather()})
+    with busy_machine():
+        for _ in range(BUSY_ROUNDS):
+            busy_rounds.append(now.all() | {ratios.WEATHER: now.weather()})
+    found = {}
+    for name in rounds[0]:
+        every = [r[name] for r in rounds + busy_rounds]
+        found[name] = {
+            "median": statistics.median(r[name] for r in rounds),
+            "lowest": min(every),
+            "highest": max(every),
+        }
+        print(f"{name:<14} {found[name]['median']:.5g}, {min(every):.5g} to {max(every):.5g}", flush=True)
     return {
         "environment": here,
         "instructions": {"environment": instructions.environment(), "counts": counts},
         "bytes": sizes(),
-        "cpu": {"cpu": here["cpu"], "weather": ratios.pop("weather"), "ratios": ratios},
+        "cpu": {"cpu": here["cpu"], "weather": found.pop(ratios.WEATHER), "ratios": found},
     }
 
 

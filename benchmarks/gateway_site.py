@@ -18,7 +18,7 @@ from types import TracebackType
 from forebay import keys
 
 ROOT = Path(__file__).parents[1]
-_FOREBAY = [sys.executable, "-c", "from forebay.cli import main; main()"]
+FOREBAY = [sys.executable, "-c", "from forebay.cli import main; main()"]
 _RECEIVER = """
 center: {id: dc-1}
 listen: {endpoint: "tcp://127.0.0.1:PORT", key: keys/center.key, allow: keys/allowed}
@@ -93,7 +93,7 @@ class Site:
 
     def __enter__(self) -> Site:
         self._receiver = subprocess.Popen(
-            [*_FOREBAY, "receive", "receiver.yaml"], cwd=self.folder, stderr=subprocess.PIPE, text=True
+            [*FOREBAY, "receive", "receiver.yaml"], cwd=self.folder, stderr=subprocess.PIPE, text=True
         )
         assert self._receiver.stderr is not None
         for line in self._receiver.stderr:
@@ -121,7 +121,7 @@ class Site:
         """
         (self.folder / "pump.jsonl").write_bytes(data)
         self.write_agent()
-        return self.run_to_end([*(program or _FOREBAY), "run", "agent.yaml", "--once"])
+        return self.run_to_end([*(program or FOREBAY), "run", "agent.yaml", "--once"])
 
     def run_to_end(self, command: Sequence[str]) -> Usage:
         """Run a program in the site's folder. Raises AssertionError if it fails."""
@@ -153,7 +153,7 @@ class Site:
         """Run an agent until the context ends, with `text` as its configuration `name` if it is given."""
         if text:
             (self.folder / name).write_text(text.replace("ENDPOINT", self.endpoint))
-        process = subprocess.Popen([*_FOREBAY, "run", name], cwd=self.folder)
+        process = subprocess.Popen([*FOREBAY, "run", name], cwd=self.folder)
         try:
             yield process
         finally:

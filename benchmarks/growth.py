@@ -10,8 +10,6 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks import reference_series, wire
 from benchmarks.arrays import ArrayRoad, array_road, percentiles
 from benchmarks.fleet import Fleet
@@ -28,7 +26,7 @@ def rows_per_block(effort: Effort) -> list[Figure]:
     """Measure polled registers on the whole road, each block a batch, and the size of the reference series."""
     figures = []
     series = reference_series.generate(20_000)
-    for rows in (10, 50, 100, 200, 500, 1_000):
+    for rows in (10, 50, 200, 500, 1_000):
         blocks = min(2_000, (600_000 if effort.repeats > 1 else 200_000) // rows)
         with array_road() as road:
             cpu, _ = _cpu(road, 1, rows, blocks, _LINGER_0)
@@ -147,9 +145,3 @@ def _commit(spool: Spool, batches: list[Sealed], bodies: dict[bytes, bytes]) -> 
     spool.writer.submit(commit)
     assert durable.wait(60), "a commit was not durable in 60 s"
     return time.perf_counter() - begin
-
-
-def slope(figures: dict[str, float]) -> float:
-    """Return the largest over the smallest: 1 means that cost does not grow."""
-    values = np.array(list(figures.values()))
-    return float(values.max() / values.min())

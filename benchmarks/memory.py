@@ -78,10 +78,30 @@ def idle_memory(effort: Effort) -> list[Figure]:
             assert agent.poll() is None, f"the agent {variant[0]} ended"
         found = [memory(agent.pid) for agent in agents]
         _await_rows(site, "line")
-    return [
+    figures = [
         Figure(variant, what, rss / 1e6, "MB", Budget(most), note="RSS, 8 s after the start")
         for (variant, what, most, _, _), rss in zip(_VARIANTS, found, strict=True)
     ]
+    figures[0].peers = {"an interpreter with its libraries imported": _bare_imports() / 1e6}
+    return figures
+
+
+def _bare_imports() -> int:
+    """Return the memory of an interpreter that has imported what the two sources and the road cannot do without."""
+    words = (
+        "import zmq, msgpack, numpy, pydantic, zstandard, sqlite3, paho.mqtt.client, pymodbus.client; input()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", words], stdin=subprocess.PIPE)
+    try:
+        before = 0
+        while True:  # until it stands still
+            time.sleep(0.5)
+            now = memory(process.pid)
+            if now == before:
+                return now
+            before = now
+    finally:
+        process.communicate(b"\n", timeout=20)
 
 
 def _await_rows(site: Site, stream: str) -> None:

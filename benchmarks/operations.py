@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import kernels, models, road, rows, storage, wire
+from benchmarks import (
+    arrays,
+    compression,
+    growth,
+    kernels,
+    memory,
+    models,
+    road,
+    rows,
+    storage,
+    text_peers,
+    wire,
+)
 from benchmarks.model import Budget, Measured, Operation, Timed
 
 
@@ -97,4 +109,14 @@ OPERATIONS: tuple[Operation, ...] = (
     Timed("mask-frame", "the same filled, with the copy of the frame", "ms/frame", models.mask_frame),
     Measured("start", "start and rest of an agent", road.start_and_rest),
     Measured("road", "the whole road", road.road),
+    Measured("arrays", "arrays on the whole road", arrays.arrays),
+    Measured("channels", "eight channels of vibration in real time", arrays.channels),
+    Measured("urgent", "urgent rows one by one", arrays.urgent),
+    Measured("memory", "memory of idle agents", memory.idle_memory),
+    Measured("compression", "bytes a reading of real series beside public codecs", compression.compression),
+    Measured("text-peers", "masking of text beside public tools", text_peers.text_peers),
+    Measured("grow-rows", "cost by rows a block", growth.rows_per_block),
+    Measured("grow-streams", "cost by streams", growth.streams),
+    Measured("grow-gateways", "the receiver by gateways", growth.gateways),
+    Measured("grow-spool", "the spool by its size", growth.spool_size),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -40,8 +41,8 @@ def main() -> int:
             for figure in _run(operation, effort):
                 print(report.line(figure), flush=True)
                 figures.append(figure)
-        except AssertionError as error:
-            print(f"{operation.name}: its own check failed: {error}", file=sys.stderr)
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            print(f"{operation.name}: its own check failed: {error}", file=sys.stderr, flush=True)
             failures.append(operation.name)
         seconds[operation.name] = round(time.monotonic() - begin, 1)
     result = report.result(figures, failures, made) | {"seconds": seconds}

@@ -123,7 +123,8 @@ def wire_bytes(_effort: Effort) -> list[Figure]:
             "entropy": reference_series.entropy_per_reading(series),
         }
         what = f"reference series, {rows} rows a block, all frames"
-        figures.append(Figure(f"bytes-{rows}", what, size_per_reading(blocks), "B/reading", budget, peers))
+        size = size_per_reading(blocks, reference_series.READINGS)
+        figures.append(Figure(f"bytes-{rows}", what, size, "B/reading", budget, peers))
     return figures
 
 

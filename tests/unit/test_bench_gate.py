@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from benchmarks import gate, instructions, ratios
+from benchmarks import gate, instructions, ratios, wire
 from benchmarks.counted import CALLS
 from benchmarks.hot import shares
 from benchmarks.plant import Plant
@@ -118,7 +118,8 @@ def test_a_plant_that_is_none_is_refused(text):
         Plant.parse(text)
 
 
-def test_sizes_planted_larger_fail_the_gate(capsys):
+def test_sizes_planted_larger_fail_the_gate(monkeypatch):
+    monkeypatch.setattr(wire, "SIZED_EVENTS", 2_000)
     kept = {"bytes": gate.sizes()}
     assert not any(f.is_worse for f in gate.gate(kept, ["bytes"], Plant()))
     assert all(f.is_worse for f in gate.gate(kept, ["bytes"], Plant("bytes", 0.02)))
@@ -128,7 +129,7 @@ def test_the_kept_results_know_every_operation():
     kept = json.loads(gate.KEPT.read_text())
     assert set(gate.counted()) <= set(kept["instructions"]["counts"])
     assert {*ratios.watched(), gate.ROAD} <= set(kept["cpu"]["ratios"])
-    assert set(gate.sizes()) <= set(kept["bytes"])
+    assert {f"bytes-{rows}" for rows in wire.SIZE_BUDGETS} <= set(kept["bytes"])
 
 
 def test_a_profile_leaves_out_waits_and_names_the_innermost_function_of_ours():

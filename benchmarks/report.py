@@ -52,6 +52,8 @@ def page(stored: dict[str, Any]) -> str:
         dirty=" and changes" if made["dirty"] else "",
         run="quick" if made["quick"] else "full",
     )
+    if made["load"] > made["cores"]:
+        head += "\n**The machine was overloaded when this run began: seconds and latencies say little.**\n"
     parts = [head, _budgets(figures), _unmet(figures)]
     parts += sections.all_of(stored, figures)
     parts.append(_all_figures(stored["figures"]))

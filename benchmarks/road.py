@@ -21,6 +21,7 @@ from forebay.spool import segment_path
 
 ROAD_BUDGET = Budget(1.2)
 MASKED_BUDGET = Budget(2.0)
+PACE_BUDGET = Budget(400_000, most=False)
 
 
 def road(effort: Effort) -> list[Figure]:
@@ -52,6 +53,13 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
             budget,
             {"json.loads of the same lines": _json_loads(data)},
             note,
+        ),
+        Figure(
+            f"{name}-pace",
+            f"{what}: on one core, from the agent's CPU time",
+            1e6 / per_million,
+            "events/s",
+            PACE_BUDGET if name == "road" else None,
         ),
         Figure(
             f"{name}-wall",

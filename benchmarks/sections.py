@@ -191,7 +191,7 @@ def _gate() -> str:
     runs = proof["runs"]
     plain = [run for run in runs if not run["arguments"]]
     passed = sum(run["exit"] == 0 for run in plain)
-    loads = [run["load"] for run in plain]
+    loads = [run["load"] for run in plain] or [0.0]
     busy = sum(run["busy"] for run in plain)
     suspended = sum(run["not_judged"] for run in plain)
     parts += [

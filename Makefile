@@ -19,8 +19,8 @@ BUILDING := $(VENV)/.building
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick quality fuzz torture \
-	wheel sdist packages lock \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-renew bench-proof \
+	bench-report bench-quick bench-peers bench-peers-lock quality fuzz torture wheel sdist packages lock \
 	system-packages clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
@@ -90,11 +90,29 @@ types: $(STAMP)
 
 check: lint types test test-pure  ## what every commit must pass
 
-bench: $(STAMP)  ## measure every stage and the whole road
-	$(PY) -m benchmarks
+bench: $(STAMP)  ## compare instructions, bytes and CPU with the results kept on main
+	$(PLAIN) $(PY) -m benchmarks.gate
 
-bench-quick: $(STAMP)
-	$(PY) -m benchmarks --quick
+bench-renew: $(STAMP)  ## write the results that make bench compares with
+	$(PLAIN) $(PY) -m benchmarks.gate --renew
+
+bench-proof: $(STAMP)  ## make bench 20 times, then with slowdowns planted (half an hour)
+	$(PLAIN) $(PY) -m benchmarks.proof
+
+bench-report: $(STAMP)  ## measure everything; write benchmarks/results/full.json and docs/performance.md
+	$(PLAIN) $(PY) -m benchmarks --json benchmarks/results/full.json --report docs/performance.md
+
+bench-quick: $(STAMP)  ## the same measurements, shorter and not kept
+	$(PLAIN) $(PY) -m benchmarks --quick
+
+bench-peers: $(ENV_STAMP)  ## what Forebay is measured against, in .cache/peers-env (900 MB)
+	packaging/environment.sh .cache/peers-env benchmarks/peers/peers.txt
+
+bench-peers-lock: $(ENV_STAMP)
+	{ echo "# Locked by make bench-peers-lock. The installer itself:"; sed -n '2p' $(LOCK); \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade benchmarks/peers/peers.in; \
+	} >benchmarks/peers/peers.txt.new
+	mv benchmarks/peers/peers.txt.new benchmarks/peers/peers.txt
 
 quality: $(STAMP)  ## measure what the text detectors find and miss, and write it into docs/masking.md
 	$(PLAIN) $(PY) tests/quality/quality.py --write docs/masking.md
@@ -117,11 +135,12 @@ lock: $(ENV_STAMP)
 	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
 	packaging/lock.sh $(BIN)/uv $(LOWEST) --resolution lowest-direct
 
-# Not needed by the product. With them the tests use a second MQTT broker, a real browser and injected faults.
-system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace (as root)
+# Not needed by the product. With them the tests use a second MQTT broker, a real browser and injected faults,
+# and make bench counts instructions.
+system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace, valgrind (as root)
 	[ "$$(id -u)" = 0 ] || { echo "system-packages: needs root; install mosquitto yourself" >&2; exit 1; }
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		mosquitto chromium strace
+		mosquitto chromium strace valgrind
 
 clean:  ## everything that was built; .venv stays
 	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \

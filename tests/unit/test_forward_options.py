@@ -7,7 +7,7 @@ import pytest
 from forebay.config.agent import BudgetOptions, ForwardOptions
 from forebay.config.base import parse_byte_rate
 from forebay.config.receiver import ListenOptions
-from forebay.runtime import budget_plan, link_options
+from forebay.forwarding import budget_plan, link_options
 
 LEAST = {"endpoints": ["tcp://127.0.0.1:5570"], "keys": {"own": "a.key", "server": "b.pub"}}
 

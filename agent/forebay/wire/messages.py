@@ -231,7 +231,10 @@ def encode(message: Message) -> bytes:
     """Return frame 0 of a message."""
     if isinstance(message, Gaps):
         return pack([message.KIND, [astuple(gap) for gap in message.gaps]])
-    return pack([message.KIND, *(getattr(message, name) for name in message.__slots__)])
+    items = [getattr(message, name) for name in message.__slots__]
+    if isinstance(message, Welcome) and message.above is None:
+        items.pop()  # as before there were checkpoints
+    return pack([message.KIND, *items])
 
 
 def decode(frame: bytes | memoryview) -> Message:

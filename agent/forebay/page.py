@@ -1,4 +1,4 @@
-"""The agent as its page sees it, and the token that opens the page."""
+"""Agent and receiver as their pages see them, and the token that opens a page."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forebay import secrets
+from forebay import __version__, secrets
+from forebay.clock import SystemClock
 from forebay.config.agent import WebOptions
 from forebay.config.hidden import hidden
+from forebay.config.loader import LoadedConfig
+from forebay.config.receiver import ReceiverConfig
 from forebay.errors import ForebayError
 from forebay.log import Recent
 from forebay.view import snapshot
 from forebay.web import WebServer
-from forebay.web.house import Tap
+from forebay.web.house import House, Tap
 
 if TYPE_CHECKING:
+    from forebay.receive.server import Server
     from forebay.runtime import Agent
 
 log = logging.getLogger("forebay.web")
@@ -60,12 +64,68 @@ class AgentHouse:
         return self._agent.watch_blocks(tap)
 
 
+class ReceiverHouse:
+    """See web.house.House."""
+
+    kind = "receiver"
+
+    def __init__(self, loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> None:
+        self._loaded, self._server, self._recent = loaded, server, recent
+        self._clock = SystemClock()
+        self._started_ns = self._clock.monotonic_ns()
+
+    def facts(self) -> dict[str, Any]:
+        """See web.house.House."""
+        now, desk = self._clock.monotonic_ns(), self._server.desk
+        return {
+            "kind": self.kind,
+            "center": self._loaded.config.center.id,
+            "version": __version__,
+            "endpoint": self._server.endpoint,
+            "uptime_s": round((now - self._started_ns) / 1e9, 3),
+            "stored_batches": desk.stored_batches,
+            "held_batches": desk.held_batches,
+            "gateways": {
+                name: {"heard_s": round((now - h.last_ns) / 1e9, 1), "agent": h.agent, "batches": h.batches}
+                for name, h in sorted(desk.heard.copy().items())
+            },
+            "sinks": {name: options.type for name, options in self._loaded.config.sinks.items()},
+            "troubles": self._recent.entries(),
+        }
+
+    def settings(self) -> Any:
+        """See web.house.House."""
+        return hidden(self._loaded.config.model_dump(mode="json"))
+
+    def troubles(self) -> list[str]:
+        """See web.house.House."""
+        held = self._server.desk.held_batches
+        return [f"{held} batches wait on their gateways for an older policy"] if held else []
+
+    def watch(self, tap: Tap) -> Callable[[], None]:
+        """See web.house.House."""
+        return lambda: None
+
+
+def open_receiver_page(loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> WebServer:
+    """Return the page of a receiver, not yet started. Raises ForebayError."""
+    options = loaded.config.web
+    assert options is not None
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service cannot write beside its configuration
+    folder = Path(state) if state else loaded.base
+    return _open(options, loaded.base, folder / TOKEN_FILE, ReceiverHouse(loaded, server, recent))
+
+
 def open_page(options: WebOptions, base: Path, agent: Agent, recent: Recent) -> WebServer:
     """Return the page of an agent, not yet started. Raises ForebayError."""
+    return _open(options, base, agent.spool.folder / TOKEN_FILE, AgentHouse(agent, recent))
+
+
+def _open(options: WebOptions, base: Path, token_file: Path, house: House) -> WebServer:
     host, _, port = options.listen.rpartition(":")
-    token = page_token(options.token, base, agent.spool.folder / TOKEN_FILE)
-    server = WebServer((host.strip("[]"), int(port)), token, AgentHouse(agent, recent))
-    log.info("local page on http://%s:%d/ , token in %s", host, server.port, options.token or TOKEN_FILE)
+    token = page_token(options.token, base, token_file)
+    server = WebServer((host.strip("[]"), int(port)), token, house)
+    log.info("local page on http://%s:%d/ , token in %s", host, server.port, options.token or token_file)
     return server
 
 

@@ -23,12 +23,13 @@ from forebay.drain import Outcome, drain
 from forebay.errors import ConfigError, ForebayError
 from forebay.forwarding import Linkage
 from forebay.memory import bound_arenas, release_start_pages
+from forebay.notify import Notifier
 from forebay.pipeline import Builder, at_rest_lock, spool_limits
 from forebay.preflight import preflight
 from forebay.reload import Plan, make_plan
 from forebay.spool import Spool
 from forebay.supervise import SOURCE_END_S, Parts, Unit
-from forebay.watch import Notifier, Watch, WriterPulse
+from forebay.watch import Watch, WriterPulse
 from forebay.wire.atrest import GatewayLock
 from forebay.wire.seal import read_range
 

@@ -1,13 +1,8 @@
-"""Real progress for the service manager's watchdog: fed only while every pipeline and the spool's writer move.
-
-The protocol is sd_notify(3): datagrams to the socket named in NOTIFY_SOCKET. Without it nothing is sent.
-"""
+"""Real progress: what has stopped moving. The service manager's watchdog is fed only while nothing has."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from forebay.clock import Clock
@@ -15,41 +10,6 @@ from forebay.drain import Stillness
 from forebay.supervise import Unit
 
 LONGEST_STEP_S = 60.0  # a model on a large picture takes seconds, a stalled card some ten
-FEEDS_A_PERIOD = 3
-
-
-class Notifier:
-    """Tells the service manager how the service is. Never raises: a manager that is gone is no reason to stop."""
-
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self._address = environment.get("NOTIFY_SOCKET", "")
-        self._socket: socket.socket | None = None
-        micros = environment.get("WATCHDOG_USEC", "")
-        mine = environment.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
-        self.watchdog_s = int(micros) / 1e6 if micros.isdigit() and mine else 0.0
-        if self._address[:1] in ("/", "@"):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-
-    @property
-    def pause_s(self) -> float:
-        """Seconds between two looks."""
-        return min(1.0, self.watchdog_s / FEEDS_A_PERIOD) if self.watchdog_s else 1.0
-
-    def tell(self, *lines: str) -> None:
-        """Send assignments such as `READY=1`."""
-        if self._socket is None:
-            return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        try:
-            self._socket.sendto("\n".join(lines).encode(), socket.MSG_DONTWAIT, address)
-        except OSError:
-            return
-
-    def close(self) -> None:
-        """Close the socket."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -121,3 +125,44 @@ def test_the_page_is_light(plant):
     with_page = settled(CONFIG % port)
     assert with_page - without <= 8 * 1024, f"the page costs {with_page - without} KiB"
     print(f"RSS {without} KiB without, {with_page} KiB with the page")
+
+
+def test_the_receiver_has_a_page_metrics_and_feeds_its_watchdog(plant):
+    port = free_port()
+    append(plant, "a", 0, 300)
+    (plant.folder / "photos").mkdir()
+    receiver = plant.folder / "receiver.yaml"
+    receiver.write_text(receiver.read_text() + f'web: {{listen: "127.0.0.1:{port}"}}\n')
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    address = f"\0forebay-test-{os.getpid()}-{time.monotonic_ns()}"
+    manager.bind(address)
+    manager.settimeout(PATIENCE_S)
+    plain = plant.environment
+    plant.environment = plain | {"NOTIFY_SOCKET": "@" + address[1:], "WATCHDOG_USEC": "3000000"}
+    plant.start_receiver()
+    plant.environment = plain
+    try:
+        assert "READY=1" in manager.recv(4096).decode()
+        assert "WATCHDOG=1" in manager.recv(4096).decode()
+    finally:
+        manager.close()
+    once = CONFIG.replace("follow: true, ", "").replace('web: {listen: "127.0.0.1:%d"}\n', "")
+    plant.configure(once)
+    plant.once()
+    token = (plant.folder / "web.token").read_text().strip()
+
+    def get(path: str) -> str:
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
+            return answer.read().decode()
+
+    facts = json.loads(get("/api/facts"))
+    assert facts["gateways"]["gw-1"]["batches"] == facts["stored_batches"] > 0
+    assert "forebay_receiver_gateways 1" in get("/metrics")
+    assert json.loads(get("/readyz"))["ok"]
+    if CHROMIUM is not None:
+        shown = browse(plant, f"http://127.0.0.1:{port}/#token={token}", "--dump-dom")
+        assert "dc-1 · receiver" in shown
+        assert "<td>gw-1</td>" in shown

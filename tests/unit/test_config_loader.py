@@ -369,12 +369,3 @@ def test_a_page_that_the_network_sees_is_warned_of(tmp_path, listen, warned):
     agent = tmp_path / "agent.yaml"
     agent.write_text(MINIMAL + f'web: {{listen: "{listen}"}}\n')
     assert any("not encrypted" in str(w) for w in load_agent(agent).warnings) is warned
-
-
-def test_a_page_that_the_receiver_lacks_is_warned_of(tmp_path):
-    receiver = tmp_path / "receiver.yaml"
-    receiver.write_text(
-        "center: {id: dc-1}\nlisten: {endpoint: tcp://127.0.0.1:5570, key: k, allow: a}\n"
-        "sinks:\n  s: {type: sqlite, path: c.db}\nweb: {}\n"
-    )
-    assert any("nothing will listen" in str(w) for w in load_receiver(receiver).warnings)

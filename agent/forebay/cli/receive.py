@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
-from forebay.config.loader import load_receiver
-from forebay.log import set_up
+from forebay.clock import SystemClock
+from forebay.config.loader import LoadedConfig, load_receiver
+from forebay.config.receiver import ReceiverConfig
+from forebay.errors import ForebayError
+from forebay.log import Recent, set_up
+from forebay.notify import Notifier
+
+if TYPE_CHECKING:
+    from forebay.receive.server import Server
+    from forebay.web import WebServer
+
+log = logging.getLogger("forebay.receive")
 
 
 @click.command()
@@ -28,9 +42,46 @@ def receive_command(config: Path) -> int:
     set_up(loaded.config.log.level, loaded.config.log.format)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
+    recent = Recent(SystemClock())
+    logging.getLogger("forebay").addHandler(recent)
     from forebay.central import build_server
 
     server = build_server(loaded, stopping)
     click.echo(f"listening on {server.endpoint}", err=True)
-    server.run()
+    page = _page(loaded, server, recent)
+    notifier = Notifier()
+    notifier.tell("READY=1", "STATUS=running")
+    server.run(_feeding(notifier))
+    notifier.tell("STOPPING=1")
+    if page is not None:
+        page.stop()
     return 0
+
+
+def _feeding(notifier: Notifier) -> Callable[[], None]:
+    """Return what the loop calls in each turn: it feeds the watchdog now and then."""
+    last = 0.0
+
+    def feed() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= notifier.pause_s:
+            last = now
+            notifier.tell("WATCHDOG=1")
+
+    return feed
+
+
+def _page(loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> WebServer | None:
+    """Return the local page, started, where one is configured. Batches are taken without it, too."""
+    if loaded.config.web is None:
+        return None
+    from forebay.page import open_receiver_page
+
+    try:
+        page = open_receiver_page(loaded, server, recent)
+    except (ForebayError, OSError) as error:
+        log.error("no local page: %s", error if isinstance(error, ForebayError) else error.strerror)
+        return None
+    page.start()
+    return page

@@ -76,12 +76,9 @@ def _streams_are_distinct(document: Document, pipelines: dict[str, Any]) -> Iter
 
 
 def check_web(config: AgentConfig | ReceiverConfig, document: Document) -> list[Finding]:
-    """Warn of a page that the network sees, and of one that this version does not have."""
+    """Warn of a page that the network sees."""
     if config.web is None:
         return []
-    if isinstance(config, ReceiverConfig):
-        message = "the receiver's page is not part of this version yet: nothing will listen"
-        return [document.finding(message, ("web",), severity=Severity.WARNING)]
     host = config.web.listen.rpartition(":")[0].strip("[]")
     if host in ("localhost", "::1") or host.startswith("127."):
         return []

@@ -84,6 +84,15 @@ class Group:
         self.gap_peers += [peer] * len(gaps)
 
 
+@dataclass(slots=True)
+class Heard:
+    """What came from a gateway since the start."""
+
+    last_ns: int
+    agent: str = ""
+    batches: int = 0
+
+
 class Allowed(Protocol):
     """Who is enrolled."""
 
@@ -114,6 +123,7 @@ class Desk:
         self._bodies = Bodies(self._load_body)
         self._epochs = EpochGate(limits or Limits())
         self.stored_batches = self.held_batches = 0
+        self.heard: dict[str, Heard] = {}  # by gateway; only enrolled ones, so it is bounded
         self._required = tuple(require_policy)
         self._alarmed: set[tuple[str, str]] = set()  # (gateway, policy hash) told of in the log
 
@@ -127,6 +137,7 @@ class Desk:
             # Revoking a key does not cut a live session: each message is looked at.
             replies.first.append(m.Refused("this gateway is not enrolled any more"))
             return
+        self.heard.setdefault(gateway, Heard(0)).last_ns = self._clock.monotonic_ns()
         try:
             if len(frames) not in (1, 2):
                 raise WireError(f"expected one or two frames, found {len(frames)}")
@@ -175,6 +186,7 @@ class Desk:
         marks = {epoch: common(of[epoch] for of in of_sinks) for epoch in hello.epochs}
         store = "+".join(sorted(sink.store_id for sink in self._sinks))
         log.info("gateway connected gateway=%s agent=%s", gateway, hello.agent)
+        self.heard[gateway].agent = hello.agent
         return m.Welcome(
             m.PROTOCOL,
             self._center,
@@ -249,6 +261,8 @@ class Desk:
             worst = [_worse(w, b.verdict) for w, b in zip(worst, work.batches, strict=True)]
         for batch, verdict in zip(work.batches, worst, strict=True):
             batch.verdict = verdict
+            if verdict is Verdict.STORED and batch.gateway in self.heard:
+                self.heard[batch.gateway].batches += 1
         self.stored_batches += sum(v is Verdict.STORED for v in worst)
 
     def _take_checkpoint(self, gateway: str, message: m.Checkpoint, replies: Replies) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -91,8 +91,8 @@ class Server:
         """Ask `run` to return soon. From any thread or a signal handler."""
         self._stop.set()
 
-    def run(self) -> None:
-        """Serve until `stop`."""
+    def run(self, on_turn: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stop`. `on_turn` is called in each turn of the loop, at least ten times a second."""
         poller = zmq.Poller()
         poller.register(self._zap.socket, zmq.POLLIN)
         poller.register(self._socket, zmq.POLLIN)
@@ -104,6 +104,7 @@ class Server:
                     self._zap.answer()
                 if self._socket in ready:
                     self._serve_group()
+                on_turn()
         finally:
             for sink in self._sinks:
                 sink.close()

@@ -25,7 +25,34 @@ function clock(seconds) {
   return (days ? `${days} d ` : "") + (days || hours ? `${hours} h ` : "") + `${minutes} min`;
 }
 
+function showTroubles(facts) {
+  const troubles = facts.troubles.slice().reverse().map((t) => {
+    const said = Object.entries(t.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
+    return element("li", { class: t.level }, `${t.component}: ${t.message}${said ? ` (${said})` : ""}${t.times > 1 ? `, ${t.times} times` : ""}`);
+  });
+  at("troubles").replaceChildren(...(troubles.length ? troubles : [element("li", {}, "none")]));
+}
+
+function showReceiver(facts) {
+  at("name").textContent = `${facts.center} · receiver`;
+  at("line").textContent = `version ${facts.version}, up ${clock(facts.uptime_s)}, listens on ${facts.endpoint}, stores into ${Object.entries(facts.sinks).map(([n, t]) => `${n} (${t})`).join(", ")}`;
+  at("alarm").hidden = !facts.held_batches;
+  at("alarm").textContent = `${facts.held_batches} batches wait on their gateways: masked under a policy that is not listed`;
+  const table = element("table"), head = element("tr");
+  for (const name of ["gateway", "agent", "heard, seconds ago", "batches stored"]) head.append(element("th", {}, name));
+  table.append(head);
+  for (const [name, g] of Object.entries(facts.gateways)) {
+    const row = element("tr");
+    for (const cell of [name, g.agent, g.heard_s.toFixed(1), g.batches.toLocaleString("en")]) row.append(element("td", {}, cell));
+    table.append(row);
+  }
+  at("flow").replaceChildren(table, element("div", {}, `${amount(facts.stored_batches)} batches stored since the start`));
+  for (const id of ["spool", "link", "series", "ledger"]) at(id).closest("section").hidden = true;
+  showTroubles(facts);
+}
+
 function show(facts) {
+  if (facts.kind === "receiver") return showReceiver(facts);
   at("name").textContent = facts.gateway + (facts.site ? ` · ${facts.site}` : "");
   at("line").textContent = `version ${facts.version}, up ${clock(facts.uptime_s)}, clock ${facts.clock}, policy ${facts.policy.name} ${facts.policy.hash.slice(0, 12)}`;
   const alarm = facts.stuck || (facts.config.safe_mode && `Safe mode: ${facts.config.safe_mode}`) || (facts.balanced ? "" : "The ledger does not balance: please report this");
@@ -36,11 +63,7 @@ function show(facts) {
   const link = facts.link, word = element("b", { class: link.state === "up" ? "up" : "down" }, link.state);
   at("link").replaceChildren(word, ` ${link.endpoint || ""} ${link.reason || ""}`, element("br"), `${amount(link.delivered_batches)} batches acknowledged`);
   at("ledger").replaceChildren(...drawLedger(facts.streams));
-  const troubles = facts.troubles.slice().reverse().map((t) => {
-    const facts = Object.entries(t.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
-    return element("li", { class: t.level }, `${t.component}: ${t.message}${facts ? ` (${facts})` : ""}${t.times > 1 ? `, ${t.times} times` : ""}`);
-  });
-  at("troubles").replaceChildren(...(troubles.length ? troubles : [element("li", {}, "none")]));
+  showTroubles(facts);
   before = facts;
 }
 

@@ -22,6 +22,18 @@ class ModelsOptions(Options):
     """Threads within one run of a model."""
     verify: bool = True
     """Run each bundle's golden input at load and compare. The sha256 of every file is checked in any case."""
+    trust: list[ConfigPath] = Field(default_factory=list)
+    """Public key files of those whose signed bundles may be loaded."""
+    require_signature: bool = False
+    """Refuse a bundle that none of `trust` signed. Bundles that come with Forebay are trusted by being shipped."""
+
+    @model_validator(mode="after")
+    def _says_what_trust_means(self) -> Self:
+        if self.trust and "require_signature" not in self.model_fields_set:
+            raise ValueError(
+                "`trust` names keys: say `require_signature: true` to refuse what they did not sign, or `false`"
+            )
+        return self
 
 
 class InferOptions(Options):

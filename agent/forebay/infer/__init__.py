@@ -12,9 +12,31 @@ from forebay.config.models import InferOptions, ModelsOptions
 from forebay.stages import Step
 
 if TYPE_CHECKING:
+    from forebay.infer.bundle import Bundle
     from forebay.infer.session import SessionPool
+    from forebay.infer.signing import Trust
 
-__all__ = ["build"]
+__all__ = ["build", "trust_of"]
+
+
+def trust_of(models: ModelsOptions, base: Path | None = None) -> Trust:
+    """Return whose signatures the configuration believes. Raises KeyFileError."""
+    from forebay.infer.signing import Trust
+
+    paths = [(base or Path()) / path for path in models.trust]
+    return Trust.read(paths, required=models.require_signature)
+
+
+def _load(model: str, bundles_dir: Path | None, base: Path | None, models: ModelsOptions) -> Bundle:
+    """Return a bundle, verified and not older than the newest one that was installed."""
+    from forebay.infer.bundle import find, load
+    from forebay.infer.store import check_not_older
+
+    folder = find(model, bundles_dir=bundles_dir, base=base)
+    bundle = load(folder, trust_of(models, base))
+    if bundles_dir is not None and bundles_dir in folder.parents and "@" not in model:
+        check_not_older(bundles_dir, bundle.manifest, bundle.sha256)
+    return bundle
 
 
 def build(
@@ -42,15 +64,15 @@ def build(
     Raises
     ------
     ModelError
-        If the bundle is missing, damaged or of another task.
+        If the bundle is missing, damaged, not signed by whom it must be, older than one seen, or of another task.
     """
-    from forebay.infer.bundle import find, load, open_session
+    from forebay.infer.bundle import open_session
     from forebay.infer.session import SessionOptions, SessionPool
 
     models = models or ModelsOptions()
     if bundles_dir is None and models.dir is not None:
         bundles_dir = (base or Path()) / models.dir
-    bundle = load(find(options.model, bundles_dir=bundles_dir, base=base))
+    bundle = _load(options.model, bundles_dir, base, models)
     settings = SessionOptions(tuple(models.providers), models.threads)
     session = open_session(bundle, pool or SessionPool(), settings, verify=models.verify)
     if options.inputs:

@@ -19,6 +19,11 @@ Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
 REQUIRED_FILES = ("model.onnx", "CARD.md", "LICENCE")
 
 
+def version_key(version: str) -> tuple[int, ...]:
+    """Return a version as numbers, for comparing."""
+    return tuple(int(part) for part in re.findall(r"[0-9]+", version))
+
+
 class Task(StrEnum):
     """What a model does."""
 
@@ -155,4 +160,4 @@ class Manifest(Options):
 
     def version_key(self) -> tuple[int, ...]:
         """Return the version as numbers, for comparing."""
-        return tuple(int(part) for part in re.findall(r"[0-9]+", self.version))
+        return version_key(self.version)

@@ -22,6 +22,9 @@ class ModelsOptions(Options):
     """Threads within one run of a model."""
     verify: bool = True
     """Run each bundle's golden input at load and compare. The sha256 of every file is checked in any case."""
+    time_limit: Duration = 30_000_000_000
+    """Of one run of a model, 0 for none. What is not done by then goes on without a result and is counted; after
+    three in a row the model rests for a minute."""
     trust: list[ConfigPath] = Field(default_factory=list)
     """Public key files of those whose signed bundles may be loaded."""
     require_signature: bool = False
@@ -41,6 +44,9 @@ class InferOptions(Options):
 
     model: Annotated[str, Field(min_length=1)]
     """Name of a bundle, or path of its folder relative to the configuration file."""
+    isolated: bool = False
+    """Run the model in a process of its own (about 60 MiB more), so that not even a crash in native code or an
+    operator that never ends takes the agent with it."""
     inputs: list[str] = Field(default_factory=list)
     """Numeric fields that an anomaly model watches together."""
     field: str = ""

@@ -73,7 +73,9 @@ def build(
     if bundles_dir is None and models.dir is not None:
         bundles_dir = (base or Path()) / models.dir
     bundle = _load(options.model, bundles_dir, base, models)
-    settings = SessionOptions(tuple(models.providers), models.threads)
+    settings = SessionOptions(
+        tuple(models.providers), models.threads, limit_ns=models.time_limit, isolated=options.isolated
+    )
     session = open_session(bundle, pool or SessionPool(), settings, verify=models.verify)
     if options.inputs:
         from forebay.infer.anomaly import AnomalyStep

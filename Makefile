@@ -19,7 +19,8 @@ BUILDING := $(VENV)/.building
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick torture wheel sdist packages lock \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick fuzz torture \
+	wheel sdist packages lock \
 	system-packages clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
@@ -62,6 +63,16 @@ test-lowest: $(STAMP)  ## unit and kernel tests with the oldest versions that py
 	cd .cache/lowest && $(PLAIN) ../lowest-env/bin/python setup.py --quiet build_ext --inplace
 	cd .cache/lowest && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../lowest-env/bin/python -m pytest -q \
 		-m "not slow" tests/unit tests/core
+
+# Hostile bytes at decoder, parsers, scanner, loader and messages, on a core with bounds checks. Not part of
+# check: it has no end. FUZZ_SECONDS a target; FUZZ="--keep csv" keeps some of what is new.
+FUZZ_SECONDS ?= 60
+FUZZ ?=
+fuzz: $(STAMP)  ## throw mutated bytes at everything that reads them, FUZZ_SECONDS=60 a target
+	packaging/environment.sh .cache/fuzz-env requirements/fuzz.txt
+	packaging/copy_tree.sh .cache/debug
+	cd .cache/debug && FOREBAY_DEBUG=1 ../../$(PY) setup.py --quiet build_ext --inplace
+	$(PLAIN) .cache/fuzz-env/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --core .cache/debug $(FUZZ)
 
 test-slow torture: $(STAMP)  ## the long tests: kills, wheel in an empty environment
 	$(PLAIN) $(PY) -m pytest -q -m slow

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -100,12 +100,16 @@ class Site:
         for path in spool.glob("*") if spool.is_dir() else []:
             path.unlink()
 
-    def run_once(self, data: bytes) -> Usage:
-        """Send NDJSON through a fresh agent to its end. Raises AssertionError if not all was delivered."""
+    def run_once(self, data: bytes, agent_yaml: str = _AGENT, words: Sequence[str] = _FOREBAY) -> Usage:
+        """Send NDJSON through a fresh agent to its end. Raises AssertionError if not all was delivered.
+
+        `words` start another program than `forebay`, run from the folder that this one runs from.
+        """
         (self.folder / "pump.jsonl").write_bytes(data)
-        self.write_agent()
+        self.write_agent(agent_yaml)
         begin = time.monotonic()
-        agent = subprocess.Popen([*_FOREBAY, "run", "agent.yaml", "--once"], cwd=self.folder)
+        command = [*words, "run", str(self.folder / "agent.yaml"), "--once"]
+        agent = subprocess.Popen(command)
         max_rss, pid = 0, 0
         while not pid:
             max_rss = max(max_rss, _high_water(agent.pid))

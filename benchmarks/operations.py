@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import kernels, models, road, rows, storage, wire
+from benchmarks import arrays, kernels, models, policies, road, rows, storage, wire
 from benchmarks.model import Budget, Measured, Operation, Timed
 
 
@@ -25,6 +25,11 @@ OPERATIONS: tuple[Operation, ...] = (
         "mask-numbers", "masking, block of 1,000 rows without personal data", "us/block", rows.mask_numbers
     ),
     Timed("guard", "guard, the same block", "us/block", rows.guard),
+    Timed("guard-text", "guard over masked text, 108 B a record", "M records/CPU-s", policies.guard_text),
+    Timed("mask-token", "masking with keyed tokens", "M records/CPU-s", policies.tokens),
+    Timed("mask-fpe", "masking with FF1", "M records/CPU-s", policies.fpe),
+    Timed("mask-encrypt", "masking with AES-GCM", "M records/CPU-s", policies.encrypt),
+    Timed("audit", "audit log of a commit with hits in 5 fields", "us/commit", policies.audit_note),
     Timed("encode", "columns to payload, 1,000 rows", "us/block", wire.encode_block),
     Timed("decode", "payload to columns, 1,000 rows", "us/block", wire.decode_block),
     Timed("seal", "envelope and content tag of a batch", "us/block", wire.seal),
@@ -39,4 +44,5 @@ OPERATIONS: tuple[Operation, ...] = (
     Timed("mask-frame", "the same filled, with the copy of the frame", "ms/frame", models.mask_frame),
     Measured("start", "start and rest of an agent", road.start_and_rest),
     Measured("road", "the whole road", road.road),
+    Measured("arrays", "the road from arrays", arrays.arrays),
 )

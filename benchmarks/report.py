@@ -24,7 +24,11 @@ BUDGETS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("road-masked-cpu",),
         "Fluent Bit + Lua 15.8-17.5",
     ),
-    ("from arrays, durable and acknowledged: >= 10 M readings/CPU-s", (), ""),
+    (
+        "from arrays, durable and acknowledged: >= 10 M readings/CPU-s",
+        ("arrays-waveform", "arrays-registers"),
+        "",
+    ),
     (
         "bytes on the wire: <= 0.70 B/reading at 1,000 rows, <= 2.0 B at 50",
         ("bytes-1000", "bytes-50"),

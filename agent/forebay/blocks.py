@@ -25,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay import quality as q
+from forebay_core.cells import gather
+from forebay_core.grouping import factorize
 
 MAX_ROWS = 1_000  # rows of an ordinary block
 MAX_WAVEFORM_ROWS = 65_536  # rows of an evenly sampled waveform
@@ -33,6 +35,7 @@ MAX_BYTES_BYTES = 8 * 1024 * 1024
 
 F64Array = npt.NDArray[np.float64]
 I64Array = npt.NDArray[np.int64]
+I32Array = npt.NDArray[np.int32]
 U8Array = npt.NDArray[np.uint8]
 
 
@@ -91,6 +94,14 @@ class Schema:
     fields: tuple[Field, ...]
     key: str = ""
     stamped_by: str = "device"
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Plans, ids and open blocks are kept by schema, looked up some ten times a block: hashed once.
+        object.__setattr__(self, "_hash", hash((self.stream, self.fields, self.key, self.stamped_by)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def index(self, name: str) -> int:
         """Return the position of a field, -1 if there is none."""
@@ -99,6 +110,42 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         """Return the field names in order."""
         return tuple(f.name for f in self.fields)
+
+
+class Distinct:
+    """The distinct cells of a str or bytes column, numbered in order of first appearance.
+
+    Masking, guard, keys and encoder look at equal cells once; they share what one of them found.
+
+    Attributes
+    ----------
+    codes : int32 (n,), number of each row's cell
+    first : int64 (u,), row in which each number first appears
+    values, offsets : the distinct cells, as in Column
+    key : bytes that are equal just where the distinct cells and their order are
+    """
+
+    __slots__ = ("_key", "codes", "first", "offsets", "values")
+
+    def __init__(self, values: U8Array, offsets: I64Array) -> None:
+        self.codes: I32Array
+        self.codes, self.first = factorize(values, offsets)
+        if len(self.first) < len(self.codes):
+            taken = gather(values, offsets, self.first, len(values))
+            assert taken is not None
+            values, offsets = taken
+        self.values, self.offsets = values, offsets
+        self._key = b""
+
+    @property
+    def key(self) -> bytes:
+        """Return the key. Only few cells that many rows share are asked for theirs."""
+        if not self._key:
+            self._key = self.offsets.tobytes() + self.values.tobytes()
+        return self._key
+
+    def __len__(self) -> int:
+        return len(self.first)
 
 
 @dataclass(slots=True)
@@ -125,6 +172,24 @@ class Column:
     spans: I64Array | None = None
     frames: list[npt.NDArray[np.uint8] | None] | None = None
     masked: str = ""
+    # not handed to a constructor, so that `replace` with other values cannot keep what is wrong by then
+    _distinct: Distinct | None = field(default=None, init=False, repr=False, compare=False)
+
+    def distinct(self) -> Distinct:
+        """Return the distinct cells of a str or bytes column, null ones as empty; searched for once."""
+        if self._distinct is None:
+            assert self.offsets is not None
+            self._distinct = Distinct(
+                np.ascontiguousarray(self.values, dtype=np.uint8),
+                np.ascontiguousarray(self.offsets, dtype=np.int64),
+            )
+        return self._distinct
+
+    def marked(self, policy_hash: str) -> Column:
+        """Return the column as one that `policy_hash` has masked."""
+        column = Column(self.values, self.offsets, self.quality, self.spans, self.frames, policy_hash)
+        column._distinct = self._distinct
+        return column
 
     @property
     def rows(self) -> int:
@@ -136,7 +201,9 @@ class Column:
         """Bytes held, decoded frames included: what the bounded queues count."""
         total = self.values.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
         total += 0 if self.quality is None else self.quality.nbytes
-        return total + sum(f.nbytes for f in self.frames or () if f is not None)
+        if self.frames is None:
+            return total
+        return total + sum(f.nbytes for f in self.frames if f is not None)
 
     def is_null(self) -> npt.NDArray[np.bool_]:
         """Return a boolean (n,) array, true where the cell has no value."""
@@ -204,6 +271,7 @@ class Block:
     columns: tuple[Column, ...]
     lane: Lane = Lane.NORMAL
     hits: Counter[str] = field(default_factory=Counter)
+    _readings: int = field(default=-1, init=False, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -229,11 +297,13 @@ class Block:
 
     def readings(self) -> int:
         """Count readings: non-null values of fields other than the key."""
-        rows, key, total = self.rows, self.schema.key, 0
-        for f, c in zip(self.schema.fields, self.columns, strict=True):  # ten times a block: kept plain
-            if f.name != key:
-                total += rows if c.quality is None else q.count_values(c.quality, rows)
-        return total
+        if self._readings < 0:  # asked for between any two stages
+            rows, key, total = self.rows, self.schema.key, 0
+            for f, c in zip(self.schema.fields, self.columns, strict=True):
+                if f.name != key:
+                    total += rows if c.quality is None else q.count_values(c.quality, rows)
+            self._readings = total
+        return self._readings
 
     def take(self, rows: npt.NDArray[Any] | slice) -> Block:
         """Return the block restricted to `rows` (indices, boolean mask or slice)."""

@@ -29,7 +29,9 @@ def build_server(loaded: LoadedConfig[ReceiverConfig], stopping: threading.Event
     sinks = [_sink(loaded, name, options) for name, options in config.sinks.items()]
     try:
         return Server(
-            ServerOptions(config.center.id, config.listen.endpoint),
+            ServerOptions(
+                config.center.id, config.listen.endpoint, require_policy=config.listen.require_policy
+            ),
             key,
             allowed,
             sinks,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from forebay import __version__
+from forebay.audit import Auditor
 from forebay.clock import Clock
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig, PipelineOptions
+from forebay.config.detections import DetectionOptions
 from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
 from forebay.config.registry import TypedOptions
 from forebay.config.sources import FileOptions
+from forebay.detectors import Detectors
 from forebay.errors import ConfigError
-from forebay.mask import Detector, Guard, Masker, load_policy
+from forebay.mask import Guard, Masker, load_policy
 from forebay.reload import fingerprint
 from forebay.sources.context import SourceContext
 from forebay.spool import Spool
@@ -28,34 +30,6 @@ from forebay.worker import Worker, WorkerOptions
 
 LEAST_COMMIT_SHARE = 16  # a growing commit takes at most this part of the spool's quota
 COMMIT_BYTES = 1024 * 1024
-
-# Which bundle finds what a policy can mask in pictures, and under which labels.
-DETECTORS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "face": ("faces", ()),
-    "plate": ("plates-cn", ()),
-    "person": ("street-objects", ("Person",)),
-}
-
-
-class Detectors(Mapping[str, Detector]):
-    """Detectors by class, each loaded when a picture needs it first: most agents never see one."""
-
-    def __init__(self) -> None:
-        self._loaded: dict[str, Detector] = {}
-
-    def __getitem__(self, name: str) -> Detector:
-        if name not in self._loaded:
-            bundle, classes = DETECTORS[name]
-            from forebay.infer.vision import load_detector
-
-            self._loaded[name] = load_detector(bundle, classes=classes)
-        return self._loaded[name]
-
-    def __iter__(self) -> Any:
-        return iter(DETECTORS)
-
-    def __len__(self) -> int:
-        return len(DETECTORS)
 
 
 class Builder:
@@ -76,7 +50,7 @@ class Builder:
         self._spool, self._clock, self._boot, self._once = spool, clock, boot, once
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
-        self._detectors = Detectors()
+        self._detectors = Detectors(self.policy.options.images.tiles)
 
     def fingerprint(self, name: str) -> str:
         """Return a digest of everything that a pipeline is built from, as it is now."""
@@ -138,7 +112,12 @@ class Builder:
                 base=self._base,
                 models=self._config.models,
                 pool=self._pool,
+                clock=self._clock,
             )
+        if isinstance(entry.options, DetectionOptions):
+            from forebay import infer
+
+            return infer.build_watch(entry.name, entry.options, key=options.key or "")
         raise ConfigError(f"no room builds the step `{entry.name}`", place=f"pipelines.{name}.steps")
 
     def worker(self, name: str, options: PipelineOptions, owner: str) -> Worker:
@@ -165,10 +144,12 @@ class Builder:
             linger_ns=options.linger_ns,
             commit_bytes=min(COMMIT_BYTES, config.spool.max_bytes // LEAST_COMMIT_SHARE),
         )
-        masker = Masker(self.policy, detectors=self._detectors)
-        return Worker(
-            worker_options, steps, masker, Guard(self.policy), sealer, self._spool.writer, self._clock
-        )
+        masker, guard = Masker(self.policy, detectors=self._detectors), Guard(self.policy)
+        names = ("gateway", "agent", "boot", "policy", "policy_hash", "key_id")
+        facts = {name: str(getattr(context, name)) for name in names}
+        auditor = Auditor(facts, (masker.take_tally, guard.take_tally), self._clock)
+        writer = self._spool.writer
+        return Worker(worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker)
 
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall_ns(), self._clock.monotonic_ns(), self._clock.state())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from forebay.blocks import Field
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig
 from forebay.config.findings import Finding
@@ -25,12 +26,25 @@ def preflight(loaded: Loaded) -> list[Finding]:
 
 def _policy(loaded: Loaded) -> Iterator[Finding]:
     from forebay.mask import load_policy
+    from forebay.mask.trials import run_tests
 
     masking = loaded.config.masking
     try:
-        load_policy(masking.policy if masking else "base", loaded.base)
+        policy = load_policy(masking.policy if masking else "base", loaded.base)
     except ForebayError as error:
         yield _finding(loaded, error, "masking", "policy")
+        return
+    for failure in run_tests(policy):
+        yield loaded.finding(f"the policy's own test fails: {failure}", ("masking", "policy"))
+    for name, pipeline in loaded.config.pipelines.items():
+        for field_name, options in pipeline.fields.items():
+            if options.known_type is None:
+                continue
+            field = Field(field_name, options.known_type, classes=tuple(options.classes), media=options.media)
+            why, place = policy.conflict(field, loaded.config.stream(name))
+            if why:
+                hint = f"the rule stands at {place}" if place else ""
+                yield loaded.finding(why, ("pipelines", name, "fields", field_name), hint=hint)
 
 
 def _steps(loaded: Loaded) -> Iterator[Finding]:

@@ -43,6 +43,7 @@ UNCHANGED = 137  # blanked by deadband: the last value still holds
 DEVICE_ERROR = 138  # the device answered with an error
 OVERFLOW = 139  # an integer that does not fit
 WARMING_UP = 140  # a model that has not yet seen enough to judge
+GAP = 141  # no row came when one was due
 
 
 class Level(IntEnum):
@@ -75,6 +76,7 @@ _REASONS = {
     DEVICE_ERROR: "device_error",
     OVERFLOW: "overflow",
     WARMING_UP: "warming_up",
+    GAP: "gap",
 }
 
 # Nulls that are as they should be: the value holds (deadband), was removed on purpose (policy), or is not due.

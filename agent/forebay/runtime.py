@@ -24,6 +24,7 @@ from forebay.drain import Outcome, drain
 from forebay.errors import ConfigError, ForebayError
 from forebay.forward import Forwarder, LinkOptions, SpoolDoor
 from forebay.keys import read_public, read_secret
+from forebay.memory import bound_arenas, release_start_pages
 from forebay.pipeline import Builder
 from forebay.preflight import preflight
 from forebay.reload import Plan, make_plan
@@ -37,6 +38,7 @@ __all__ = ["GIVE_UP_NS", "Agent", "Outcome", "harden_process"]
 log = logging.getLogger("forebay.agent")
 
 SWITCH_INTERVAL_S = 0.0005  # at the default of 5 ms one busy thread keeps a waiting one from its deadline
+SETTLED_S = 3.0  # what a start reads once has been read by then
 STOP_SOURCES_S = 5.0
 DRAIN_S = 20.0
 CLOSE_S = 10.0
@@ -54,6 +56,7 @@ def harden_process() -> None:
     # A core pattern that pipes to a program ignores the limit; a process that is not dumpable has no core.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    bound_arenas()
 
 
 class Agent:
@@ -180,8 +183,12 @@ class Agent:
         notifier = notifier or Notifier()
         notifier.tell("READY=1", f"STATUS={self.safe_mode or 'running'}")
         limit_s = Watch.limit_s(notifier.watchdog_s)
+        settled = False
         while not self.stopping.wait(notifier.pause_s):
             self._look(notifier, limit_s)
+            if not settled and self.clock.monotonic_ns() - self.started_ns > SETTLED_S * 1e9:
+                settled = True
+                log.debug("memory of the start given up bytes=%d", release_start_pages())
             if not self.stuck:
                 on_look()
         notifier.tell("STOPPING=1")

@@ -113,12 +113,30 @@ class Sealed:
     bodies: tuple[bytes, ...] = ()  # ids of the schema and context it needs
 
 
+Tally = Counter[tuple[str, str, str]]
+"""Hits of masking by stream, field and rule (`class:operator`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNote:
+    """What masking did to the rows of a commit, for the audit log: never a value.
+
+    `facts` are gateway, agent, boot, policy, policy_hash and key_id.
+    """
+
+    facts: dict[str, str]
+    hits: Tally
+    wall_ns: int
+    monotonic_ns: int
+
+
 @dataclass(slots=True)
 class Commit:
     """One atomic step forward of one pipeline.
 
     `ledger` counts readings by (stream, kind, reason); `bodies` are schema and context bodies by id;
-    `done` are called after the transaction (True) or when it failed for good (False).
+    `done` are called after the transaction (True) or when it failed for good (False); `audit_note` goes
+    into the audit log in the same transaction.
     """
 
     owner: str  # `source/pipeline`: whose position and state
@@ -128,6 +146,7 @@ class Commit:
     position: bytes | None = None
     state: dict[str, bytes] = field(default_factory=dict)
     done: list[Callable[[bool], None]] = field(default_factory=list)
+    audit_note: AuditNote | None = None
 
     @property
     def nbytes(self) -> int:

@@ -19,7 +19,7 @@ from forebay import quality as q
 from forebay.blocks import MAX_ROWS, Block, Lane, Schema, concat, null_out
 from forebay.clock import Clock
 from forebay.queues import ByteQueue, Closed
-from forebay.stages import Chunk, Commit, Sealed, Step
+from forebay.stages import AuditNote, Chunk, Commit, Sealed, Step
 
 log = logging.getLogger("forebay.pipeline")
 
@@ -28,6 +28,7 @@ MOST_COMMITS_AHEAD = 2
 GATHER_BYTES = (
     64 * 1024
 )  # while more waits, a commit within its linger grows to this: fewer fsyncs, less wear
+MASK_STATE = "mask"  # the masker's place among the states of the steps
 REJECTED_LOGGED = 3  # broken records named in the log per chunk
 
 
@@ -43,6 +44,16 @@ class Guard(Protocol):
 
     def check(self, block: Block) -> Block:
         """Return the block with every value null that has no business in the spool."""
+
+
+class Memory(Protocol):
+    """What masking must remember over a restart: noise budgets."""
+
+    def state(self) -> bytes | None:
+        """Return what must be stored with the rows, None: nothing."""
+
+    def restore(self, state: bytes) -> None:
+        """Take over a saved state. What cannot be read closes; it never raises."""
 
 
 class Seal(Protocol):
@@ -91,8 +102,10 @@ class Worker:
         sealer: Seal,
         writer: CommitSink,
         clock: Clock,
+        audit: Callable[[], AuditNote | None] = lambda: None,
+        memory: Memory | None = None,
     ) -> None:
-        self.options = options
+        self.options, self._audit, self._memory = options, audit, memory
         self.queue: ByteQueue[Chunk] = ByteQueue(options.queue_bytes)
         self._steps, self._masker, self._guard = list(steps), masker, guard
         self._sealer, self._writer, self._clock = sealer, writer, clock
@@ -111,6 +124,8 @@ class Worker:
 
     def restore(self, progress: dict[str, bytes]) -> None:
         """Give each step the state saved under its place; one that no longer fits starts afresh."""
+        if self._memory is not None and MASK_STATE in progress:
+            self._memory.restore(progress[MASK_STATE])
         for name, step in self._named_steps():
             state = progress.get(name)
             if state is None:
@@ -212,6 +227,8 @@ class Worker:
             )
         for block in chunk.blocks:
             block = self._enter(block)
+            if not block.rows:  # the policy dropped them all
+                continue
             for out in self._through_steps([block], self._steps):
                 self._keep(self._protect(out))
         if chunk.position is not None:
@@ -236,11 +253,15 @@ class Worker:
     # -- steps ----------------------------------------------------------------------------------------------
 
     def _through_steps(self, blocks: list[Block], steps: Sequence[Step]) -> list[Block]:
-        """Send data blocks through the steps; blocks of other streams (alarms) pass those behind their maker."""
+        """Send data blocks through the steps.
+
+        Blocks of other streams (alarms) pass those behind their maker, but for steps that ask for all streams:
+        those over detections.
+        """
         for step in steps:
             out: list[Block] = []
             for block in blocks:
-                if block.stream != self.options.stream:
+                if block.stream != self.options.stream and not getattr(step, "all_streams", False):
                     out.append(block)
                     continue
                 self.last_progress_ns = self._clock.monotonic_ns()
@@ -289,7 +310,11 @@ class Worker:
         see must be masked already, or the first law would have a hole.
         """
         self._commit.ledger[block.stream, "read", ""] += block.readings()
-        masked = self._mask(replace(block, lane=self.options.lane), early=True)
+        if block.lane is not self.options.lane:
+            block = replace(block, lane=self.options.lane)
+        masked = self._mask(block, early=True)
+        if not masked.hits:
+            return masked
         # Steps may hand hits on twice, or not at all: they are kept here and go with the next batch.
         self._hits.update(masked.hits)
         return replace(masked, hits=Counter())
@@ -385,6 +410,10 @@ class Worker:
             state = step.state()
             if state is not None:
                 commit.state[name] = state
+        mask_state = self._memory.state() if self._memory is not None else None
+        if mask_state is not None:
+            commit.state[MASK_STATE] = mask_state
+        commit.audit_note = self._audit()
         commit.ledger = Counter({key: n for key, n in commit.ledger.items() if n})
         commit.done.append(lambda _durable: self.queue.poke())
         self._writer.submit(commit)

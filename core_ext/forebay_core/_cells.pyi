@@ -1,9 +1,6 @@
 import numpy as np
 import numpy.typing as npt
 
-def factorize(
-    values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]: ...
 def gather(
     values: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],

@@ -60,6 +60,8 @@ cdef struct Node:
     uint32_t hash
     int key_size
     uint8_t *key
+    uint64_t head       # the key's first 8 bytes, and which of them count
+    uint64_t head_mask
     int32_t dest[8]     # by kind: a column, or TO_*
 
 

@@ -43,6 +43,41 @@ cdef struct Number:
     int64_t exponent  # the value is mantissa * 10**exponent, if not cut
 
 
+cdef inline const uint8_t *read_digits(const uint8_t *p, const uint8_t *end,
+                                       uint64_t *mantissa) noexcept nogil:
+    """Append the digits at p to the mantissa (which may overflow: see `read_long`). Returns their end."""
+    cdef uint64_t value = mantissa[0]
+    cdef uint8_t digit
+    while p < end:
+        digit = p[0] - c'0'
+        if digit > 9:
+            break
+        value = value * 10 + digit
+        p += 1
+    mantissa[0] = value
+    return p
+
+
+cdef inline void read_long(const uint8_t *p, const uint8_t *end, Number *n) noexcept nogil:
+    """Read digits and point from p to end again: there are more than fit, zeros in front not counted."""
+    cdef uint64_t mantissa = 0
+    cdef int significant = 0
+    cdef bint fraction = False
+    n.exponent = 0
+    while p < end:
+        if p[0] == c'.':
+            fraction = True
+        elif significant < MAX_DIGITS:
+            mantissa = mantissa * 10 + <uint64_t>(p[0] - c'0')
+            significant += mantissa != 0
+            n.exponent -= fraction
+        else:
+            n.cut = True
+            n.exponent += not fraction
+        p += 1
+    n.mantissa = mantissa
+
+
 cdef inline const uint8_t *lex_number(const uint8_t *p, const uint8_t *end, bint json,
                                       Number *n) noexcept nogil:
     """Read the number at p. Returns its end, NULL if there is none.
@@ -50,12 +85,14 @@ cdef inline const uint8_t *lex_number(const uint8_t *p, const uint8_t *end, bint
     `json`: as RFC 8259 has it; else +5, .5, 5. and 007 are numbers too.
     """
     cdef const uint8_t *start
+    cdef const uint8_t *fraction
     cdef uint64_t mantissa = 0
-    cdef int significant = 0, digit
-    cdef int64_t exponent = 0, written = 0
+    cdef int digit
+    cdef int64_t written = 0
     cdef bint down = False
     n.negative = n.cut = n.padded = n.plus = False
     n.integer = True
+    n.exponent = 0
     if p < end and p[0] == c'-':
         n.negative = True
         p += 1
@@ -63,40 +100,23 @@ cdef inline const uint8_t *lex_number(const uint8_t *p, const uint8_t *end, bint
         n.plus = True
         p += 1
     start = p
-    while p < end:
-        digit = p[0] - c'0'
-        if digit < 0 or digit > 9:
-            break
-        if significant < MAX_DIGITS:
-            mantissa = mantissa * 10 + <uint64_t>digit
-            significant += mantissa != 0
-        else:
-            n.cut = True
-            exponent += 1
-        p += 1
+    p = read_digits(p, end, &mantissa)
     n.digits = <int>(p - start)
     n.padded = n.digits > 1 and start[0] == c'0'
     if json and (n.digits == 0 or n.padded):
         return NULL
     if p < end and p[0] == c'.':
         n.integer = False
-        p += 1
-        start = p
-        while p < end:
-            digit = p[0] - c'0'
-            if digit < 0 or digit > 9:
-                break
-            if significant < MAX_DIGITS:
-                mantissa = mantissa * 10 + <uint64_t>digit
-                significant += mantissa != 0
-                exponent -= 1
-            else:
-                n.cut = True
-            p += 1
-        if p == start and (json or n.digits == 0):
+        fraction = p + 1
+        p = read_digits(fraction, end, &mantissa)
+        n.exponent = fraction - p
+        if p == fraction and (json or n.digits == 0):
             return NULL
     elif n.digits == 0:
         return NULL
+    n.mantissa = mantissa
+    if p - start > MAX_DIGITS:  # the point counted: once in a while it is read again for nothing
+        read_long(start, p, n)
     if p < end and (p[0] | 32) == c'e':
         n.integer = False
         p += 1
@@ -113,9 +133,7 @@ cdef inline const uint8_t *lex_number(const uint8_t *p, const uint8_t *end, bint
             p += 1
         if p == start:
             return NULL
-        exponent += -written if down else written
-    n.mantissa = mantissa
-    n.exponent = exponent
+        n.exponent += -written if down else written
     return p
 
 

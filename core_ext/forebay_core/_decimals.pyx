@@ -18,6 +18,7 @@ cdef double[16] POWERS = [
 ]
 cdef double LIMIT = 2251799813685248.0  # 2^51: below it, adding 1.5 * 2^52 rounds to the nearest integer
 cdef double ROUNDER = 6755399441055744.0
+cdef uint64_t LEAST = <uint64_t>0x433 << 52  # bits of 2^52 = ROUNDER - 2^51
 cdef uint64_t SIGN = <uint64_t>1 << 63
 
 
@@ -37,11 +38,27 @@ cdef inline bint as_decimal(double value, int k, int64_t* m) noexcept nogil:
     return bits_of(<double>m[0] / POWERS[k]) == bits_of(value)
 
 
+cdef bint convert_all(const double* x, int64_t n, int k, int64_t* m) noexcept nogil:
+    """Fill m if as_decimal holds for every value; False says nothing. Without branches, two at a time."""
+    cdef int64_t i
+    cdef uint64_t wrong = 0, bits
+    cdef double power = POWERS[k], shifted
+    for i in range(n):
+        shifted = x[i] * power + ROUNDER
+        bits = bits_of(shifted) - LEAST
+        # One of both is not 0 unless `shifted` lies within ROUNDER +- 2^51, where a unit is its last bit.
+        wrong |= (bits >> 52) | ((bits - 1) >> 52) | (bits_of((shifted - ROUNDER) / power) ^ bits_of(x[i]))
+        m[i] = <int64_t>(bits - (<uint64_t>1 << 51))
+    return wrong == 0
+
+
 cdef int64_t convert(
     const double* x, int64_t n, int k, int64_t limit, int64_t* m, int64_t* exceptions
 ) noexcept nogil:
     """Fill m without the exceptions; return their number, -1 once there are more than `limit`."""
     cdef int64_t i, kept = 0, missed = 0
+    if convert_all(x, n, k, m):
+        return 0
     for i in range(n):
         if as_decimal(x[i], k, &m[kept]):
             kept += 1

@@ -6,4 +6,5 @@ def encode_ints(
     groups: npt.NDArray[np.int32] | None = None,
     n_groups: int = 0,
     entropy: bool = True,
+    kind: int = 0,
 ) -> bytes: ...

@@ -8,7 +8,8 @@ zigzag varint base, [varint divisor], the predictor's parameters, [stream of the
 The encoder divides the distances from the first value by their greatest common divisor (ns that are whole ms,
 float32 held in double), computes what each predictor leaves, and takes the predictor whose residuals have the
 least order-0 entropy, tables and parameters counted. GROUP_* predict from the previous row of the same group
-(the same device), which is what makes interleaved walks small.
+(the same device), which is what makes interleaved walks small. Comparing costs as much as coding: a caller
+who knows what the last block of the same column took may name that predictor.
 """
 
 from forebay_core._bits cimport bit_length, magnitude, put_varint, zigzag
@@ -63,13 +64,25 @@ cdef uint64_t sampled_median(const uint64_t* d, int64_t n) noexcept nogil:
     return <uint64_t>kept[count // 2]
 
 
+cdef inline uint64_t inverse_of(uint64_t odd) noexcept nogil:
+    """Return the inverse of an odd number modulo 2^64 (Newton's iteration, from 3 right bits)."""
+    cdef uint64_t x = odd
+    cdef int _i
+    for _i in range(5):
+        x *= 2 - odd * x
+    return x
+
+
 cdef uint64_t common_divisor(const int64_t* x, int64_t n) noexcept nogil:
     """Return the gcd of the distances from x[0]; 0 if all values are equal."""
-    cdef uint64_t g = 0, a, b, r
+    cdef uint64_t g = 0, a, b, r, inverse = 0, most = 0
     cdef int64_t i
+    cdef int shift = 0
     for i in range(1, n):
         a = magnitude(<uint64_t>x[i] - <uint64_t>x[0])
-        if a == 0 or (g != 0 and a % g == 0):
+        # g divides a just when a's low bits are 0 and the rest times the inverse is a small number
+        # (Granlund and Montgomery, "Division by invariant integers using multiplication", section 9).
+        if a == 0 or (g != 0 and (a >> shift) << shift == a and (a >> shift) * inverse <= most):
             continue
         b = g
         while b:
@@ -79,7 +92,30 @@ cdef uint64_t common_divisor(const int64_t* x, int64_t n) noexcept nogil:
         g = a
         if g == 1:
             break
+        shift = 0
+        while not (g >> shift) & 1:
+            shift += 1
+        inverse = inverse_of(g >> shift)
+        most = (<uint64_t>0 - 1) // (g >> shift)
     return g
+
+
+cdef void divide_distances(const int64_t* x, int64_t n, uint64_t g, uint64_t* y) noexcept nogil:
+    """Leave (x[i] - x[0]) / g in y; g divides all of them, so shift and inverse do it without a division."""
+    cdef uint64_t base = <uint64_t>x[0], d, q, inverse
+    cdef int64_t i
+    cdef int shift = 0
+    if g == 1:
+        for i in range(n):
+            y[i] = <uint64_t>x[i] - base
+        return
+    while not (g >> shift) & 1:
+        shift += 1
+    inverse = inverse_of(g >> shift)
+    for i in range(n):
+        d = <uint64_t>x[i] - base
+        q = (magnitude(d) >> shift) * inverse
+        y[i] = 0 - q if d >> 63 else q
 
 
 cdef void fit_line(Model* m, const uint64_t* y, int64_t n) noexcept nogil:
@@ -112,6 +148,7 @@ cdef void predict_groups(
     cdef int64_t i, count = 0, firsts = 0, next_run = 0
     cdef int32_t g
     cdef uint64_t d
+    cdef bint twice = m.kind == GROUP_DOD
     memset(w.seen, 0, w.n_groups)
     for i in range(n):
         g = groups[i]
@@ -129,9 +166,10 @@ cdef void predict_groups(
         else:
             d = y[i] - w.last[g]
             if i >= next_run:
-                w.u[count] = d if m.kind == GROUP_DELTA else d - w.step[g]
+                w.u[count] = d - w.step[g] if twice else d
                 count += 1
-            w.step[g] = d
+            if twice:
+                w.step[g] = d
         w.last[g] = y[i]
     m.count = count
     m.firsts = firsts
@@ -158,17 +196,16 @@ cdef void predict_rows(Model* m, const uint64_t* y, int64_t n, int64_t stride, W
     m.count = count
 
 
-cdef int64_t apply_model(
+cdef void apply_model(
     Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
 ) noexcept nogil:
-    """Fit m.kind to y, leave its residuals in w.u; return the sum of their bit lengths."""
-    cdef int64_t i, rough = 0
+    """Fit m.kind to y, leave its residuals in w.u."""
+    cdef int64_t i
     m.bias = m.slope = m.fraction = 0
     m.low = m.high = 0
     m.firsts = 0
     if m.kind >= GROUP_DELTA:
         predict_groups(m, y, n, groups, stride, w)
-        rough = m.firsts * bit_length(m.high - m.low) // stride
     else:
         if m.kind == LINEAR:
             fit_line(m, y, n)
@@ -180,13 +217,18 @@ cdef int64_t apply_model(
                 m.bias = w.u[i]
         for i in range(m.count):
             w.u[i] -= m.bias
-            rough += bit_length(w.u[i])
-        return rough
+        return
     if m.kind != DOD and m.kind != GROUP_DOD:
         m.bias = sampled_median(w.u, m.count)
     for i in range(m.count):
         w.u[i] = zigzag(w.u[i] - m.bias)
-        rough += bit_length(w.u[i])
+
+
+cdef int64_t rough_size(const Model* m, int64_t stride, const uint64_t* u) noexcept nogil:
+    """Return the sum of the residuals' bit lengths, firsts included."""
+    cdef int64_t i, rough = m.firsts * bit_length(m.high - m.low) // stride
+    for i in range(m.count):
+        rough += bit_length(u[i])
     return rough
 
 
@@ -209,7 +251,8 @@ cdef int choose(const uint64_t* y, int64_t n, const int32_t* groups, bint entrop
     for kind in range(FRAME, kinds):
         models[kind].kind = kind
         w.u = w.samples + kind * room
-        rough[kind] = apply_model(&models[kind], y, n, groups, stride, w)
+        apply_model(&models[kind], y, n, groups, stride, w)
+        rough[kind] = rough_size(&models[kind], stride, w.u)
         if kind == FRAME or rough[kind] < best_rough:
             best_rough = rough[kind]
         if rough[kind] == 0:
@@ -255,12 +298,12 @@ cdef bint allocate(Work* w, int64_t n, int64_t n_groups) noexcept nogil:
 
 
 cdef int64_t put_ints(
-    const int64_t* x, int64_t n, const int32_t* groups, int64_t n_groups, bint entropy,
+    const int64_t* x, int64_t n, const int32_t* groups, int64_t n_groups, bint entropy, int kind,
     uint8_t* out, int64_t at
 ) noexcept nogil:
-    """Write the stream at out[at:]; return the position after it, -1 without memory."""
-    cdef uint64_t g = common_divisor(x, n), d, q, base = <uint64_t>x[0]
-    cdef int64_t i, head = at
+    """Write the stream at out[at:]; return the position after it, -1 without memory. kind 0: choose."""
+    cdef uint64_t g = common_divisor(x, n), base = <uint64_t>x[0]
+    cdef int64_t head = at
     cdef int coder = 0
     cdef Model m
     cdef Work w
@@ -269,13 +312,10 @@ cdef int64_t put_ints(
         return put_varint(out, at + 1, zigzag(base))
     if not allocate(&w, n, n_groups if groups is not NULL else 0):
         return -1
-    for i in range(n):
-        d = <uint64_t>x[i] - base
-        if g > 1:
-            q = magnitude(d) // g
-            d = 0 - q if d >> 63 else q
-        w.y[i] = d
-    m.kind = choose(w.y, n, groups, entropy, &w)
+    divide_distances(x, n, g, w.y)
+    if kind == CONSTANT or (kind >= GROUP_DELTA and groups is NULL):
+        kind = choose(w.y, n, groups, entropy, &w)
+    m.kind = kind
     apply_model(&m, w.y, n, groups, 1, &w)
     if m.kind == FRAME or m.kind == CENTRED or m.kind == LINEAR:
         base += m.bias * g
@@ -290,7 +330,7 @@ cdef int64_t put_ints(
         at = put_varint(out, at, zigzag(m.slope))
         at = put_varint(out, at, m.fraction)
     if m.kind >= GROUP_DELTA:
-        at = put_ints(<const int64_t*>w.firsts, m.firsts, NULL, 0, entropy, out, at)
+        at = put_ints(<const int64_t*>w.firsts, m.firsts, NULL, 0, entropy, CONSTANT, out, at)
     if at >= 0:
         at = put_residuals(w.u, m.count, entropy, out, at, w.scratch, &coder)
         out[head] = <uint8_t>(m.kind | (coder << 4) | (SCALED if g > 1 else 0))
@@ -299,7 +339,8 @@ cdef int64_t put_ints(
 
 
 def encode_ints(
-    const int64_t[::1] values not None, const int32_t[::1] groups=None, int64_t n_groups=0, bint entropy=True
+    const int64_t[::1] values not None, const int32_t[::1] groups=None, int64_t n_groups=0, bint entropy=True,
+    int kind=0
 ):
     """Code an integer column as a self-delimiting stream.
 
@@ -309,6 +350,8 @@ def encode_ints(
     groups : None or int32 (n,), group of each row, 0..n_groups - 1  IN
     n_groups : number of groups
     entropy : whether rANS may be used; else bit packing only
+    kind : predictor to take without comparing, as the low four bits of an earlier stream's first byte have
+        it; 0 compares. Equal values need none, and one that needs groups is not taken without them.
 
     Returns
     -------
@@ -316,7 +359,7 @@ def encode_ints(
 
     Raises
     ------
-    ValueError : groups of another length or out of range
+    ValueError : groups of another length or out of range; a predictor that does not exist
     """
     cdef int64_t n = values.shape[0], size
     cdef const int32_t* first_group = NULL
@@ -325,6 +368,8 @@ def encode_ints(
         check_groups(groups, n, n_groups)
         if n:
             first_group = &groups[0]
+    if not 0 <= kind < KINDS:
+        raise ValueError(f"expected a predictor from 0 to {KINDS - 1}")
     if n == 0:
         return b""
     out = <uint8_t*>malloc(bound(n))
@@ -332,7 +377,7 @@ def encode_ints(
         raise MemoryError
     try:
         with nogil:
-            size = put_ints(&values[0], n, first_group, n_groups, entropy, out, 0)
+            size = put_ints(&values[0], n, first_group, n_groups, entropy, kind, out, 0)
         if size < 0:
             raise MemoryError
         return out[:size]

@@ -1,6 +1,6 @@
 # One JSON object to the cells of a row.
 from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 from forebay_core._row_cells cimport (
     find_node, room_for_scratch, store_bool, store_null, store_number, store_special, store_text, store_time,
@@ -11,7 +11,8 @@ from forebay_core._row_text cimport scan_string, unescape
 
 
 cdef inline const uint8_t *skip_space(const uint8_t *p, const uint8_t *end) noexcept nogil:
-    while p < end and (p[0] == c' ' or p[0] == c'\t' or p[0] == c'\n' or p[0] == c'\r'):
+    # Mostly there is none: one comparison tells.
+    while p < end and p[0] <= c' ' and (p[0] == c' ' or p[0] == c'\t' or p[0] == c'\n' or p[0] == c'\r'):
         p += 1
     return p
 
@@ -95,6 +96,15 @@ cdef inline const uint8_t *skip_value(const uint8_t *p, const uint8_t *end, Pars
     return p + size if size else lex_number(p, end, True, &n)
 
 
+cdef inline bint is_key(const Node *n, const uint8_t *p, const uint8_t *end) noexcept nogil:
+    """Say whether the key's bytes stand at p; there is room for them."""
+    cdef uint64_t word
+    if n.key_size <= 8 and end - p >= 8:
+        memcpy(&word, p, 8)
+        return (word ^ n.head) & n.head_mask == 0
+    return memcmp(p, n.key, n.key_size) == 0
+
+
 cdef inline int follow(Parser *s, int node) noexcept nogil:
     """Note that `node` came now, for the guess in the next record."""
     if s.last >= 0:
@@ -117,7 +127,7 @@ cdef inline int key_node(Parser *s, const uint8_t **at, const uint8_t *end, int 
         n = &s.nodes[guess]
         size = n.key_size
         if n.parent == parent and n.plain and end - p > size and p[size] == c'"':
-            if memcmp(p, n.key, size) == 0:
+            if is_key(n, p, end):
                 at[0] = p + size + 1
                 s.last = guess
                 return guess

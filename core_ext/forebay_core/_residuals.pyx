@@ -28,7 +28,14 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 cdef extern from *:
+    """
+    #include <stdint.h>
+    static inline uint64_t fb_mul_high(uint64_t a, uint64_t b) {
+        return (uint64_t)(((unsigned __int128)a * b) >> 64);
+    }
+    """
     int __builtin_clzll(unsigned long long) noexcept nogil
+    uint64_t fb_mul_high(uint64_t a, uint64_t b) noexcept nogil
 
 cdef enum:
     ZERO = 0
@@ -61,8 +68,8 @@ _fill_log2()
 
 cdef struct Table:
     uint32_t[256] frequency
-    uint32_t[256] start  # cumulative frequency below the token
-    double[256] inverse  # 1 / frequency of the tokens present
+    uint32_t[256] start    # cumulative frequency below the token
+    uint64_t[256] inverse  # (2^64 - 1) // frequency of the tokens present
 
 
 cdef inline int64_t log2_256(uint64_t value) noexcept nogil:
@@ -72,11 +79,10 @@ cdef inline int64_t log2_256(uint64_t value) noexcept nogil:
 
 
 cdef inline int token_of(uint64_t u) noexcept nogil:
-    cdef int exponent
-    if u < 16:
-        return <int>u
-    exponent = 63 - __builtin_clzll(u)
-    return 16 + ((exponent - 4) << 2) + <int>((u >> (exponent - 2)) & 3)
+    # Both are computed and one is taken: noise around 16 would be guessed wrong as often as right.
+    cdef int exponent = 63 - __builtin_clzll(u | 16)
+    cdef int wide = (exponent << 2) + <int>((u >> (exponent - 2)) & 3)
+    return wide if u >= 16 else <int>u
 
 
 cdef inline int extra_bits(int token) noexcept nogil:
@@ -162,40 +168,43 @@ cdef int64_t residuals_cost(const uint64_t* u, int64_t n, int64_t total, bint en
     return min(((spread >> 8) + extra) * total // n + table, packed)
 
 
-cdef void build_table(Table* table, const uint8_t* levels) noexcept nogil:
+cdef void build_table(Table* table, const uint8_t* levels, int tokens) noexcept nogil:
     """Turn levels into frequencies that sum to SCALE: one each, the rest by weight, remainder to the top."""
     cdef int token, present = 0, top = 0
     cdef uint32_t weight = 0, total = 0
-    for token in range(TOKENS):
+    for token in range(tokens):
         if levels[token]:
             present += 1
             weight += WEIGHTS[levels[token]]
             if levels[token] > levels[top]:
                 top = token
-    for token in range(TOKENS):
+    for token in range(tokens):
         table.frequency[token] = 0
         if levels[token]:
             table.frequency[token] = 1 + <uint32_t>WEIGHTS[levels[token]] * (SCALE - present) // weight
             total += table.frequency[token]
     table.frequency[top] += SCALE - total
     total = 0
-    for token in range(TOKENS):
+    for token in range(tokens):
         if table.frequency[token]:
-            table.inverse[token] = 1.0 / table.frequency[token]
+            table.inverse[token] = (<uint64_t>0 - 1) // table.frequency[token]
         table.start[token] = total
         total += table.frequency[token]
 
 
-cdef void choose_levels(const uint8_t* tokens, int64_t n, uint8_t* levels) noexcept nogil:
+cdef int choose_levels(const uint8_t* tokens, int64_t n, uint8_t* levels) noexcept nogil:
+    """Set the levels of the tokens up to the last one present; return how many these are."""
     cdef int64_t[256] counts
     cdef int64_t i, most = 0, share
-    cdef int token, level
+    cdef int token, level, count = TOKENS
     memset(counts, 0, sizeof(counts))
     for i in range(n):
         counts[tokens[i]] += 1
-    for token in range(TOKENS):
+    while counts[count - 1] == 0:
+        count -= 1
+    for token in range(count):
         most = max(most, counts[token])
-    for token in range(TOKENS):
+    for token in range(count):
         levels[token] = 0
         if counts[token]:
             share = counts[token] * WEIGHTS[15] // most
@@ -203,16 +212,15 @@ cdef void choose_levels(const uint8_t* tokens, int64_t n, uint8_t* levels) noexc
             while level > 1 and share < SHARES[level]:
                 level -= 1
             levels[token] = level
+    return count
 
 
-cdef int64_t put_levels(const uint8_t* levels, uint8_t* out, int64_t at) noexcept nogil:
-    cdef int token = 0, last = TOKENS - 1, run
+cdef int64_t put_levels(const uint8_t* levels, int count, uint8_t* out, int64_t at) noexcept nogil:
+    cdef int token = 0, run
     cdef BitWriter w
-    while levels[last] == 0:
-        last -= 1
-    out[at] = <uint8_t>last
+    out[at] = <uint8_t>(count - 1)
     w.out, w.at, w.held, w.count = out, at + 1, 0, 0
-    while token <= last:
+    while token < count:
         put_bits(&w, levels[token], 4)
         token += 1
         if levels[token - 1] == 0:
@@ -256,7 +264,7 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
     cdef Table table
     cdef int64_t at, i, words = 0, place
     cdef uint32_t state = STATE_LOW, frequency, quotient
-    cdef int token
+    cdef int token, due, count
     cdef BitWriter w
     cdef uint16_t* stack = <uint16_t*>malloc(3 * n + 2)
     cdef uint8_t* tokens = <uint8_t*>(stack + n)
@@ -264,20 +272,21 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
         return -1
     for i in range(n):
         tokens[i] = <uint8_t>token_of(u[i])
-    choose_levels(tokens, n, levels)
-    build_table(&table, levels)
+    count = choose_levels(tokens, n, levels)
+    build_table(&table, levels, count)
     for i in range(n - 1, -1, -1):
         token = tokens[i]
         frequency = table.frequency[token]
-        if <uint64_t>state >= <uint64_t>frequency << 20:
-            stack[words] = <uint16_t>state
-            words += 1
-            state >>= 16
-        # state // frequency without a division: the half keeps the product at least 2^-13 from an integer,
-        # its rounding error is below 2^-19.
-        quotient = <uint32_t>((<double>state + 0.5) * table.inverse[token])
-        state = (quotient << SCALE_BITS) + (state - quotient * frequency) + table.start[token]
-    at = put_varint(out, put_levels(levels, out, 0), words)
+        # Whether a word is due is a coin's toss, so it is no branch: what is not due is overwritten.
+        due = <uint64_t>state >= <uint64_t>frequency << 20
+        stack[words] = <uint16_t>state
+        words += due
+        state >>= due << 4
+        # state // frequency without a division: the inverse is too small by less than frequency / 2^64, which
+        # over 2^32 is far below the 1 / frequency that the added 1 keeps the product from the next integer.
+        quotient = <uint32_t>fb_mul_high(<uint64_t>state + 1, table.inverse[token])
+        state += quotient * (SCALE - frequency) + table.start[token]
+    at = put_varint(out, put_levels(levels, count, out, 0), words)
     for i in range(4):
         out[at + i] = <uint8_t>(state >> (8 * i))
     at += 4
@@ -307,7 +316,7 @@ cdef int64_t get_rans(const uint8_t* data, int64_t at, int64_t size, uint64_t* u
         at = get_varint(data, at, size, &words)
     if at < 0 or size - at < 4 or words > <uint64_t>((size - at - 4) >> 1):
         return -1
-    build_table(&table, levels)
+    build_table(&table, levels, TOKENS)
     for token in range(TOKENS):
         for place in range(table.frequency[token]):
             token_at[table.start[token] + place] = <uint8_t>token

@@ -47,6 +47,8 @@ cdef inline int find_node(
     if node.key == NULL:
         return NO_MEMORY
     memcpy(node.key, key, size)
+    memcpy(&node.head, key, min(size, <Py_ssize_t>8))
+    memset(&node.head_mask, 0xFF, min(size, <Py_ssize_t>8))
     node.key_size, node.parent, node.hash, node.next, node.primary = <int>size, parent, h, -1, -1
     # A decoded key with one of these cannot stand like that in the text of a key.
     node.plain = memchr(key, c'\\', size) == NULL and memchr(key, c'"', size) == NULL

@@ -30,12 +30,9 @@ cdef uint8_t COUNTED[65536]  # letters, digits and ideographs: what `keep` count
 
 
 def _fill_table():
-    cdef int i
-    cdef uint8_t symbol
-    cdef bytes symbols = tables.SYMBOLS
-    for i in range(65536):
-        symbol = symbols[i]
-        COUNTED[i] = chr(symbol).isalnum() if symbol < 128 else symbol < tables.MIDDLE_DOT
+    of_symbol = bytes(chr(s).isalnum() if s < 128 else s < tables.MIDDLE_DOT for s in range(256))
+    cdef bytes counted = bytes(tables.SYMBOLS).translate(of_symbol)
+    memcpy(COUNTED, <const char *>counted, sizeof(COUNTED))
 
 
 _fill_table()

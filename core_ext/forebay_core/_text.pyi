@@ -10,3 +10,9 @@ def scan(
 def decimal_text(
     values: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]: ...
+def long_floats(
+    values: npt.NDArray[np.float64], least: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+def long_ints(
+    values: npt.NDArray[np.int64], least: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...

@@ -12,6 +12,7 @@ Invariants
 - What is found does not depend on which classes are asked for, but for such covering.
 """
 
+from libc.math cimport fabs
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -315,3 +316,81 @@ def decimal_text(const int64_t[::1] values not None):
                 used += 1
             offsets[i + 1] = used
     return text[:used].copy(), ends
+
+
+def long_ints(const int64_t[::1] values not None, int64_t least):
+    """Find integers whose magnitude is at least `least`: as text they may be identifiers.
+
+    Parameters
+    ----------
+    values : int64 (n,).  IN
+    least : at least 1
+
+    Returns
+    -------
+    rows : int64 (k,), ascending
+    numbers : int64 (k,), the values there
+    """
+    cdef Py_ssize_t i, k = 0, found = 0, n = values.shape[0]
+    if least < 1:
+        raise ValueError("the least magnitude is at least 1")
+    with nogil:
+        for i in range(n):
+            found += (values[i] >= least) | (values[i] <= -least)
+    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
+    if found == 0:
+        return rows, numbers
+    cdef int64_t[::1] to_rows = rows, to_numbers = numbers
+    with nogil:
+        for i in range(n):
+            if values[i] >= least or values[i] <= -least:
+                to_rows[k] = i
+                to_numbers[k] = values[i]
+                k += 1
+    return rows, numbers
+
+
+cdef inline bint is_long(double value, double least) noexcept nogil:
+    # beyond 2^53 a double is no count of anything; NaN compares false
+    return least <= fabs(value) <= 9007199254740992.0 and value == <double> <int64_t> value
+
+
+def long_floats(const double[::1] values not None, int64_t least):
+    """Find whole numbers whose magnitude is at least `least`, as `long_ints` does.
+
+    Parameters
+    ----------
+    values : float64 (n,).  IN
+    least : at least 1
+
+    Returns
+    -------
+    rows : int64 (k,), ascending
+    numbers : int64 (k,), the values there
+
+    Notes
+    -----
+    Numbers beyond 2^53, NaN and infinities are left out.
+    """
+    cdef Py_ssize_t i, k = 0, found = 0, n = values.shape[0]
+    cdef double bound = <double> least
+    if least < 1:
+        raise ValueError("the least magnitude is at least 1")
+    with nogil:
+        for i in range(n):
+            found += fabs(values[i]) >= bound
+        if found:
+            found = 0
+            for i in range(n):
+                found += is_long(values[i], bound)
+    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
+    if found == 0:
+        return rows, numbers
+    cdef int64_t[::1] to_rows = rows, to_numbers = numbers
+    with nogil:
+        for i in range(n):
+            if is_long(values[i], bound):
+                to_rows[k] = i
+                to_numbers[k] = <int64_t> values[i]
+                k += 1
+    return rows, numbers

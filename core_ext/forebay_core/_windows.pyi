@@ -21,14 +21,3 @@ def panes(
     kind: U8,
 ) -> None: ...
 def percentiles(values: F64, starts: I64, ends: I64, probabilities: F64, out: F64) -> None: ...
-def resample(
-    time: I64,
-    values: F64,
-    codes: U8,
-    first_ns: int,
-    every_ns: int,
-    max_gap_ns: int,
-    method: int,
-    out: F64,
-    out_codes: U8,
-) -> None: ...

@@ -1,4 +1,4 @@
-"""Statistics of windows of a series, the panes of time windows, and resampling.
+"""Statistics of windows of a series, and the panes of time windows.
 
 Method of `moments`: two passes over a window that is in L1 by the second: sum, minimum and maximum, then
 the second to fourth powers of the deviation from the mean. Two pairs of running sums each, so that the
@@ -19,12 +19,6 @@ MOMENTS = (
 
 cdef enum:
     N_MOMENTS = 14
-    GOOD = 0
-    INTERPOLATED = 5
-    MISSING = 128
-    LINEAR = 0
-    LAST = 1
-    MEAN = 2
     JOINS = 0
     OPENS = 1
     AFRESH = 2
@@ -348,98 +342,3 @@ def panes(
             open_rows[group] += 1
     if bad:
         raise ValueError("a group is outside the state arrays")
-
-
-cdef void _resample(
-    const int64_t* time,
-    const double* values,
-    const uint8_t* codes,
-    Py_ssize_t n,
-    int64_t first,
-    int64_t every,
-    uint64_t max_gap,
-    int method,
-    double* out,
-    uint8_t* out_codes,
-    Py_ssize_t points,
-) noexcept nogil:
-    cdef Py_ssize_t k, at = -1, begin = 0, count  # `at`: last sample at or before the grid point
-    cdef int64_t grid = first
-    cdef double total
-    for k in range(points):
-        out[k] = 0.0
-        out_codes[k] = MISSING
-        if method == MEAN:
-            total, count = 0.0, 0
-            while begin < n and time[begin] < grid:
-                # unsigned, so that a sample from long ago cannot wrap around
-                if <uint64_t>grid - <uint64_t>time[begin] <= <uint64_t>every:
-                    total += values[begin]
-                    count += 1
-                begin += 1
-            if count:
-                out[k] = total / <double>count
-                out_codes[k] = GOOD
-        else:
-            while at + 1 < n and time[at + 1] <= grid:
-                at += 1
-            if at >= 0 and time[at] == grid:
-                out[k] = values[at]
-                out_codes[k] = codes[at]
-            elif at >= 0 and method == LAST:
-                if <uint64_t>grid - <uint64_t>time[at] <= max_gap:
-                    out[k] = values[at]
-                    out_codes[k] = INTERPOLATED
-            elif 0 <= at < n - 1 and <uint64_t>time[at + 1] - <uint64_t>time[at] <= max_gap:
-                out[k] = values[at] + (values[at + 1] - values[at]) * (
-                    <double>(grid - time[at]) / <double>(time[at + 1] - time[at])
-                )
-                out_codes[k] = INTERPOLATED
-        grid = <int64_t>(<uint64_t>grid + <uint64_t>every)
-
-
-def resample(
-    const int64_t[::1] time not None,
-    const double[::1] values not None,
-    const uint8_t[::1] codes not None,
-    int64_t first_ns,
-    int64_t every_ns,
-    int64_t max_gap_ns,
-    int method,
-    double[::1] out not None,
-    uint8_t[::1] out_codes not None,
-):
-    """Put one series on the grid first_ns, first_ns + every_ns, ...
-
-    Parameters
-    ----------
-    time : int64 (n,), ns, not decreasing.  IN
-    values : float64 (n,).  IN
-    codes : uint8 (n,), all below 128.  IN
-    first_ns, every_ns : the grid, every_ns > 0
-    max_gap_ns : linear: samples further apart are not joined; last: a value holds no longer than this
-    method : 0 linear, 1 last, 2 mean of the samples in [point - every, point)
-    out : float64 (m,), the value at each grid point, 0 where there is none.  OUT
-    out_codes : uint8 (m,): the sample's own code where one lies on the point (linear, last), interpolated
-        (5) where a value was made, good for a mean, missing (128) where there is none.  OUT
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, the method is unknown, or the step or gap is not positive.
-    """
-    cdef Py_ssize_t n = time.shape[0]
-    cdef int64_t no_time = 0
-    cdef double no_value = 0.0
-    cdef uint8_t no_code = 0
-    if values.shape[0] != n or codes.shape[0] != n or out_codes.shape[0] != out.shape[0]:
-        raise ValueError("time, values and codes, or out and out_codes differ in length")
-    if every_ns <= 0 or max_gap_ns < 0 or method not in (LINEAR, LAST, MEAN):
-        raise ValueError("every_ns must be positive, max_gap_ns not negative, the method 0, 1 or 2")
-    if out.shape[0] == 0:
-        return
-    with nogil:
-        _resample(
-            &time[0] if n else &no_time, &values[0] if n else &no_value, &codes[0] if n else &no_code, n,
-            first_ns, every_ns, <uint64_t>max_gap_ns, method, &out[0], &out_codes[0], out.shape[0],
-        )

@@ -1,4 +1,4 @@
-"""Integer streams, residuals, cells and decimals of the wire codec: compiled, or the reference twins.
+"""Integer streams, residuals and decimals of the wire codec: compiled, or the reference twins.
 
 See the .pyi files beside this one for shapes and errors, docs/wire-format.md for the bytes.
 """
@@ -6,13 +6,11 @@ See the .pyi files beside this one for shapes and errors, docs/wire-format.md fo
 from forebay_core import IMPLEMENTATION
 
 if IMPLEMENTATION == "compiled":
-    from ._cells import factorize, gather
     from ._decimals import from_decimal, from_ordered, to_decimal, to_ordered
     from ._int_decoder import decode_ints
     from ._int_encoder import encode_ints
     from ._residuals import decode_residuals, encode_residuals
 else:
-    from .reference.cells import factorize, gather
     from .reference.codec import decode_ints, encode_ints
     from .reference.decimals import from_decimal, from_ordered, to_decimal, to_ordered
     from .reference.residuals import decode_residuals, encode_residuals
@@ -22,10 +20,8 @@ __all__ = [
     "decode_residuals",
     "encode_ints",
     "encode_residuals",
-    "factorize",
     "from_decimal",
     "from_ordered",
-    "gather",
     "to_decimal",
     "to_ordered",
 ]

@@ -3,8 +3,8 @@
 from forebay_core import IMPLEMENTATION
 
 if IMPLEMENTATION == "compiled":
-    from forebay_core._text import decimal_text, scan
+    from forebay_core._text import decimal_text, long_floats, long_ints, scan
 else:
-    from forebay_core.reference.text import decimal_text, scan
+    from forebay_core.reference.text import decimal_text, long_floats, long_ints, scan
 
-__all__ = ["decimal_text", "scan"]
+__all__ = ["decimal_text", "long_floats", "long_ints", "scan"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from forebay_core import IMPLEMENTATION, codec
+from forebay_core import cells as chosen_cells
 from forebay_core.reference import cells, decimals, residuals
 from forebay_core.reference import codec as ints
 
@@ -20,11 +21,14 @@ REFERENCE = SimpleNamespace(
         for module, names in (
             (ints, ("encode_ints", "decode_ints")),
             (residuals, ("encode_residuals", "decode_residuals")),
-            (cells, ("factorize", "gather")),
+            (cells, ("gather",)),
             (decimals, ("to_decimal", "from_decimal", "to_ordered", "from_ordered")),
         )
         for name in names
     }
+)
+COMPILED = SimpleNamespace(
+    **{name: getattr(codec, name) for name in codec.__all__}, gather=chosen_cells.gather
 )
 
 
@@ -34,7 +38,7 @@ def _implementations():
 
 @pytest.fixture(params=_implementations())
 def core(request):
-    return codec if request.param == "compiled" else REFERENCE
+    return COMPILED if request.param == "compiled" else REFERENCE
 
 
 def _frozen(array):
@@ -96,6 +100,45 @@ def test_integer_streams_come_back_to_the_last_bit_and_end_where_they_end(core, 
 def test_compiled_and_reference_write_the_same_bytes(column, entropy):
     values, groups = column
     assert codec.encode_ints(values, groups, 50, entropy) == ints.encode_ints(values, groups, 50, entropy)
+
+
+@pytest.mark.parametrize("kind", range(1, 8))
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_named_predictor_is_taken_and_comes_back(core, column, kind, grouped):
+    values, groups = column
+    groups = groups if grouped else None
+    data = core.encode_ints(values, groups, 50, True, kind)
+    assert data[0] & 15 in ({0, kind} if groups is not None or kind < 6 else set(range(6)))
+    end, out = _decode(core, data, len(values), groups)
+    assert end == len(data)
+    np.testing.assert_array_equal(out, values)
+    if IMPLEMENTATION != "pure":
+        assert data == ints.encode_ints(values, groups, 50, True, kind)
+
+
+def test_the_best_predictor_named_gives_the_same_bytes(core, column):
+    values, groups = column
+    data = core.encode_ints(values, groups, 50)
+    assert core.encode_ints(values, groups, 50, True, data[0] & 15) == data
+
+
+@pytest.mark.parametrize("kind", [-1, 8])
+def test_a_predictor_that_does_not_exist_is_refused(core, kind):
+    with pytest.raises(ValueError, match="predictor"):
+        core.encode_ints(np.arange(3), None, 0, True, kind)
+
+
+@pytest.mark.parametrize("divisor", [2, 3, 1_000_000, 1 << 40, 3 << 61, 1 << 62, (1 << 62) - 1])
+def test_distances_with_any_common_divisor_come_back(core, divisor):
+    rng = np.random.default_rng(divisor % 1000)
+    top = I64.max // divisor
+    values = rng.integers(-min(top, 50), min(top, 50) + 1, 400) * divisor
+    data = core.encode_ints(values)
+    end, out = _decode(core, data, len(values), None)
+    assert end == len(data)
+    np.testing.assert_array_equal(out, values)
+    if IMPLEMENTATION != "pure":
+        assert data == ints.encode_ints(values)
 
 
 def test_no_values_are_no_bytes(core):
@@ -199,29 +242,6 @@ def _cells_of(texts):
     return _frozen(np.frombuffer(b"".join(texts), dtype=np.uint8)), _frozen(offsets)
 
 
-def test_equal_cells_get_equal_numbers_in_order_of_first_appearance(core):
-    texts = [b"b", b"", b"a", b"b", b"12345678", b"", b"123456789", b"12345678", b"\0", b"\0\0"]
-    codes, first = core.factorize(*_cells_of(texts))
-    assert codes.dtype == np.int32
-    assert first.dtype == np.int64
-    assert codes.tolist() == [0, 1, 2, 0, 3, 1, 4, 3, 5, 6]
-    assert first.tolist() == [0, 1, 2, 4, 6, 8, 9]
-
-
-def test_no_cells_have_no_numbers(core):
-    codes, first = core.factorize(*_cells_of([]))
-    assert len(codes) == len(first) == 0
-
-
-def test_many_cells_are_numbered_alike(core):
-    rng = np.random.default_rng(2)
-    texts = [rng.bytes(int(rng.integers(0, 20))) for _ in range(300)]
-    texts = [texts[int(i)] for i in rng.integers(0, 300, 3000)]
-    codes, first = core.factorize(*_cells_of(texts))
-    assert [texts[first[c]] for c in codes] == texts
-    assert len(first) == len(set(texts))
-
-
 def test_gather_takes_cells_and_respects_its_limit(core):
     values, offsets = _cells_of([b"aa", b"", b"cde"])
     taken, ends = core.gather(values, offsets, np.array([2, 2, 0, 1]), 8)
@@ -236,8 +256,6 @@ def test_gather_takes_cells_and_respects_its_limit(core):
 @pytest.mark.parametrize("offsets", [[0, 3, 2], [0, 9], [-1, 2], []])
 def test_offsets_that_do_not_fit_are_refused(core, offsets):
     values, offsets = np.zeros(4, dtype=np.uint8), np.array(offsets, dtype=np.int64)
-    with pytest.raises(ValueError, match="offsets"):
-        core.factorize(values, offsets)
     with pytest.raises(ValueError, match="offsets"):
         core.gather(values, offsets, np.array([0]), 100)
 
@@ -256,6 +274,24 @@ def test_decimals_are_found_with_the_fewest_places(core):
     assert _decimal(core, np.array([0.1 + 0.2]), 0)[0] == -1
     assert _decimal(core, np.array([1e-15]), 0) == (15, [1], [])
     assert _decimal(core, np.empty(0), 0) == (0, [], [])
+
+
+@pytest.mark.skipif(IMPLEMENTATION == "pure", reason="needs both implementations")
+def test_both_find_the_same_decimals_at_the_edge_of_what_is_exact():
+    rng = np.random.default_rng(1)
+    top = 2.0**51
+    at_the_limit = [top, -top, top - 0.3, -top - 0.3, -top + 0.5, top - 1, top / 2 + 0.5]
+    beyond = [2 * top, -2 * top, 4 * top, np.nan, np.inf, -np.inf, 1e300]
+    edge = np.array([*at_the_limit, *beyond, 0.0, -0.0, 1.5, -0.1, 5e-324])
+    for trial in range(1500):
+        n = int(rng.integers(1, 6))
+        values = (
+            rng.choice(edge, n)
+            if trial % 2
+            else np.round(rng.normal(0, 10.0 ** (trial % 17 - 3), n), trial % 5)
+        )
+        limit = int(rng.integers(0, n + 1))
+        assert _decimal(COMPILED, values, limit) == _decimal(REFERENCE, values, limit)
 
 
 def test_special_values_are_exceptions(core):

@@ -34,6 +34,7 @@ def test_the_compiled_kernel_is_the_one_loaded() -> None:
         (["pump-0001", "pump-0002", "pump-0001", "pump-00012"], [0, 1, 0, 2], [0, 1, 3]),
         (["温", "度", "温"], [0, 1, 0], [0, 1]),
         (["12345678", "1234567", "123456789", "12345678"], [0, 1, 2, 0], [0, 1, 2]),
+        (["\0", "\0\0", "", "\0"], [0, 1, 2, 0], [0, 1, 2]),
     ],
 )
 def test_codes_count_up_in_order_of_first_appearance(

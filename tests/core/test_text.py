@@ -231,6 +231,22 @@ def test_integers_are_written_as_python_writes_them(kernel):
     assert cells == [str(v) for v in values.tolist()]
 
 
+def test_long_numbers_are_found_whatever_their_sign(kernel):
+    least = 10**9
+    integers = [0, 10**9 - 1, 10**9, -(10**9), -(10**9) + 1, 2**63 - 1, -(2**63)]
+    rows, numbers = kernel.long_ints(np.array(integers, np.int64), least)
+    assert rows.tolist() == [2, 3, 5, 6]
+    assert numbers.tolist() == [integers[r] for r in rows.tolist()]
+    floats = [1e9, -1e9, 1e9 + 0.5, 2.0**53, 2.0**53 + 2, 999_999_999.0, np.nan, np.inf, -np.inf, -0.0]
+    rows, numbers = kernel.long_floats(np.array(floats), least)
+    assert (rows.tolist(), numbers.tolist()) == ([0, 1, 3], [10**9, -(10**9), 2**53])
+    for search, dtype in ((kernel.long_ints, np.int64), (kernel.long_floats, np.float64)):
+        assert [len(a) for a in search(np.zeros(0, dtype), least)] == [0, 0]
+        assert [len(a) for a in search(np.arange(9, dtype=dtype), least)] == [0, 0]
+        with pytest.raises(ValueError, match="least"):
+            search(np.zeros(1, dtype), 0)
+
+
 def test_the_selected_implementation_is_the_one_that_was_asked_for():
     from forebay_core import text
 

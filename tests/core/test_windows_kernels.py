@@ -1,4 +1,4 @@
-"""moments, percentiles, panes, resample: one body over the compiled kernels and their twins."""
+"""moments, percentiles, panes: one body over the compiled kernels and their twins."""
 
 from importlib import import_module
 from types import ModuleType
@@ -191,65 +191,3 @@ def test_panes_at_the_ends_of_int64_do_not_overflow(kernels: ModuleType) -> None
 def test_panes_without_length_are_errors(kernels: ModuleType, pane: int, rows: int, back: int) -> None:
     with pytest.raises(ValueError, match="positive"):
         run_panes(kernels, [0], pane=pane, rows=rows, back=back)
-
-
-def run_resample(
-    kernels: ModuleType,
-    method: int,
-    times: Any,
-    values: Any,
-    *,
-    first: int = 0,
-    points: int = 6,
-    gap: int = 25,
-) -> tuple[list[float], list[int]]:
-    out, codes = np.full(points, 7.0), np.full(points, 7, np.uint8)
-    kernels.resample(
-        np.array(times, np.int64), np.array(values, np.float64), np.full(len(times), 4, np.uint8), first, 10,
-        gap, method, out, codes,
-    )  # fmt: skip
-    return out.tolist(), codes.tolist()
-
-
-def test_linear_joins_neighbours_up_to_the_gap_and_keeps_hits(kernels: ModuleType) -> None:
-    found = run_resample(kernels, 0, [5, 15, 20, 46], [0, 10, 20, 46])
-    assert found == ([0, 5, 20, 0, 0, 0], [128, 5, 4, 128, 128, 128])
-    joined, _ = run_resample(kernels, 0, [5, 15, 21, 46], [0, 10, 21, 46])
-    assert joined == pytest.approx([0, 5, 10 + 11 * 5 / 6, 30, 40, 0])
-
-
-def test_last_holds_a_value_no_longer_than_the_gap(kernels: ModuleType) -> None:
-    found = run_resample(kernels, 1, [5, 10, 10], [1, 2, 3])
-    assert found == ([0, 3, 3, 3, 0, 0], [128, 4, 5, 5, 128, 128])
-
-
-def test_mean_takes_the_interval_that_ends_at_the_point(kernels: ModuleType) -> None:
-    found = run_resample(kernels, 2, [-11, -10, -1, 0, 9, 10, 39], [50, 1, 3, 5, 7, 9, 11])
-    assert found == ([2, 6, 9, 0, 11, 0], [0, 0, 0, 128, 0, 128])
-
-
-def test_resampling_nothing_gives_missing(kernels: ModuleType) -> None:
-    for method in range(3):
-        assert run_resample(kernels, method, [], []) == ([0] * 6, [128] * 6)
-        assert run_resample(kernels, method, [3], [1], points=0) == ([], [])
-
-
-def test_compiled_and_reference_resample_alike() -> None:
-    rng = np.random.default_rng(8)
-    times = np.sort(rng.integers(-500, 500, 120)) * 3
-    values = rng.normal(size=120)
-    for method in range(3):
-        first, second = (
-            run_resample(load(which), method, times, values, first=-1600, points=330) for which in PARAMS
-        )
-        assert first[1] == second[1]
-        assert first[0] == pytest.approx(second[0], rel=1e-12, abs=1e-12)
-
-
-@pytest.mark.parametrize(("every", "gap", "method"), [(0, 1, 0), (1, -1, 0), (1, 1, 3)])
-def test_grids_without_a_step_are_errors(kernels: ModuleType, every: int, gap: int, method: int) -> None:
-    with pytest.raises(ValueError, match="positive"):
-        kernels.resample(
-            np.zeros(1, np.int64), np.zeros(1), np.zeros(1, np.uint8), 0, every, gap, method, np.zeros(1),
-            np.zeros(1, np.uint8),
-        )  # fmt: skip

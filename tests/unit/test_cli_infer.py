@@ -118,6 +118,20 @@ def test_a_video_gives_its_frame_numbers(tmp_path: Path) -> None:
     assert out.stat().st_size > 1000
 
 
+def test_a_video_that_ends_early_is_a_named_error_and_no_drawn_video_is_left(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    path, out = tmp_path / "in.avi", tmp_path / "out.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 64))
+    for number in range(30):
+        writer.write(np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = run("faces-near", path, "-o", out, "--progress")
+    assert result.exit_code == 1
+    assert f"{path}: the video ends after" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["in.avi"]
+
+
 @pytest.mark.parametrize(
     ("name", "data"), [("x.jpg", b"noise"), ("x.mp4", b"noise"), ("x.csv", b""), ("y.csv", b"a,a\n1,2")]
 )
@@ -133,10 +147,13 @@ def test_a_broken_input_is_a_named_error(tmp_path: Path, name: str, data: bytes)
 def test_an_unknown_model_names_the_known_ones() -> None:
     result = run("facs", DEMO / "photos" / "astronaut.jpg")
     assert result.exit_code == 1
-    assert "known bundles: faces, faces-near, plates-cn, sensor-anomaly, street-objects" in result.stderr
+    assert (
+        "known bundles: faces, faces-near, plates-cn, sensor-anomaly, street-objects, text-lines"
+        in result.stderr
+    )
 
 
-def test_models_list_names_all_five() -> None:
+def test_models_list_names_all_six() -> None:
     result = CliRunner().invoke(models_group, ["list", "--json"])
     assert result.exit_code == 0
     facts = [json.loads(line) for line in result.stdout.splitlines()]
@@ -146,6 +163,7 @@ def test_models_list_names_all_five() -> None:
         "plates-cn",
         "sensor-anomaly",
         "street-objects",
+        "text-lines",
     ]
     assert {f["licence"] for f in facts} == {"MIT", "Apache-2.0"}
 

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "agent" / "forebay"
 CORE = Path(__file__).parents[2] / "core_ext" / "forebay_core"
 ROOMS = {"sources", "preprocess", "infer", "mask", "spool", "wire", "forward", "receive", "web"}
 SHARED = {
+    "audit",
     "blocks",
     "quality",
     "errors",
@@ -24,6 +25,8 @@ SHARED = {
     "shipped",
     "secrets",
     "keys",
+    "pictures",
+    "videos",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}
@@ -32,7 +35,7 @@ OWNERS = {
     "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py", "demo/"),
     "sqlite_utils": ("receive/sqlite",),
     "zmq": ("forward/", "receive/", "sources/zmq_push.py", "wire/curve.py", "config/", "cli/live"),
-    "cv2": ("sources/", "mask/images.py", "mask/", "infer/", "cli/infer.py", "cli/mask", "demo/"),
+    "cv2": ("pictures.py", "sources/", "mask/", "infer/", "cli/infer.py", "cli/mask", "demo/"),
     "paho": ("sources/mqtt",),
     "pymodbus": ("sources/modbus",),
     "psutil": ("sources/system.py",),

@@ -281,14 +281,20 @@ def look(key: str = "camera", **options: object) -> DetectStep:
 def test_detections_are_a_stream_of_their_own_beside_the_images() -> None:
     pytest.importorskip("cv2")
     given = images(jpeg("coffee.jpg"), jpeg("astronaut.jpg"), jpeg("hopper.jpg"))
-    passed, found = look().process(given)
-    assert passed.schema.names() == ("camera", "picture", "frame")
+    found, passed = look().process(given)
+    assert passed.schema.names() == ("camera", "picture", "frame", "objects")
+    assert passed.column("objects").to_list(Type.I64) == [0, 1, 1]
     assert passed.column("picture").cell_bytes(1) == jpeg("astronaut.jpg")
     frames = passed.column("picture").frames
     assert frames is not None
     assert [f.shape for f in frames if f is not None] == [(400, 600, 3), (512, 512, 3), (600, 512, 3)]
     assert (found.stream, found.schema.key, found.lane) == ("gate_detections", "camera", Lane.BULK)
-    assert found.schema.names() == ("camera", "frame", "label", "score", "x1", "y1", "x2", "y2")
+    box = ("x1", "y1", "x2", "y2", "width", "height")
+    assert found.schema.names() == ("camera", "frame", "label", "score", *box)
+    assert (found.column("width").values.tolist(), found.column("height").values.tolist()) == (
+        [512, 512],
+        [512, 600],
+    )
     assert found.column("frame").values.tolist() == [1, 2]
     assert found.time.tolist() == [SECOND, 2 * SECOND]
     assert found.column("label").to_list(Type.STR) == ["face", "face"]
@@ -299,7 +305,9 @@ def test_detections_are_a_stream_of_their_own_beside_the_images() -> None:
 def test_nothing_found_is_no_block_and_the_output_can_be_named() -> None:
     pytest.importorskip("cv2")
     assert len(look().process(images(jpeg("coffee.jpg"), None))) == 1
-    assert look(output="people").process(images(jpeg("hopper.jpg")))[1].stream == "people"
+    found, passed = look(output="people").process(images(jpeg("hopper.jpg")))
+    assert found.stream == "people"
+    assert passed.schema.names()[-1] == "people_objects"
 
 
 @pytest.mark.parametrize("bad", [b"", b"no picture", b"\xff\xd8\xff\xe0" + b"\0" * 50])
@@ -308,11 +316,13 @@ def test_a_broken_picture_passes_without_detections_and_is_counted(
 ) -> None:
     pytest.importorskip("cv2")
     step = look()
-    passed, found = step.process(images(bad, jpeg("astronaut.jpg")))
+    found, passed = step.process(images(bad, jpeg("astronaut.jpg")))
+    assert passed.column("objects").to_list(Type.I64) == [None, 1]
     assert step.counts == {"undecodable": 1, "looked": 1}
     assert passed.column("picture").cell_bytes(0) == bad
     assert found.column("frame").values.tolist() == [1]
-    assert "no picture that can be decoded" in caplog.text
+    assert "faces@1.0.0#" in caplog.text
+    assert ": field picture: " in caplog.text
 
 
 def test_every_skips_by_the_images_own_stamps_and_keeps_its_place_over_a_restart() -> None:
@@ -343,11 +353,60 @@ def test_frames_that_are_already_decoded_are_used() -> None:
 def test_frames_kept_beside_a_block_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("cv2")
     monkeypatch.setattr("forebay.infer.detect.MAX_CACHED_BYTES", 512 * 512 * 3)
-    passed, found = look(model="faces-near").process(images(jpeg("astronaut.jpg"), jpeg("hopper.jpg")))
+    found, passed = look(model="faces-near").process(images(jpeg("astronaut.jpg"), jpeg("hopper.jpg")))
     frames = passed.column("picture").frames
     assert frames is not None
     assert [f is None for f in frames] == [False, True]
     assert found.rows == 2
+
+
+class Ticking:
+    """A clock on which every question takes 0.2 s: a look takes 0.2 s, then."""
+
+    now = 0
+
+    def monotonic_ns(self) -> int:
+        self.now += SECOND // 5
+        return self.now
+
+    def wall_ns(self) -> int:
+        raise AssertionError("nothing is dropped by the wall clock")
+
+    def state(self) -> str:
+        return "synced"
+
+
+def test_under_load_the_newest_image_wins_and_the_others_are_dropped() -> None:
+    pytest.importorskip("cv2")
+    options = InferOptions(model="faces-near", field="picture", on_load="drop")
+    step = infer.build("infer", options, key="camera", pool=POOL, clock=Ticking())
+    dark = np.zeros((32, 32, 3), np.uint8)
+    kept = []
+    for number in range(20):  # 25 images a second, each look takes five of them
+        given = images(b"")
+        given.columns[1].frames = [dark]
+        for block in step.process(Block(given.schema, np.array([number * SECOND // 25]), given.columns)):
+            kept += (block.time * 25 // SECOND).tolist()
+    assert kept == [0, 5, 10, 15]
+    assert step.counts["late"] == 16  # type: ignore[attr-defined]
+
+
+def test_under_load_each_camera_has_its_turn() -> None:
+    pytest.importorskip("cv2")
+    options = InferOptions(model="faces-near", field="picture", on_load="drop")
+    step = infer.build("infer", options, key="camera", pool=POOL, clock=Ticking())
+    seen = {"a": 0, "b": 0}
+    fields = (Field("camera", Type.STR), Field("picture", Type.BYTES, media="image"))
+    for number in range(100):
+        picture = Column(
+            np.zeros(0, np.uint8), np.zeros(3, np.int64), frames=[np.zeros((8, 8, 3), np.uint8)] * 2
+        )
+        columns = (Column.of(Type.STR, ["a", "b"]), picture)
+        time = np.full(2, number * SECOND // 25)
+        for block in step.process(Block(Schema("gate", fields, "camera"), time, columns)):
+            for camera in block.column("camera").to_list(Type.STR):
+                seen[camera] += 1
+    assert seen == {"a": 11, "b": 10}  # the very first look did not know of the other camera
 
 
 def test_what_is_derived_is_graded_like_what_it_comes_from() -> None:
@@ -357,7 +416,7 @@ def test_what_is_derived_is_graded_like_what_it_comes_from() -> None:
     graded = Block(Schema("pump", fields), given.time, given.columns)
     assert anomaly().process(graded)[0].schema.fields[-1].grade is Grade.CORE
     assert anomaly().process(given)[0].schema.fields[-1].grade is None
-    _, found = look(model="faces-near").process(images(jpeg("hopper.jpg")))
+    found, _ = look(model="faces-near").process(images(jpeg("hopper.jpg")))
     assert {f.grade for f in found.schema.fields[1:]} == {Grade.GENERAL}
 
 

@@ -100,6 +100,24 @@ def test_a_synthetic_plate_is_found() -> None:
     assert iou((210, 330, 430, 400), found.box) > 0.7
 
 
+def test_lines_of_text_are_found_where_they_are_and_a_portrait_has_none() -> None:
+    frame = np.full((300, 500, 3), 240, np.uint8)
+    for text, y in (("Forebay 2026-11", 80), ("do not enter", 200)):
+        cv2.putText(frame, text, (60, y), cv2.FONT_HERSHEY_DUPLEX, 1.0, (20, 20, 20), 2, cv2.LINE_AA)
+    found = sorted(detector("text-lines").detect_labelled(frame), key=lambda d: d.box[1])
+    assert [d.label for d in found] == ["text", "text"]
+    for one, y in zip(found, (80, 200), strict=True):
+        assert one.box[0] < 62
+        assert one.box[1] < y - 20
+        assert one.box[3] > y
+    dark = (np.asarray(frame) < 128).any(axis=2)
+    for one in found:
+        x1, y1, x2, y2 = (round(v) for v in one.box)
+        dark[y1:y2, x1:x2] = False
+    assert not dark.any()
+    assert detector("text-lines").detect(photo("astronaut.jpg")).shape == (0, 5)
+
+
 def test_only_wanted_classes_come_back_and_unknown_ones_are_refused() -> None:
     cups = load_detector("street-objects", classes=("Coffee cup",))
     assert not cups.detect_labelled(photo("astronaut.jpg"))
@@ -126,7 +144,7 @@ def test_tiles_find_what_the_whole_frame_is_too_coarse_for() -> None:
     assert len(tiled) >= len(whole)
 
 
-@pytest.mark.parametrize("model", ["faces", "faces-near", "street-objects", "plates-cn"])
+@pytest.mark.parametrize("model", ["faces", "faces-near", "street-objects", "plates-cn", "text-lines"])
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 700, 3), (700, 2, 3), (40, 50), (40, 50, 1), (40, 50, 4)])
 def test_tiny_grey_and_alpha_frames_are_looked_at(model: str, shape: tuple[int, ...]) -> None:
     boxes = detector(model).detect(np.full(shape, 128, np.uint8))
@@ -177,8 +195,27 @@ def test_tiles_cover_everything(length: int, count: int) -> None:
 def test_a_part_that_a_tile_cut_off_is_dropped_but_not_a_neighbour() -> None:
     boxes = np.array([[0, 0, 100, 200], [0, 100, 100, 200], [10, 10, 40, 40]], np.float32)
     labels, passes = np.zeros(3, np.int32), np.array([0, 1, 0], np.int32)
-    keep = drop_parts(boxes, np.array([0.5, 0.9, 0.5], np.float32), labels, passes, 0.8)
+    keep = drop_parts(boxes, np.array([0.5, 0.9, 0.5], np.float32), labels, passes, 0.8, 0.6)
     assert keep.tolist() == [True, False, True]
+
+
+def test_the_same_thing_seen_worse_by_another_pass_is_dropped_but_not_two_inside_a_loose_box() -> None:
+    boxes = np.array([[0, 0, 40, 100], [0, 30, 44, 120]], np.float32)
+    labels, passes = np.zeros(2, np.int32), np.array([0, 1], np.int32)
+    assert drop_parts(boxes, np.array([0.6, 0.4], np.float32), labels, passes, 0.8, 0.6).tolist() == [
+        True,
+        False,
+    ]
+    couple = np.array([[0, 0, 40, 100], [50, 0, 90, 100], [-20, -20, 62, 120]], np.float32)
+    kept = drop_parts(
+        couple,
+        np.array([0.6, 0.58, 0.4], np.float32),
+        np.zeros(3, np.int32),
+        np.array([0, 0, 1], np.int32),
+        1.1,
+        0.6,
+    )
+    assert kept.tolist() == [True, True, True]
 
 
 def test_photographs_have_a_notice() -> None:

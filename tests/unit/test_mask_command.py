@@ -148,14 +148,6 @@ def test_bad_usage_exits_2(run, arguments, code):
     assert run(*arguments).exit_code == code
 
 
-def test_a_video_is_refused_with_a_way_out(run, tmp_path):
-    (tmp_path / "v.mp4").write_bytes(b"x")
-    result = run("-i", tmp_path / "v.mp4", "-o", tmp_path / "o.mp4")
-    assert result.exit_code == 1
-    assert "pictures" in result.stderr
-    assert not (tmp_path / "o.mp4").exists()
-
-
 def test_a_line_beyond_the_limit_is_nulled_and_counted(run, monkeypatch):
     monkeypatch.setattr(mask_module.mask_files, "MAX_LINE_BYTES", 100)
     result = run("--format", "jsonl", data=b'{"a":1}\n' + b"13812345678" * 50 + b'\n{"b":2}\n')
@@ -176,6 +168,10 @@ class _Broken:
         raise RuntimeError
 
 
+def _all(detector):
+    return {"face": detector, "plate": detector}
+
+
 @pytest.fixture
 def pictures(tmp_path):
     cv2 = pytest.importorskip("cv2")
@@ -193,7 +189,7 @@ def test_a_folder_of_pictures_and_tables_is_masked_and_the_unknown_left_behind(
     run, pictures, tmp_path, monkeypatch
 ):
     cv2 = pytest.importorskip("cv2")
-    monkeypatch.setattr(mask_module, "load_from_infer", lambda _: _Faces())
+    monkeypatch.setattr(mask_module, "load_detectors", lambda _: _all(_Faces()))
     result = run("-i", pictures, "-o", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.output
     body = json.loads(result.stdout)
@@ -207,7 +203,7 @@ def test_a_folder_of_pictures_and_tables_is_masked_and_the_unknown_left_behind(
 
 
 def test_a_detector_that_fails_writes_no_picture_and_exits_1(run, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(mask_module, "load_from_infer", lambda _: _Broken())
+    monkeypatch.setattr(mask_module, "load_detectors", lambda _: _all(_Broken()))
     result = run("-i", pictures, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert not (tmp_path / "out" / "a.png").exists()

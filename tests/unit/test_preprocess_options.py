@@ -48,6 +48,29 @@ from forebay.config.preprocess import STEP_OPTIONS
         ("window", {"size": 4, "stats": ["p101"]}, "no statistic"),
         ("window", {"size": 4, "stats": ["mean", "mean"]}, "named twice"),
         ("window", {"size": 4, "stats": []}, "at least 1"),
+        ("window", {"size": 4, "stats": ["zero_crosings"]}, "did you mean `zero_crossings`"),
+        ("window", {"size": 64, "rate": 25600}, "such as `50Hz`"),
+        ("window", {"size": 64, "rate": "0Hz"}, "above 0Hz"),
+        ("window", {"size": 64, "bands": [["1kHz", "10Hz"]]}, "lowest < highest"),
+        ("window", {"size": 64, "bands": [["1Hz", "2Hz"], ["1Hz", "2000mHz"]]}, "named twice"),
+        (
+            "window",
+            {"size": 64, "rate": "1kHz", "bands": [["10Hz", "501Hz"]]},
+            "501Hz is beyond half of `rate`",
+        ),
+        ("window", {"size": 64, "rate": "1kHz", "envelope": {"band": ["1Hz", "1kHz"]}}, "beyond half"),
+        ("window", {"size": 64, "tones": ["50Hz", "0.05kHz"]}, "must differ"),
+        ("window", {"size": 64, "tones": ["0Hz"]}, "above 0Hz"),
+        ("window", {"size": 64, "envelope": {"band": ["5Hz", "5Hz"]}}, "lowest < highest"),
+        ("window", {"size": 64, "envelope": {"band": ["1Hz", "5Hz"], "tones": [0]}}, "above 0Hz"),
+        ("window", {"size": 64, "hysteresis": -1}, "greater than or equal to 0"),
+        ("window", {"size": 64, "zero": "median"}, "mean"),
+        ("smooth", {"tau": "0s"}, "longer than 0s"),
+        ("smooth", {}, "Field required"),
+        ("gaps", {"every": "0s"}, "longer than 0s"),
+        ("gaps", {"every": "1s", "factor": 0.5}, "greater than or equal to 1"),
+        ("gaps", {"every": "1s", "fill": 0}, "would not show"),
+        ("gaps", {"every": "1s", "fill": 101}, "less than or equal to 100"),
         ("resample", {"every": "0s"}, "longer than 0s"),
         ("resample", {"every": "1s", "max_gap": "10ms"}, "from 1 to 1000 times"),
         ("resample", {"every": "1s", "max_gap": "1d"}, "from 1 to 1000 times"),
@@ -84,6 +107,16 @@ def test_every_option_is_described_in_the_schema(step: str) -> None:
     assert schema["description"]
     for name, option in schema["properties"].items():
         assert option.get("description"), name
+
+
+def test_waveform_options_survive_being_written_and_read() -> None:
+    options = {
+        "size": 64, "rate": "25.6kHz", "bands": [[0, "0.5Hz"], ["1kHz", "12.8kHz"]], "tones": ["24.7Hz"],
+        "envelope": {"band": ["2kHz", "10kHz"], "tones": ["97.31Hz"]}, "zero": "mean",
+    }  # fmt: skip
+    given = STEP_OPTIONS["window"].model_validate(options)
+    assert given.model_dump(exclude_unset=True)["bands"] == (("0Hz", "0.5Hz"), ("1000Hz", "12800Hz"))
+    assert STEP_OPTIONS["window"].model_validate(given.model_dump(exclude_unset=True)) == given
 
 
 def test_options_survive_being_written_and_read() -> None:

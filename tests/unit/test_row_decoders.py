@@ -369,3 +369,10 @@ def test_many_rejected_records_are_all_counted_but_not_all_told() -> None:
     part = one(jsonl(), b"x\n" * 100)
     assert part.rejected_counts == {"line": 100}
     assert len(part.rejected) == 16
+
+
+def test_a_header_that_is_no_csv_record_is_a_named_error() -> None:
+    for header in (b"a,b\rc\n1,2\n", b"x" * 140_000 + b",b\n1,2\n"):
+        with pytest.raises(InputError, match="header is no CSV record") as caught:
+            decode(csv(), header)
+        assert b"x,b" not in str(caught.value).encode()

@@ -574,6 +574,9 @@ def test_csv_payloads_are_rows_of_the_columns():
     ]
     with pytest.raises(ValueError, match="expected 2 cells, found 1"):
         csv_objects(b"1", ["a", "b"], b"")
+    for broken in (b'"1,2', b'"1"x,2', b"1," + b"2" * 140_000):
+        with pytest.raises(ValueError, match="expected CSV"):
+            csv_objects(broken, ["a", "b"], b"")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ def main() -> None:
     gc.set_threshold(_GC_OBJECTS, 20, 20)
     # No plugin of pydantic has a place here; looking for one reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Nothing here multiplies matrices; NumPy's library would start a thread a core for that.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forebay.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

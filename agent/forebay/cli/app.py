@@ -42,7 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "schema": Entry(
         "forebay.cli.schema:schema_command", "Print the JSON Schema of a configuration.", "Configure"
     ),
-    "keys": Entry("forebay.cli.keys:keys_group", "Make, show, enroll and revoke keys.", "Configure"),
+    "keys": Entry("forebay.cli.keys:keys_group", "Make, enroll, revoke and rotate keys.", "Configure"),
     "models": Entry(
         "forebay.cli.models:models_group", "List, verify, install and roll back models.", "Configure"
     ),
@@ -61,6 +61,7 @@ COMMANDS: dict[str, Entry] = {
         "forebay.cli.reload:reload_command", "Let a running agent take over its changed configuration.", "Run"
     ),
     "spool": Entry("forebay.cli.spool:spool_group", "Examine, repair and export a spool.", "Look inside"),
+    "audit": Entry("forebay.cli.audit:audit_group", "Verify and report what masking did.", "Look inside"),
     "decode": Entry("forebay.cli.decode:decode_command", "Print a wire batch as JSON lines.", "Look inside"),
     "mask": Entry("forebay.cli.mask:mask_command", "Mask text, tables, pictures or video.", "Tools"),
     "infer": Entry("forebay.cli.infer:infer_command", "Run one model on a file.", "Tools"),

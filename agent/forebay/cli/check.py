@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from forebay.cli import live
+from forebay.cli import live, policies
 from forebay.config.agent import AgentConfig
 from forebay.config.base import format_duration, format_size
 from forebay.config.findings import ConfigErrors, Finding, Severity
 from forebay.config.loader import LoadedConfig, load, load_agent, load_receiver
 from forebay.config.receiver import ReceiverConfig
+from forebay.errors import ConfigError
 from forebay.preflight import preflight
 
 LiveCheck = Callable[[LoadedConfig[Any]], Iterable[Finding]]
@@ -23,6 +24,7 @@ LIVE_CHECKS: list[LiveCheck] = [
     live.check_files,
     live.check_keys,
     live.check_secrets,
+    policies.check_secrets,
     live.check_spool,
     live.check_endpoints,
 ]
@@ -39,13 +41,18 @@ _LOADERS: dict[str | None, Callable[[Path], LoadedConfig[Any]]] = {
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--live", "try_live", is_flag=True, help="Also try disk, files, keys and connections.")
-@click.option("--kind", type=click.Choice(["agent", "receiver"]), help="Default: by the keys of the file.")
+@click.option(
+    "--kind", type=click.Choice(["agent", "receiver", "policy"]), help="Default: by the keys of the file."
+)
 def check_command(config: Path, as_json: bool, try_live: bool, kind: str | None) -> int:
-    """Check a configuration file of the agent or the receiver.
+    """Check a configuration file of the agent or the receiver, or a masking policy with its tests.
 
     Every error is reported at once as FILE:LINE:COL: path.to.key: message (hint).
+    Of an agent's configuration it says for each field what masking will do to it, and which rule says so.
     Exit 0: good. 1: good, but --live found that something does not work. 2: bad.
     """
+    if kind == "policy" or (kind is None and policies.is_policy(config)):
+        return _check_policy(config, as_json)
     try:
         loaded = _LOADERS[kind](config)
     except ConfigErrors as error:
@@ -65,6 +72,31 @@ def check_command(config: Path, as_json: bool, try_live: bool, kind: str | None)
     else:
         _print_good(loaded, findings, failed)
     return 1 if failed else 0
+
+
+def _check_policy(path: Path, as_json: bool) -> int:
+    try:
+        policy, failed = policies.check_policy(path)
+    except ConfigError as error:
+        if as_json:
+            click.echo(json.dumps({"ok": False, "errors": [str(error)]}, ensure_ascii=False, indent=2))
+        else:
+            click.echo(str(error))
+        return 2
+    summary = policies.summarise_policy(policy)
+    if as_json:
+        body = {"ok": not failed, "errors": failed, "summary": summary}
+        click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        return 2 if failed else 0
+    for line in failed:
+        click.echo(line)
+    if failed:
+        click.echo(f"{len(failed)} difference{'s' if len(failed) > 1 else ''}", err=True)
+        return 2
+    click.echo(f"{path}: OK")
+    for name, value in policies.policy_lines(summary):
+        click.echo(f"  {name:<9}{value}".rstrip())
+    return 0
 
 
 def _as_json(summary: dict[str, Any] | None, findings: Iterable[Finding]) -> dict[str, Any]:
@@ -125,6 +157,7 @@ def summarise(loaded: LoadedConfig[Any]) -> dict[str, Any]:
         "gateway": config.gateway.id,
         "streams": streams,
         "policy": str(policy) if policy else "base (shipped)",
+        "fields": policies.explain_fields(loaded),
         "spool": {
             "dir": str(loaded.resolve(config.spool.dir)),
             "max_bytes": config.spool.max_bytes,
@@ -140,6 +173,7 @@ def _summarise_receiver(config: ReceiverConfig) -> dict[str, Any]:
         "kind": "receiver",
         "center": config.center.id,
         "listen": config.listen.endpoint,
+        "require_policy": list(config.listen.require_policy),
         "sinks": [{"name": name, "type": sink.type} for name, sink in config.sinks.items()],
     }
 
@@ -148,6 +182,7 @@ def _lines(summary: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if summary["kind"] == "receiver":
         yield "center", summary["center"]
         yield "listen", summary["listen"]
+        yield "policies", ", ".join(summary["require_policy"]) or "any"
         for sink in summary["sinks"]:
             yield "sink", f"{sink['name']} ({sink['type']})"
         return
@@ -160,6 +195,8 @@ def _lines(summary: dict[str, Any]) -> Iterable[tuple[str, str]]:
             f"lane {stream['lane']}, linger {stream['linger']}",
         )
     yield "policy", summary["policy"]
+    for field in summary["fields"]:
+        yield "field", f"{field['stream']}.{field['field']} ({field['type']}) {field['what']}"
     spool = summary["spool"]
     yield (
         "spool",

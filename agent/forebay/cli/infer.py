@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,10 +16,11 @@ import click
 import numpy as np
 
 from forebay.blocks import MAX_ROWS, Block, Column, Field, Schema, Type
+from forebay.cli.progress import Progress
 from forebay.config.models import InferOptions
-from forebay.errors import ForebayError, InputError, MissingExtra
+from forebay.errors import ForebayError, InputError
 
-VIDEO = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v"}
+VIDEO = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts", ".flv"}
 TABLE = {".csv", ".tsv", ".txt"}
 _STAMPS = ("time", "ts", "timestamp", "datetime", "date")
 _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 30, 145))  # BGR
@@ -30,6 +33,9 @@ _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 3
     "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Drawn picture or video, or CSV."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--progress", "show_progress", is_flag=True, help="Tell how far a video is, also without a terminal."
+)
 @click.option("--dir", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Folder of your own bundles, looked in first.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -46,6 +52,7 @@ def infer_command(
     source: Path,
     out: Path | None,
     as_json: bool,
+    show_progress: bool,
     folder: Path | None,
     threshold: float | None,
     classes: tuple[str, ...],
@@ -70,7 +77,8 @@ def infer_command(
             model, threshold, bundles_dir=folder, base=Path(), tiles=tiles, classes=classes
         )
         if source.suffix.lower() in VIDEO:
-            _video(detector, source, out, as_json)
+            told = Progress() if show_progress or sys.stderr.isatty() else None
+            _video(detector, source, out, as_json, told)
         else:
             _image(detector, source, out, as_json)
     except ForebayError as error:
@@ -272,10 +280,10 @@ def draw(frame: Any, detections: list[Any]) -> Any:
 
 
 def _image(detector: Any, source: Path, out: Path | None, as_json: bool) -> None:
-    from forebay.infer.detect import decode_image
+    from forebay.pictures import decode
 
     try:
-        frame = decode_image(source.read_bytes())
+        frame = decode(source.read_bytes())
     except InputError as error:
         raise InputError(error.message, place=str(source)) from None
     found = detector.detect_labelled(frame)
@@ -293,36 +301,25 @@ def _image(detector: Any, source: Path, out: Path | None, as_json: bool) -> None
         click.echo(f"{len(found)} detections; {detector.model}")
 
 
-def _video(detector: Any, source: Path, out: Path | None, as_json: bool) -> None:
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra("reading videos", "vision") from error
-    video = cv2.VideoCapture(str(source))
-    writer = None
+def _video(detector: Any, source: Path, out: Path | None, as_json: bool, told: Progress | None) -> None:
+    from forebay.videos import Video, Writer, codec_of
+
+    video = Video(source)
+    if out:
+        codec_of(out, "")
     frames = objects = 0
-    try:
-        while True:
-            good, frame = video.read()
-            if not good:
-                break
+    with ExitStack() as stack:
+        writer = None
+        for frame in video:
             found = detector.detect_labelled(frame)
             _show(found, as_json, frame=frames)
             frames, objects = frames + 1, objects + len(found)
+            if told is not None:
+                told.part(frames, video.announced)
             if out:
-                if writer is None:
-                    rate = video.get(cv2.CAP_PROP_FPS) or 25.0
-                    code = "MJPG" if out.suffix.lower() == ".avi" else "mp4v"
-                    size = (frame.shape[1], frame.shape[0])
-                    writer = cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*code), rate, size)
-                    if not writer.isOpened():
-                        raise InputError("cannot be written", place=str(out), hint="try a name in .avi")
+                writer = writer or stack.enter_context(Writer(out, video, frame.shape))
                 writer.write(draw(frame, found))
-    finally:
-        video.release()
-        if writer is not None:
-            writer.release()
-    if not frames:
-        raise InputError("no frame could be read", place=str(source))
+    if told is not None:
+        told.end()
     if not as_json:
         click.echo(f"{frames} frames, {objects} detections; {detector.model}")

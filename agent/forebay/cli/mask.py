@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import click
 
+from forebay.cli.progress import Progress
 from forebay.errors import ConfigError, ForebayError, InputError
 from forebay.mask import Detector, Policy, load_policy
 from forebay.mask import files as mask_files
@@ -20,24 +22,17 @@ from forebay.mask.files import Report
 from forebay.mask.images import ImageMasker
 from forebay.mask.records import RecordMasker
 
-DetectorProvider = Callable[[str], Detector]
-"""Returns the detector of a bundle by its name. Handed in by whoever wires the rooms together."""
+DetectorProvider = Callable[[int | None], Mapping[str, Detector]]
+"""Returns the detectors by class, for the policy's `tiles`. Handed in by whoever wires the rooms together."""
 
-BUNDLES = {"face": "faces", "plate": "plates-cn", "person": "street-objects"}
-_FORMATS = ("auto", "jsonl", "json", "csv", "text", "image")
+_FORMATS = ("auto", "jsonl", "json", "csv", "text", "image", "video")
 
 
-def load_from_infer(bundle: str) -> Detector:
-    """Load a detector from the infer room, only when a picture is to be masked. Raises ForebayError."""
-    try:
-        from importlib import import_module
+def load_detectors(tiles: int | None) -> Mapping[str, Detector]:
+    """Return detectors that load when the first picture needs them."""
+    from forebay.detectors import Detectors
 
-        vision = import_module("forebay.infer.vision")
-    except ImportError as error:
-        raise ForebayError(
-            "this installation cannot detect anything in pictures", hint="pip install 'forebay[vision]'"
-        ) from error
-    return cast(Detector, vision.load_detector(bundle))
+    return Detectors(tiles)
 
 
 @click.command("mask", short_help="Put files through a masking policy.")
@@ -52,6 +47,9 @@ def load_from_infer(bundle: str) -> Detector:
 @click.option("--stream", default="", help="Stream name for rules of the form `stream.field`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Also write it to a file.")
+@click.option(
+    "--progress", "show_progress", is_flag=True, help="Tell how far it is, also where stderr is no terminal."
+)
 @click.option("--explain", is_flag=True, help="Say on stderr where each hit was and what was done to it.")
 def mask_command(
     policy: str,
@@ -61,16 +59,18 @@ def mask_command(
     stream: str,
     as_json: bool,
     report_path: Path | None,
+    show_progress: bool,
     explain: bool,
 ) -> None:
-    """Mask JSON lines, CSV, text, a picture or a folder of them.
+    """Mask JSON lines, CSV, text, a picture, a video or a folder of them.
 
     POLICY is `base` (the default), `strict` or a policy file. Lines in are lines out, in the same order, with
     names and formats kept. The report goes to stderr; with --json and an output file it goes to stdout.
     """
     try:
         loaded = load_policy(policy, Path())
-        run = MaskRun(loaded, form, stream, explain, load_from_infer)
+        told = Progress() if show_progress or sys.stderr.isatty() else None
+        run = MaskRun(loaded, form, stream, explain, load_detectors, told)
         _check_paths(source, target)
     except ConfigError as error:
         click.echo(f"forebay mask: {error}", err=True)
@@ -85,6 +85,8 @@ def mask_command(
         reason = error if isinstance(error, ForebayError) else error.strerror or type(error).__name__
         click.echo(f"forebay mask: {reason}", err=True)
         raise SystemExit(1) from None
+    if told is not None:
+        told.end()
     _print_report(run.report, time.monotonic() - began, as_json, target is not None, report_path)
     if run.report.failed:
         raise SystemExit(1)
@@ -96,20 +98,29 @@ class MaskRun:
     Parameters
     ----------
     policy : what to do
-    form : one of `auto`, `jsonl`, `json`, `csv`, `text`, `image`
-    stream : name that field rules know the input by
+    form : one of `auto`, `jsonl`, `json`, `csv`, `text`, `image`, `video`
+    stream : name that field rules and zones know the input by
     explain : tell where each hit was
     provider : loads the detectors that the policy's image rules need, when the first picture comes
+    progress : told of files and frames
     """
 
     def __init__(
-        self, policy: Policy, form: str, stream: str, explain: bool, provider: DetectorProvider
+        self,
+        policy: Policy,
+        form: str,
+        stream: str,
+        explain: bool,
+        provider: DetectorProvider,
+        progress: Progress | None = None,
     ) -> None:
         self.policy = policy
         self.report = Report(policy=f"{policy.name} v{policy.version}", policy_hash=policy.hash)
         self._form = form
+        self._stream = stream
         self._provider = provider
-        self._detectors: dict[str, Detector] | None = None
+        self._progress = progress
+        self._images: ImageMasker | None = None
         self._records = RecordMasker(policy, stream, _explain if explain else None)
         self._records.hits = self.report.hits
 
@@ -125,25 +136,33 @@ class MaskRun:
             head = reader.peek(4096)[:4096]
             suffix = "" if source is None else source.suffix.lower()
             form = mask_files.guess_format(head, suffix) if self._form == "auto" else self._form
-            self.report.files = 1
+            self.report.files = max(1, self.report.files)
+            if form == "video":
+                self._video(source, target)
+                return
             writer: BinaryIO
             writer = (
                 sys.stdout.buffer if target is None else stack.enter_context(mask_files.replacing(target))
             )
             if form == "image":
                 out_suffix = (target.suffix if target else suffix).lower()
-                writer.write(self._image(reader.read(), out_suffix or ".jpg"))
+                name = "" if source is None else source.name
+                writer.write(self._image(reader.read(), out_suffix or ".jpg", name))
             else:
                 mask_files.mask_lines(reader, writer, form, self._records, self.report)
             writer.flush()
 
     def _folder(self, source: Path, target: Path) -> None:
-        for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        known = {*mask_files.IMAGE_SUFFIXES, *mask_files.VIDEO_SUFFIXES, *mask_files.TEXT_SUFFIXES}
+        paths = sorted(p for p in source.rglob("*") if p.is_file())
+        self.report.files = len(paths)
+        for number, path in enumerate(paths, start=1):
             name = path.relative_to(source)
-            suffix = path.suffix.lower()
-            if suffix not in mask_files.IMAGE_SUFFIXES and suffix not in mask_files.TEXT_SUFFIXES:
+            if path.suffix.lower() not in known:
                 self.report.skipped.append(str(name))
                 continue
+            if self._progress is not None:
+                self._progress.file(str(name), number, len(paths))
             out = target / name
             out.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -153,33 +172,60 @@ class MaskRun:
             except (ForebayError, OSError) as error:
                 # the text of the error is about the file, and the file's place tells which one
                 self.report.failed.append(f"{name}: {getattr(error, 'message', type(error).__name__)}")
-        self.report.files = sum(1 for p in source.rglob("*") if p.is_file())
 
-    def _image(self, data: bytes, suffix: str) -> bytes:
-        images = ImageMasker(self.policy, self._load_detectors())
+    def _image(self, data: bytes, suffix: str, name: str) -> bytes:
         if suffix not in mask_files.IMAGE_SUFFIXES:
             raise InputError(f"cannot write a picture as `{suffix}`", hint="name the output .jpg or .png")
+        if self._pictures_pass():
+            return data
+        quality = self.policy.options.images.quality
+        with _detectors_may_fail("picture"):
+            return mask_files.mask_image(
+                data, suffix, quality, self._masker(), self.report, stream=self._stream, name=name
+            )
+
+    def _video(self, source: Path | None, target: Path | None) -> None:
+        if source is None or target is None:
+            raise ConfigError(
+                "a video needs files to come from and to go to", hint="forebay mask -i IN -o OUT"
+            )
+        if self._pictures_pass():
+            with mask_files.replacing(target) as writer, source.open("rb") as reader:
+                shutil.copyfileobj(reader, writer)
+            return
+        from forebay.mask.video import mask_video
+
+        part = None if self._progress is None else self._progress.part
+        hold_ns = self.policy.options.images.hold
+        with _detectors_may_fail("video"):
+            mask_video(
+                source, target, self._masker(), hold_ns, self.report,
+                stream=self._stream, name=source.name, progress=part,
+            )  # fmt: skip
+
+    def _pictures_pass(self) -> bool:
         treatment = self.policy.options.undeclared.image
         if treatment == "suppress":
             raise InputError(
                 f"policy `{self.policy.name}` suppresses pictures that nobody declared",
                 hint="use `base`, or set undeclared.image to mask",
             )
-        if treatment == "pass":
-            return data
-        try:
-            return mask_files.mask_image(
-                data, suffix, self.policy.options.images.quality, images, self.report
-            )
-        except ForebayError:
-            raise
-        except Exception as error:
-            raise InputError(f"a detector failed ({type(error).__name__}), so the picture is kept") from error
+        return treatment == "pass"
 
-    def _load_detectors(self) -> Mapping[str, Detector]:
-        if self._detectors is None:
-            self._detectors = {kind: self._provider(BUNDLES[kind]) for kind in self.policy.image_classes}
-        return self._detectors
+    def _masker(self) -> ImageMasker:
+        if self._images is None:
+            self._images = ImageMasker(self.policy, self._provider(self.policy.options.images.tiles))
+        return self._images
+
+
+@contextmanager
+def _detectors_may_fail(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ForebayError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(f"a detector failed ({type(error).__name__}), so the {what} is kept") from error
 
 
 def _explain(line: int, name: str, start: int, end: int, class_name: str, operator: str) -> None:
@@ -209,7 +255,10 @@ def _print_report(
         click.echo(body, err=not stdout_free)
         return
     click.echo(f"policy {report.policy} ({report.policy_hash[:12]})", err=True)
-    counts = [f"{report.lines} lines", f"{report.images} pictures", f"{report.bytes_in} bytes in"]
+    counts = [f"{report.lines} lines", f"{report.images} pictures"]
+    if report.videos:
+        counts.append(f"{report.videos} videos of {report.frames} frames")
+    counts.append(f"{report.bytes_in} bytes in")
     counts += [f"{report.bytes_out} bytes out", f"{seconds:.2f} s"]
     click.echo(", ".join(counts), err=True)
     for name, count in (("broken", report.broken_lines), ("oversized", report.oversized_lines)):
@@ -217,6 +266,12 @@ def _print_report(
             click.echo(f"{count} {name} lines", err=True)
     for rule, count in sorted(report.hits.items()):
         click.echo(f"  {rule:<24} {count}", err=True)
+    for kind, count in sorted(report.frames_with.items()):
+        click.echo(f"  frames with {kind:<12} {count}", err=True)
+    for name in report.audio_dropped:
+        click.echo(f"  sound left out: {name}", err=True)
+    for name in report.pages_dropped:
+        click.echo(f"  only the first page or frame written: {name}", err=True)
     for name in report.skipped:
         click.echo(f"  not copied, of no known kind: {name}", err=True)
     for name in report.failed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -67,6 +67,10 @@ class InferOptions(Options):
     """Labels to keep; empty keeps all that the model knows."""
     tiles: Annotated[int, Field(ge=1, le=4)] = 1
     """Look also at N x N overlapping tiles, for small objects; costs N x N times more."""
+    on_load: Literal["keep", "drop"] = "keep"
+    """`drop`: images that came, by their own stamps, while the model was busy with those before are dropped and
+    counted as filtered, so that a live camera is never far behind: the newest image wins. `keep`: none are, and
+    the source waits."""
     resolution: Annotated[float, Field(gt=0, le=2)] | None = None
     """Model pixels per frame pixel of models of variable input size (`faces`: 0.8 finds faces of 24 pixels);
     less is faster and misses small objects."""
@@ -75,7 +79,7 @@ class InferOptions(Options):
     def _one_kind(self) -> Self:
         if bool(self.inputs) == bool(self.field):
             raise ValueError("give either `inputs` (numeric fields) or `field` (an image field)")
-        vision = {"threshold", "every", "classes", "tiles", "resolution"}
+        vision = {"threshold", "every", "classes", "tiles", "resolution", "on_load"}
         series = {"calibration", "memory", "max_keys"}
         wrong = sorted(self.model_fields_set & (vision if self.inputs else series))
         if wrong:
@@ -87,4 +91,4 @@ class InferOptions(Options):
         return self
 
 
-STEP_OPTIONS = {"infer": InferOptions}
+STEP_OPTIONS: dict[str, type[Options]] = {"infer": InferOptions}

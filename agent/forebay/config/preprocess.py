@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, fi
 from forebay.blocks import Lane
 from forebay.config import expression
 from forebay.config.base import Duration, Options, Rate, format_duration, parse_duration
+from forebay.config.waveform import CROSSING_STATS, WaveformOptions
 
 MOMENT_STATS = (
     "count", "sum", "mean", "std", "min", "max", "range", "rms", "peak", "crest", "skewness", "kurtosis",
@@ -180,7 +181,53 @@ class HampelOptions(FieldOptions):
         return window
 
 
-class WindowOptions(FieldOptions):
+class SmoothOptions(FieldOptions):
+    """Smooth values exponentially, per key. Works by time, so that samples may come as they like."""
+
+    tau: Duration
+    """Time constant: after it a step of the value has been followed to 63 %, after three of them to 95 %."""
+
+    decimals: Annotated[int, Field(ge=0, le=15)] | None = None
+    """Round the smoothed values to so many decimals: what the sensor cannot resolve only costs bytes."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.tau == 0:
+            raise ValueError("`tau` must be longer than 0s")
+        return self
+
+
+class GapsOptions(Options):
+    """Show where a device's rows are missing, per key: with null rows, and the gap's length in a field."""
+
+    every: Duration
+    """Expected distance of a key's rows."""
+
+    factor: Annotated[float, Field(ge=1, le=1_000_000)] = 3.0
+    """Rows further apart than so many times `every` have a gap between them."""
+
+    fill: Annotated[int, Field(ge=0, le=100)] = 1
+    """Rows to insert at most in a gap, at the times at which rows should have come, from the first on. Their
+    values are null(gap). 1 is enough to break the line of a chart."""
+
+    length: FieldName | None = None
+    """Name of a field to add: length of the gap in seconds in the first row after it, 0 elsewhere."""
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Self:
+        if self.every == 0:
+            raise ValueError("`every` must be longer than 0s")
+        if not self.fill and self.length is None:
+            raise ValueError("give `fill` and/or `length`: else a gap would not show")
+        return self
+
+    @property
+    def longest_ns(self) -> int:
+        """The longest distance of rows that is no gap."""
+        return min(int(self.every * self.factor), 2**63 - 1)
+
+
+class WindowOptions(WaveformOptions, FieldOptions):
     """Statistics of windows of rows or time, per key: fields `{field}_{stat}`."""
 
     size: Annotated[int, Field(ge=1, le=MAX_WINDOW_ROWS)] | None = None
@@ -195,7 +242,8 @@ class WindowOptions(FieldOptions):
 
     stats: Annotated[tuple[str, ...], Field(min_length=1)] = DEFAULT_STATS
     """count, sum, mean, std, min, max, range, rms, peak (largest magnitude), crest (peak / rms), skewness,
-    kurtosis (3 for a normal distribution), first, last, and percentiles such as p50 or p99.9."""
+    kurtosis (3 for a normal distribution), first, last, percentiles such as p50 or p99.9, zero_crossings, and
+    crossing_rate (crossings per second: twice the frequency of a sine)."""
 
     keep: bool = False
     """Pass the rows themselves on as well; the windows then go to the stream `{stream}_window`."""
@@ -205,10 +253,11 @@ class WindowOptions(FieldOptions):
     def _known(cls, stats: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(stats)) != len(stats):
             raise ValueError("a statistic is named twice")
+        known = MOMENT_STATS + CROSSING_STATS
         for stat in stats:
-            if stat not in MOMENT_STATS and not _PERCENTILE.fullmatch(stat):
-                near = get_close_matches(stat, MOMENT_STATS, 1)
-                hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(MOMENT_STATS)}, pNN"
+            if stat not in known and not _PERCENTILE.fullmatch(stat):
+                near = get_close_matches(stat, known, 1)
+                hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}, pNN"
                 raise ValueError(f"no statistic `{stat[:40]}` ({hint})")
         return stats
 
@@ -339,6 +388,8 @@ STEP_OPTIONS: dict[str, type[Options]] = {
     "scale": ScaleOptions,
     "deadband": DeadbandOptions,
     "hampel": HampelOptions,
+    "smooth": SmoothOptions,
+    "gaps": GapsOptions,
     "window": WindowOptions,
     "resample": ResampleOptions,
     "alarm": AlarmOptions,

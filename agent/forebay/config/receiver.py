@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
 from forebay.config.base import ConfigPath, Options
 from forebay.config.registry import TypedOptions, by_type
+
+PolicyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class CenterOptions(Options):
@@ -27,6 +29,9 @@ class ListenOptions(Options):
     """The center's private key, made by `forebay keys new`."""
     allow: ConfigPath
     """Folder of enrolled gateway keys. Without a readable one everybody is refused."""
+    require_policy: tuple[PolicyId, ...] = ()
+    """Masking policies that batches must come from, by hash (`forebay check POLICY` prints it) or name; a name
+    binds less. Others wait on their gateways, with an error here. Empty: any."""
 
 
 class SqliteSinkOptions(Options):

@@ -18,7 +18,7 @@ from forebay.config.base import Options
 from forebay.config.explain import TAG
 
 SOURCE_MODULES = ("forebay.config.sources", "forebay.config.sources_live")
-STEP_MODULES = ("forebay.config.preprocess", "forebay.config.models")
+STEP_MODULES = ("forebay.config.preprocess", "forebay.config.models", "forebay.config.detections")
 
 
 class TypedOptions(Options):

@@ -190,7 +190,7 @@ def _visible_faces(folder: Folder, db: sqlite3.Connection) -> tuple[int, int]:
     Seen: the pixels of the face's box before and after correlate.
     """
     from forebay.infer.vision import load_detector
-    from forebay.mask.images import decode
+    from forebay.pictures import decode
 
     detector = load_detector("faces")
     stored = dict(db.execute(f"SELECT name, image FROM {PHOTOS}")) if _has_table(db, PHOTOS) else {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forebay.clock import Clock
+from forebay.config.detections import DetectionOptions
 from forebay.config.models import InferOptions, ModelsOptions
 from forebay.stages import Step
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from forebay.infer.session import SessionPool
     from forebay.infer.signing import Trust
 
-__all__ = ["build", "trust_of"]
+__all__ = ["build", "build_watch", "trust_of"]
 
 
 def trust_of(models: ModelsOptions, base: Path | None = None) -> Trust:
@@ -48,6 +50,7 @@ def build(
     base: Path | None = None,
     models: ModelsOptions | None = None,
     pool: SessionPool | None = None,
+    clock: Clock | None = None,
 ) -> Step:
     """Return the step that `options` describe, its model verified and loaded.
 
@@ -60,6 +63,7 @@ def build(
     base : folder of the configuration file
     models : the section `models:`; defaults if None
     pool : sessions are shared by steps that are given the same one
+    clock : the system's if None
 
     Raises
     ------
@@ -103,5 +107,26 @@ def build(
         resolution=options.resolution,
     )
     return DetectStep(
-        name, detector, field=options.field, key=key, output=options.output, every_ns=options.every
+        name,
+        detector,
+        field=options.field,
+        key=key,
+        output=options.output,
+        every_ns=options.every,
+        drop_late=options.on_load == "drop",
+        clock=clock,
     )
+
+
+def build_watch(name: str, options: DetectionOptions, *, key: str = "") -> Step:
+    """Return a step over detections: `track`, `count`, `zone`, `line`, `dwell`, `left_post` or `present`."""
+    from forebay.config.detections import CountOptions, EventOptions, TrackOptions
+    from forebay.infer.events import EventStep
+    from forebay.infer.watch import CountStep, TrackStep
+
+    if isinstance(options, TrackOptions):
+        return TrackStep(name, options, key)
+    if isinstance(options, CountOptions):
+        return CountStep(name, options, key)
+    assert isinstance(options, EventOptions)
+    return EventStep(name, options, key)

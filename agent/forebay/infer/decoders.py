@@ -13,18 +13,22 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from forebay.pictures import load_cv2
+
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 Found = tuple[F32, F32, I32]
 Decoder = Callable[[list[F32], int, int, float], Found]
 
 
-def _sigmoid(x: F32) -> F32:
+def sigmoid(x: F32) -> F32:
+    """Return probabilities of logits."""
     out = 1.0 / (1.0 + np.exp(-np.clip(x, -80.0, 80.0)))
     return out.astype(np.float32)
 
 
-def _corners(cx: F32, cy: F32, w: F32, h: F32) -> F32:
+def corners(cx: F32, cy: F32, w: F32, h: F32) -> F32:
+    """Return (n, 4) x1 y1 x2 y2 of boxes given by centre and size."""
     return np.stack([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], axis=1).astype(np.float32)
 
 
@@ -56,14 +60,14 @@ def ssd_anchors(height: int, width: int) -> F32:
 
 def ssd(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Outputs: box codes (1, n, 4) cy cx h w times 10, 10, 5, 5; logits (1, n, c), class 0 is background."""
-    codes, scores = outputs[0][0], _sigmoid(outputs[1][0])
+    codes, scores = outputs[0][0], sigmoid(outputs[1][0])
     anchors = ssd_anchors(height, width)
     rows, classes = np.nonzero(scores[:, 1:] >= threshold)
     a, c = anchors[rows], codes[rows]
     cy, cx = c[:, 0] / 10 * a[:, 3] + a[:, 1], c[:, 1] / 10 * a[:, 2] + a[:, 0]
     h, w = np.exp(np.minimum(c[:, 2] / 5, 10)) * a[:, 3], np.exp(np.minimum(c[:, 3] / 5, 10)) * a[:, 2]
     size = np.array([width, height, width, height], dtype=np.float32)
-    return _corners(cx, cy, w, h) * size, scores[rows, classes + 1], (classes + 1).astype(np.int32)
+    return corners(cx, cy, w, h) * size, scores[rows, classes + 1], (classes + 1).astype(np.int32)
 
 
 def centerface(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
@@ -72,7 +76,7 @@ def centerface(outputs: list[F32], height: int, width: int, threshold: float) ->
     y, x = np.nonzero(heat >= threshold)
     h, w = (np.exp(np.minimum(size[k, y, x], 10)) * 4 for k in (0, 1))
     cy, cx = (y + offset[0, y, x] + 0.5) * 4, (x + offset[1, y, x] + 0.5) * 4
-    boxes = _corners(cx.astype(np.float32), cy.astype(np.float32), w, h)
+    boxes = corners(cx.astype(np.float32), cy.astype(np.float32), w, h)
     return boxes, heat[y, x], np.zeros(len(y), dtype=np.int32)
 
 
@@ -89,10 +93,10 @@ def blazeface_anchors(height: int, width: int) -> F32:
 
 def blazeface(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Outputs: regressors (1, n, 16), cx cy w h in pixels first; logits (1, n, 1)."""
-    scores = _sigmoid(outputs[1][0, :, 0])
+    scores = sigmoid(outputs[1][0, :, 0])
     rows = np.flatnonzero(scores >= threshold)
     r, centres = outputs[0][0][rows], blazeface_anchors(height, width)[rows]
-    boxes = _corners(r[:, 0] + centres[:, 0], r[:, 1] + centres[:, 1], r[:, 2], r[:, 3])
+    boxes = corners(r[:, 0] + centres[:, 0], r[:, 1] + centres[:, 1], r[:, 2], r[:, 3])
     return boxes, scores[rows], np.zeros(len(rows), dtype=np.int32)
 
 
@@ -116,10 +120,33 @@ def retinaface(outputs: list[F32], height: int, width: int, threshold: float) ->
     c, p = outputs[0][0][rows], retinaface_priors(height, width)[rows]
     cx, cy = p[:, 0] + c[:, 0] * 0.1 * p[:, 2], p[:, 1] + c[:, 1] * 0.1 * p[:, 3]
     w, h = (np.exp(np.minimum(c[:, k] * 0.2, 10)) * p[:, k] for k in (2, 3))
-    return _corners(cx, cy, w, h), scores[rows], np.zeros(len(rows), dtype=np.int32)
+    return corners(cx, cy, w, h), scores[rows], np.zeros(len(rows), dtype=np.int32)
+
+
+DB_CORE = 0.3  # probability from which a pixel belongs to the core of a line
+DB_GROW = 1.6  # the core is a shrunk line: how much it is grown back (Liao et al., "DB", 2020, section 3.5)
+DB_LEAST = 3  # pixels on each side of a core; less is noise
+
+
+def dbnet(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
+    """Output: a map (1, 1, h, w) of the cores of text lines. A core's score is its mean probability."""
+    cv2 = load_cv2("text")
+    heat = np.ascontiguousarray(outputs[0][0, 0])
+    count, marks, stats, _ = cv2.connectedComponentsWithStats(
+        (heat >= DB_CORE).astype(np.uint8), connectivity=8
+    )
+    totals = np.bincount(marks.reshape(-1), weights=heat.reshape(-1), minlength=count)
+    x, y, w, h, area = stats[1:].astype(np.float32).T
+    scores = (totals[1:] / np.maximum(area, 1)).astype(np.float32)
+    rows = np.flatnonzero((scores >= threshold) & (w >= DB_LEAST) & (h >= DB_LEAST))
+    x, y, w, h = x[rows], y[rows], w[rows], h[rows]
+    grow = DB_GROW * w * h / (2 * (w + h))
+    boxes = np.stack([x - grow, y - grow, x + w + grow, y + h + grow], axis=1).astype(np.float32)
+    return boxes, scores[rows], np.zeros(len(rows), dtype=np.int32)
 
 
 DECODERS: dict[str, Decoder] = {
+    "dbnet": dbnet,
     "ssd": ssd,
     "centerface": centerface,
     "blazeface": blazeface,

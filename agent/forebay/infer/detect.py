@@ -10,9 +10,12 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take
-from forebay.errors import ForebayError, InputError, MissingExtra, ModelError
+from forebay.clock import Clock, SystemClock
+from forebay.errors import ForebayError, InputError, ModelError
 from forebay.infer.vision import Detection, Detector
+from forebay.pictures import Frame, decode
 
 _log = logging.getLogger(__name__)
 
@@ -20,37 +23,14 @@ MAX_CACHED_BYTES = 64 * 1024 * 1024  # decoded frames kept beside one block for 
 _STATE_VERSION = 1
 
 
-def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return an encoded picture as BGR uint8 (h, w, 3), turned as its EXIF says.
-
-    Raises
-    ------
-    InputError
-        If it cannot be decoded.
-    MissingExtra
-        Without OpenCV.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra("decoding images", "vision") from error
-    frame = None
-    if data:
-        try:
-            frame = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:
-            frame = None
-    if frame is None:
-        raise InputError(f"{len(data)} bytes are no picture that can be decoded")
-    return np.ascontiguousarray(frame, dtype=np.uint8)
-
-
 class DetectStep:
     """Passes the images on and adds a stream `{stream}_detections`, one row an object.
 
     Its fields: the key, `frame` (number of the image, also added to the image's own row unless that has such
-    a field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels. The time is the image's. The images that
-    go on are still unmasked; decoded frames go with them for the masking to use.
+    a field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels, `width` and `height` of the image. The time is
+    the image's. The image's row also gets `objects`, how many were found; null where nobody looked. The images
+    that go on are still unmasked; decoded frames go with them for the masking to use. The block of detections
+    comes before that of its images, so that a step behind knows all of an image when it sees it.
 
     Parameters
     ----------
@@ -58,30 +38,45 @@ class DetectStep:
     detector : ready to run
     field : bytes field of encoded images
     key : field that tells cameras apart, "" for none
-    output : stream of the detections, "" for `{stream}_detections`
+    output : stream of the detections, "" for `{stream}_detections`; `objects` is then `{output}_objects`
     every_ns : least time between two looks at one camera; 0 for every image
+    drop_late : images that came while the model was busy are dropped
+    clock : tells how long the model was busy
 
     Attributes
     ----------
-    counts : images by what became of them: `looked`, `skipped` (every), `undecodable`, `model_error`
+    counts : images by what became of them: `looked`, `skipped` (every), `late`, `undecodable`, `model_error`
     """
 
     def __init__(
-        self, name: str, detector: Detector, *, field: str, key: str = "", output: str = "", every_ns: int = 0
+        self,
+        name: str,
+        detector: Detector,
+        *,
+        field: str,
+        key: str = "",
+        output: str = "",
+        every_ns: int = 0,
+        drop_late: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
+        self.model = detector.model
         self._detector, self._field, self._key = detector, field, key
         self._output, self._every = output, every_ns
+        self._drop_late, self._clock = drop_late, clock or SystemClock()
         self._frames = 0
         self._looked: dict[Any, int] = {}  # camera -> time of the last look
+        self._busy_ns: dict[Any, int] = {}  # camera -> what its last look took
+        self._due: dict[Any, tuple[int, int]] = {}  # camera -> time of its last look, time of the next
         self._warned = False
 
     def process(self, block: Block) -> list[Block]:
-        """Return the block of images and, if anything was found, a block of detections."""
+        """Return a block of detections, if anything was found, and the block of images."""
         index = block.schema.index(self._field)
         if index < 0 or block.schema.fields[index].type is not Type.BYTES:
-            if not self._warned:
+            if not self._warned and not any(f.model for f in block.schema.fields):
                 self._warned = True
                 kind = "missing" if index < 0 else block.schema.fields[index].type.value
                 _log.warning(
@@ -91,16 +86,63 @@ class DetectStep:
             return [block]
         block, numbers = self._numbered(block)
         column = block.columns[index]
-        frames: list[npt.NDArray[np.uint8] | None] = list(column.frames or [None] * block.rows)
-        wanted = self._wanted(block) & ~column.is_null()
+        frames: list[Frame | None] = list(column.frames or [None] * block.rows)
+        cameras = self._cameras(block)
+        wanted = self._wanted(block, cameras) & ~column.is_null()
         found: list[tuple[int, Detection]] = []
+        counts: list[int | None] = [None] * block.rows
+        sizes: list[tuple[int, int]] = [(0, 0)] * block.rows
+        kept = np.ones(block.rows, dtype=bool)
         for row in np.flatnonzero(wanted).tolist():
-            found += [(row, d) for d in self._look(column, row, frames)]
+            time = int(block.time[row])
+            if self._is_late(cameras[row], time):
+                kept[row] = False
+                continue
+            began = self._clock.monotonic_ns()
+            seen, sizes[row] = self._look(column, row, frames)
+            self._was_busy(cameras[row], time, self._clock.monotonic_ns() - began)
+            if seen is not None:
+                counts[row] = len(seen)
+                found += [(row, d) for d in seen]
         cached = Column(column.values, column.offsets, column.quality, column.spans, frames)
-        out = [block.with_columns({self._field: cached})]
-        if found:
-            out.append(self._detections(block, numbers, found))
-        return out
+        told = [(self._objects_field(block), Column.of(Type.I64, counts, _missing(counts)))]
+        passed = block.with_columns(
+            {self._field: cached}, told if told[0][0].name not in block.schema.names() else ()
+        )
+        if not kept.all():
+            self.counts["late"] += int(np.count_nonzero(~kept))
+            passed = passed.take(kept)
+        detections = [self._detections(block, numbers, found, sizes)] if found else []
+        return detections + ([passed] if passed.rows else [])
+
+    def _is_late(self, camera: Any, time: int) -> bool:
+        """Whether an image came while the model was busy with those before it.
+
+        By the images' own stamps and the time that looking took: no wall clock is asked.
+        """
+        last, due = self._due.get(camera, (time, time))
+        return self._drop_late and last <= time < due
+
+    def _was_busy(self, camera: Any, time: int, busy_ns: int) -> None:
+        """Keep what a look took. A camera's turn comes again when each other one has had its own."""
+        if self._drop_late:
+            self._busy_ns[camera] = busy_ns
+            self._due[camera] = (time, time + sum(self._busy_ns.values()))
+
+    def _objects_field(self, block: Block) -> Field:
+        name = f"{self._output}_objects" if self._output else "objects"
+        text = "objects found in the image"
+        return Field(name, Type.I64, grade=self._grade(block), description=text, model=self.model)
+
+    def _grade(self, block: Block) -> Grade:
+        # A label and a box tell less than the picture: of its grade, or general where nobody declared one.
+        return block.schema.fields[block.schema.index(self._field)].grade or Grade.GENERAL
+
+    def _cameras(self, block: Block) -> list[Any]:
+        index = block.schema.index(self._key) if self._key else -1
+        if index < 0:
+            return [None] * block.rows
+        return block.columns[index].to_list(block.schema.fields[index].type)
 
     def _numbered(self, block: Block) -> tuple[Block, Column]:
         """Return the block with a field `frame` and that column."""
@@ -114,16 +156,12 @@ class DetectStep:
         field = Field("frame", Type.I64, description="number of the image in this stream")
         return block.with_columns({}, [(field, numbers)]), numbers
 
-    def _wanted(self, block: Block) -> npt.NDArray[np.bool_]:
+    def _wanted(self, block: Block, cameras: list[Any]) -> npt.NDArray[np.bool_]:
         """Return the rows that are due by `every`."""
         if not self._every:
             return np.ones(block.rows, dtype=bool)
-        index = block.schema.index(self._key) if self._key else -1
-        keys: list[Any] = [None] * block.rows
-        if index >= 0:
-            keys = block.columns[index].to_list(block.schema.fields[index].type)
         out = np.zeros(block.rows, dtype=bool)
-        for row, (key, time) in enumerate(zip(keys, block.time.tolist(), strict=True)):
+        for row, (key, time) in enumerate(zip(cameras, block.time.tolist(), strict=True)):
             last = self._looked.get(key)
             # A clock that went back must not stop the looking until it has caught up.
             if last is None or time - last >= self._every or time < last:
@@ -132,11 +170,14 @@ class DetectStep:
         self.counts["skipped"] += int(np.count_nonzero(~out))
         return out
 
-    def _look(self, column: Column, row: int, frames: list[npt.NDArray[np.uint8] | None]) -> list[Detection]:
+    def _look(
+        self, column: Column, row: int, frames: list[Frame | None]
+    ) -> tuple[list[Detection] | None, tuple[int, int]]:
+        """Return what is in an image, None if that cannot be told, and its width and height."""
         frame = frames[row]
         try:
             if frame is None:
-                frame = decode_image(column.cell_bytes(row))
+                frame = decode(column.cell_bytes(row))
                 if sum(f.nbytes for f in frames if f is not None) + frame.nbytes <= MAX_CACHED_BYTES:
                     frames[row] = frame
             found = self._detector.detect_labelled(frame)
@@ -144,14 +185,15 @@ class DetectStep:
             # The picture goes on without detections; masking looks for itself and fails closed.
             self.counts["undecodable" if isinstance(error, InputError) else "model_error"] += 1
             _log.warning("%s: field %s: %s", self._detector.model, self._field, error)
-            return []
+            return None, (0, 0)
         self.counts["looked"] += 1
-        return found
+        return found, (frame.shape[1], frame.shape[0])
 
-    def _detections(self, block: Block, numbers: Column, found: list[tuple[int, Detection]]) -> Block:
+    def _detections(
+        self, block: Block, numbers: Column, found: list[tuple[int, Detection]], sizes: list[tuple[int, int]]
+    ) -> Block:
         rows = np.array([row for row, _ in found], dtype=np.int64)
-        # A label and a box tell less than the picture: of its grade, or general where nobody declared one.
-        grade = block.schema.fields[block.schema.index(self._field)].grade or Grade.GENERAL
+        grade = self._grade(block)
         key = block.schema.index(self._key) if self._key else -1
         made: list[tuple[str, Type, str, str, list[Any]]] = [
             ("label", Type.STR, "", "class of the object", [d.label for _, d in found]),
@@ -159,6 +201,8 @@ class DetectStep:
         ]
         for place, name in enumerate(("x1", "y1", "x2", "y2")):
             made.append((name, Type.F64, "px", "edge of the box", [d.box[place] for _, d in found]))
+        for place, name in enumerate(("width", "height")):
+            made.append((name, Type.I64, "px", "of the image", [sizes[row][place] for row, _ in found]))
         codes = None if numbers.quality is None else numbers.quality[rows]
         fields = [Field("frame", Type.I64, grade=grade, description="number of the image")]
         columns = [Column(numbers.values[rows], None, codes)]
@@ -199,3 +243,7 @@ class DetectStep:
                 f"the saved state is damaged: {type(error).__name__}", place=self.name
             ) from None
         self._frames, self._looked = frames, looked
+
+
+def _missing(counts: list[int | None]) -> npt.NDArray[np.uint8]:
+    return np.array([q.MISSING if c is None else q.GOOD for c in counts], dtype=np.uint8)

@@ -80,12 +80,28 @@ class ImagePreprocessing(Options):
     """Frames with a shorter long side are enlarged to this (scale)."""
     overview: int = 0
     """Long side of a further run that finds objects too large for the fine one; 0: none (scale)."""
+    pad: float = 0.0
+    """What stands around the frame, as the model sees it, after `mean` and `scale` (letterbox, scale). YOLO
+    models are trained with grey 114: 0.447 where `scale` is 1/255."""
 
     @model_validator(mode="after")
     def _size_fits(self) -> Self:
         if self.fit != "scale" and (len(self.size) != 2 or not all(1 <= s <= 4096 for s in self.size)):
             raise ValueError("`size` must be [height, width], each 1 to 4096")
         return self
+
+
+class YoloDecoding(Options):
+    """How a YOLO-style head is read (forebay.infer.yolo)."""
+
+    type: Literal["yolo"]
+    """Family of heads."""
+    version: Literal["v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "x"]
+    """Whose head; v10 also for any export with its own suppression (n x 6), x for YOLOX."""
+    scores: Literal["probability", "logit"] = "probability"
+    """Whether the graph ends with a sigmoid."""
+    boxes: Literal["pixels", "share"] = "pixels"
+    """Boxes in pixels of the input, or as shares of its width and height."""
 
 
 class Thresholds(Options):
@@ -133,8 +149,10 @@ class Manifest(Options):
     """Of the graph."""
     preprocessing: Annotated[SeriesPreprocessing | ImagePreprocessing, Field(discriminator="kind")]
     """From data to the input."""
-    decoder: Literal["series-error", "ssd", "centerface", "blazeface", "retinaface"]
+    decoder: Literal["series-error", "ssd", "centerface", "blazeface", "retinaface", "dbnet", "yolo"]
     """From the output to results."""
+    decoding: YoloDecoding | None = None
+    """Details of the decoder; `yolo` needs them."""
     thresholds: Thresholds
     """Defaults."""
     labels: list[str] = Field(default_factory=list)
@@ -154,6 +172,8 @@ class Manifest(Options):
             raise ValueError(
                 f"decoder {self.decoder} and {self.preprocessing.kind} do not go with task {self.task}"
             )
+        if (self.decoder == "yolo") != (self.decoding is not None):
+            raise ValueError("`decoder: yolo` and `decoding: {type: yolo, version: ...}` go together")
         if not series and not self.labels:
             raise ValueError("a detection model needs `labels`")
         return self

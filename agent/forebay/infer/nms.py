@@ -36,17 +36,25 @@ def suppress(boxes: F32, scores: F32, labels: I32, limit: float) -> npt.NDArray[
     return kept
 
 
-def drop_parts(boxes: F32, scores: F32, labels: I32, passes: I32, limit: float) -> npt.NDArray[np.bool_]:
+def drop_parts(
+    boxes: F32, scores: F32, labels: I32, passes: I32, limit: float, lesser: float
+) -> npt.NDArray[np.bool_]:
     """Return which boxes are not mostly inside a better or larger one that another pass saw.
 
     A tile's edge cuts an object in two; the part then overlaps the whole too little for suppression.
+
+    Parameters
+    ----------
+    limit : share of a box inside a larger one from which it is a part of that
+    lesser : share of a box inside one of a higher score from which it is the same thing seen worse
     """
     keep = np.ones(len(boxes), dtype=bool)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for i in range(len(boxes)):
         size = np.minimum(boxes[i, 2:], boxes[:, 2:]) - np.maximum(boxes[i, :2], boxes[:, :2])
-        inside = np.clip(size, 0, None).prod(axis=1) > limit * max(float(areas[i]), 1e-6)
-        keep[i] = not bool(
-            (inside & (labels == labels[i]) & (passes != passes[i]) & (areas > areas[i])).any()
-        )
+        share = np.clip(size, 0, None).prod(axis=1) / max(float(areas[i]), 1e-6)
+        other = (labels == labels[i]) & (passes != passes[i])
+        part = (share > limit) & (areas > areas[i])
+        worse = (share > lesser) & (scores > scores[i])
+        keep[i] = not bool((other & (part | worse)).any())
     return keep

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.errors import InputError, ModelError
+from forebay.infer import yolo
 from forebay.infer.bundle import Bundle, find, load, open_session
 from forebay.infer.decoders import DECODERS, F32, I32, Found
 from forebay.infer.manifest import ImagePreprocessing, Task
@@ -20,7 +21,8 @@ from forebay_core import image as kernel
 Frame = npt.NDArray[np.uint8]
 
 TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour sees too
-PART = 0.8  # a box this far inside one of another pass is a part of it
+PART = 0.8  # a box this far inside a larger one of another pass is a part of it,
+LESSER_PART = 0.6  # and this far inside a better one
 MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
 
 
@@ -105,7 +107,10 @@ class Detector:
         self._wanted = np.array([not classes or label in classes for label in manifest.labels], dtype=bool)
         self._prep, self._session, self._tiles = prep, session, tiles
         self._resolution = prep.resolve if resolution is None else resolution
-        self._decode = DECODERS[manifest.decoder]
+        if manifest.decoding is not None:
+            self._decode = yolo.make(manifest.decoding, len(manifest.labels))
+        else:
+            self._decode = DECODERS[manifest.decoder]
         self._input = manifest.inputs[0].name
         self._outputs = tuple(t.name for t in manifest.outputs)
         self._mean = np.array(prep.mean, dtype=np.float32)
@@ -133,7 +138,7 @@ class Detector:
     def detect_labelled(self, frame: Frame) -> list[Detection]:
         """Return the detections, best first, as `detect` but without parts that a tile's edge cut off."""
         boxes, scores, labels, passes = self._run(check_frame(frame))
-        keep = drop_parts(boxes, scores, labels, passes, PART)
+        keep = drop_parts(boxes, scores, labels, passes, PART, LESSER_PART)
         return [
             Detection(self._labels[k], round(float(s), 4), tuple(round(float(v), 1) for v in b))  # type: ignore[arg-type]
             for b, s, k in zip(boxes[keep], scores[keep], labels[keep].tolist(), strict=True)
@@ -165,13 +170,14 @@ class Detector:
         region = frame[p.top : p.top + p.height, p.left : p.left + p.width]
         kernel.fit(
             region, tensor, height, width, top, left, p.inner_height, p.inner_width,
-            self._mean, self._scale, prep.colour == "rgb", planar, 0.0,
+            self._mean, self._scale, prep.colour == "rgb", planar, prep.pad,
         )  # fmt: skip
         shape = (1, 3, height, width) if planar else (1, height, width, 3)
         outputs = self._session.run({self._input: tensor.reshape(shape)}, self._outputs)
-        boxes, scores, labels = self._decode(outputs, height, width, self.threshold)
-        if not bool(np.isfinite(boxes).all()):
+        # NaN compares false: such a model would find nothing, and masking would let everything pass
+        if not all(bool(np.isfinite(out).all()) for out in outputs):
             raise ModelError("the model answered with numbers that are not finite", place=self.name)
+        boxes, scores, labels = self._decode(outputs, height, width, self.threshold)
         boxes = (boxes - np.array([left, top, left, top], dtype=np.float32)) * np.array(
             [p.width / p.inner_width, p.height / p.inner_height] * 2, dtype=np.float32
         ) + np.array([p.left, p.top, p.left, p.top], dtype=np.float32)

@@ -18,11 +18,12 @@ from typing import Any, BinaryIO
 
 from forebay.errors import InputError, MaskError
 from forebay.mask import tables
-from forebay.mask.images import ImageMasker, decode, encode
+from forebay.mask.images import ImageMasker
 from forebay.mask.records import RecordMasker, mask_json_lines
+from forebay.pictures import decode_deep, encode, read_header
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".ts", ".flv", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".ts", ".flv")
 TEXT_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 TEXT_SUFFIXES |= {".txt": "text", ".log": "text"}
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -43,7 +44,12 @@ class Report:
     broken_lines: int = 0
     oversized_lines: int = 0
     images: int = 0
+    videos: int = 0
+    frames: int = 0
+    frames_with: Counter[str] = field(default_factory=Counter)  # frames of videos in which a class was found
     files: int = 0
+    pages_dropped: list[str] = field(default_factory=list)
+    audio_dropped: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
@@ -55,13 +61,11 @@ class Report:
 
 
 def guess_format(head: bytes, suffix: str) -> str:
-    """Return `jsonl`, `json`, `csv`, `text` or `image`, by the name and else by how the input begins."""
+    """Return `jsonl`, `json`, `csv`, `text`, `image` or `video`, by the name and else by how the input begins."""
     if suffix in IMAGE_SUFFIXES or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         return "image"
     if suffix in VIDEO_SUFFIXES:
-        raise InputError(
-            "videos cannot be masked yet", hint="cut the video into pictures and give their folder"
-        )
+        return "video"
     if suffix in TEXT_SUFFIXES:
         return TEXT_SUFFIXES[suffix]
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -112,10 +116,24 @@ def _whole_document(source: BinaryIO, target: BinaryIO, masker: RecordMasker, re
     return io.BytesIO()
 
 
-def mask_image(data: bytes, suffix: str, quality: int, masker: ImageMasker, report: Report) -> bytes:
-    """Return a picture masked, in the format of `suffix`. Raises ForebayError or what a detector raises."""
+def mask_image(
+    data: bytes,
+    suffix: str,
+    quality: int,
+    masker: ImageMasker,
+    report: Report,
+    *,
+    stream: str = "",
+    name: str = "",
+) -> bytes:
+    """Return a picture masked, in the format of `suffix`. Raises ForebayError or what a detector raises.
+
+    Grey stays grey and 16 bits stay 16 bits where the format can hold them; alpha and further pages go.
+    """
     hits: Counter[str] = Counter()
-    out = encode(masker.mask_frame(decode(data), hits), suffix, quality)
+    out = encode(masker.mask_frame(decode_deep(data), hits, stream), suffix, quality)
+    if read_header(data).more:
+        report.pages_dropped.append(name)
     report.hits.update(hits)
     report.images += 1
     report.bytes_in += len(data)

@@ -6,6 +6,7 @@ everything that is about to be stored, and leaves out only the spans that maskin
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import replace
 
@@ -15,10 +16,14 @@ import numpy.typing as npt
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
 from forebay.mask.masker import long_integers
+from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import search
+from forebay.mask.search import count_codes, search
+from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
+
+log = logging.getLogger("forebay.mask")
 
 LEAK_CLASSES = ("resident_id", "mobile", "bank_card", "uscc", "plate", "vin", "imei", "email")
 """What the second line searches for: classes with a check digit or a form that little else has."""
@@ -33,38 +38,76 @@ class Guard:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self._classes = sum(1 << tables.CODES[c] for c in LEAK_CLASSES if c in policy.scanned_classes)
-        self._plans: dict[Schema, tuple[Plan, ...]] = {}
+        self._plans: dict[Schema, tuple[tuple[Plan, ...], dict[int, str]]] = {}
+        self._stream: str | None = None  # of the last block, to which the next two belong
+        self._classes = self._digits = 0
+        self.tally: Tally = Counter()
+        self._alarmed: set[tuple[str, str, str]] = set()
+
+    def take_tally(self) -> Tally:
+        """Return what was stopped since the last call."""
+        tally, self.tally = self.tally, Counter()
+        return tally
 
     def check(self, block: Block) -> Block:
         """Return the block with every cell null that must not be stored. Never raises for data.
 
-        `hits` counts `guard:no_rule`, `guard:unmasked`, `guard:failed` and `leak:class`.
+        `hits` counts `guard:no_rule`, `guard:unmasked`, `guard:failed`, `guard:name` and `leak:class`.
+        A column whose name is an identifier is left out whole.
         """
         hits: Counter[str] = Counter(block.hits)
         columns = []
-        for field, plan, column in zip(
-            block.schema.fields, self._plan(block.schema), block.columns, strict=True
+        if block.stream != self._stream:
+            self._stream, view = block.stream, self.policy.for_stream(block.stream)
+            self._classes = sum(1 << tables.CODES[c] for c in LEAK_CLASSES if c in view.scanned_classes)
+            self._digits = view.options.undeclared.integer_digits
+        plans, bad_names = self._plan(block.schema)
+        for place, (field, plan, column) in enumerate(
+            zip(block.schema.fields, plans, block.columns, strict=True)
         ):
             found: Counter[str] = Counter()
-            try:
-                new = self._column(field, plan, column, found)
-            except Exception:  # noqa: BLE001 - fails closed: what could not be checked is not stored
-                present = ~column.is_null()
-                new = null_out(replace(column, spans=None), present, q.DETECTOR_FAILED)
-                found = Counter({"guard:failed": int(present.sum())})
-            hits.update(found)
+            if place in bad_names:
+                new = self._close(column, q.LEAK, "guard:name", found)
+            else:
+                new = self._checked(field, plan, column, found)
             columns.append(new)
-        return replace(block, columns=tuple(columns), hits=hits)
+            if found:
+                hits.update(found)
+                name = "(name)" if place in bad_names else field.name
+                self.tally.update({(block.stream, name, rule): n for rule, n in found.items()})
+                self._alarm(block.stream, name, found)
+        return _without(replace(block, columns=tuple(columns), hits=hits), bad_names)
 
-    def _plan(self, schema: Schema) -> tuple[Plan, ...]:
-        plans = self._plans.get(schema)
-        if plans is None:
+    def _alarm(self, stream: str, name: str, found: Counter[str]) -> None:
+        """Say once for each field and class that masking let something through; hits count every time."""
+        for rule in found:
+            if rule.startswith("leak:") and (stream, name, rule) not in self._alarmed:
+                if len(self._alarmed) < _MAX_PLANS:
+                    self._alarmed.add((stream, name, rule))
+                log.error(
+                    "an identifier got past masking and was stopped stream=%s field=%s class=%s: declare the"
+                    " field's class, or `unguarded` if it must leave readable",
+                    *(stream, name, rule.removeprefix("leak:")),
+                )
+
+    def _checked(self, field: Field, plan: Plan, column: Column, found: Counter[str]) -> Column:
+        try:
+            return self._column(field, plan, column, found)
+        except Exception:  # noqa: BLE001 - fails closed: what could not be checked is not stored
+            present = ~column.is_null()
+            found.clear()
+            found["guard:failed"] = int(present.sum())
+            return null_out(replace(column, spans=None), present, q.DETECTOR_FAILED)
+
+    def _plan(self, schema: Schema) -> tuple[tuple[Plan, ...], dict[int, str]]:
+        known = self._plans.get(schema)
+        if known is None:
             plans = tuple(self.policy.plan(f, schema.stream) for f in schema.fields)
+            known = plans, named_hits(schema, self._classes, _MIN_CONFIDENCE)
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[schema] = plans
-        return plans
+            self._plans[schema] = known
+        return known
 
     def _column(self, field: Field, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         if plan.action is Action.NULL:
@@ -76,7 +119,8 @@ class Guard:
             return column
         if field.type in (Type.STR, Type.BYTES):
             return self._search(column, plan, hits) if field.media != "image" else column
-        if plan.action is Action.DIGITS:
+        # a unit says that a long number is a measurement: a meter's reading, a flow
+        if field.type in (Type.I64, Type.F64) and not field.unit:
             return self._search_digits(column, plan, hits)
         return column
 
@@ -95,7 +139,7 @@ class Guard:
         return _null_leaks(column, spans[sure, 0], codes[sure], hits)
 
     def _search_digits(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
-        wide, numbers = long_integers(column, self.policy.options.undeclared.integer_digits)
+        wide, numbers = long_integers(column, self._digits)
         if not len(wide):
             return column
         data, offsets = decimal_text(numbers)
@@ -104,11 +148,21 @@ class Guard:
         return _null_leaks(column, wide[spans[sure, 0]], codes[sure], hits)
 
 
+def _without(block: Block, places: dict[int, str]) -> Block:
+    if not places:
+        return block
+    kept = [p for p in range(len(block.columns)) if p not in places]
+    key = block.schema.key if block.schema.index(block.schema.key) not in places else ""
+    fields = tuple(block.schema.fields[p] for p in kept)
+    schema = replace(block.schema, fields=fields, key=key)
+    return replace(block, schema=schema, columns=tuple(block.columns[p] for p in kept))
+
+
 def _null_leaks(column: Column, rows: I64Array, codes: npt.NDArray[np.uint8], hits: Counter[str]) -> Column:
     if not len(rows):
         return column
-    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-        hits[f"leak:{tables.CLASSES[code]}"] += int(count)
+    for code, count in count_codes(codes):
+        hits[f"leak:{tables.CLASSES[code]}"] += count
     gone = np.zeros(column.rows, dtype=np.bool_)
     gone[rows] = True
     return null_out(column, gone, q.LEAK)

@@ -1,30 +1,35 @@
-"""Mask pictures: find faces, plates and persons, cover them, write the picture anew without its metadata.
+"""Mask pictures: find faces, plates, persons and text, cover them and fixed zones, write the picture anew.
 
 Invariants
 ----------
 - The original never passes: what cannot be read, searched or written becomes null(detector_failed).
 - Values and decoded frames are replaced together, so no step behind can reach an uncovered frame.
+- What comes out was encoded from pixels: metadata, thumbnails, alpha and further pages are not in it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+import fnmatch
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay import quality as q
-from forebay.blocks import MAX_BYTES_BYTES, Column
-from forebay.errors import InputError, MaskError, MissingExtra
+from forebay.blocks import Column
+from forebay.config.masking import Zone
+from forebay.errors import InputError, MaskError
+from forebay.mask.hold import Hold
 from forebay.mask.policy import Policy
+from forebay.pictures import Frame, Picture, as_bgr, decode, encode, load_cv2
 
-MAX_PIXELS = (
-    64_000_000  # a picture beyond this is refused before it is decoded: a small file can claim any size
-)
+MAX_CAMERAS = 1_000  # whose regions are held; the one not seen for longest goes
 
-Frame = npt.NDArray[np.uint8]
+Found = dict[str, npt.NDArray[np.float64]]
+"""Boxes (n, 4), x1 y1 x2 y2 in pixels, by what was found."""
 
 
 class Detector(Protocol):
@@ -34,17 +39,31 @@ class Detector(Protocol):
         """Return float32 (n, 5): x1, y1, x2, y2 in pixels and score, for a BGR frame uint8 (h, w, 3)."""
 
 
+@dataclass(slots=True)
+class Origin:
+    """Where a column of pictures comes from: its stream, and of each row the camera and the time in ns.
+
+    Rows that are frames of a video, decoded and not yet encoded, follow each other: their regions are held.
+    """
+
+    stream: str = ""
+    cameras: Sequence[Any] = ()
+    times: Sequence[int] = field(default_factory=list)
+
+
 class ImageMasker:
-    """Masks encoded pictures after a policy's `images`."""
+    """Masks pictures after a policy's `images`. Used by one thread."""
 
     def __init__(self, policy: Policy, detectors: Mapping[str, Detector]) -> None:
         self._options = policy.options.images
         self._operators = policy.image_classes
         self._detectors = detectors
+        self._holds: OrderedDict[tuple[str, Any], Hold] = OrderedDict()
 
-    def apply(self, column: Column, hits: Counter[str]) -> Column:
+    def apply(self, column: Column, hits: Counter[str], origin: Origin | None = None) -> Column:
         """Return the column with each picture masked, or null where that could not be done."""
         assert column.offsets is not None
+        origin = origin or Origin()
         null = column.is_null()
         codes = np.zeros(column.rows, dtype=np.uint8) if column.quality is None else column.quality.copy()
         cells: list[bytes] = []
@@ -52,10 +71,9 @@ class ImageMasker:
         for row in range(column.rows):
             cell, frame = b"", None
             if not null[row]:
-                held = column.frames[row] if column.frames is not None else None
                 found: Counter[str] = Counter()
                 try:
-                    frame = self.mask_frame(decode(column.cell_bytes(row)) if held is None else held, found)
+                    frame = self._row(column, row, origin, found)
                     cell = encode(frame, ".jpg", self._options.quality)
                     hits.update(found)
                 except Exception:  # noqa: BLE001 - a detector is a model: whatever it raises, nothing passes
@@ -70,35 +88,92 @@ class ImageMasker:
         kept = frames if column.frames is not None else None
         return Column(values, offsets, codes if codes.any() else None, None, kept)
 
-    def mask_frame(self, frame: Frame, hits: Counter[str]) -> Frame:
-        """Return a copy of the frame with everything covered that the policy names.
+    def _row(self, column: Column, row: int, origin: Origin, hits: Counter[str]) -> Frame:
+        assert column.offsets is not None
+        held = column.frames[row] if column.frames is not None else None
+        frame = decode(column.cell_bytes(row)) if held is None else held
+        found = self.look(frame)
+        video = held is not None and column.offsets[row] == column.offsets[row + 1]
+        if video and self._options.hold and row < len(origin.times):
+            camera = origin.cameras[row] if row < len(origin.cameras) else None
+            extra = self._hold((origin.stream, camera)).update(origin.times[row], frame.shape, found)
+        else:
+            extra = {}
+        covered = self.cover(frame, found, hits, origin.stream, extra)
+        return np.asarray(covered, dtype=np.uint8)
+
+    def _hold(self, camera: tuple[str, Any]) -> Hold:
+        hold = self._holds.pop(camera, None) or Hold(self._options.hold)
+        self._holds[camera] = hold
+        if len(self._holds) > MAX_CAMERAS:
+            self._holds.popitem(last=False)
+        return hold
+
+    def mask_frame(self, frame: Picture, hits: Counter[str], stream: str = "") -> Picture:
+        """Return a copy of the picture, (h, w) or (h, w, 3) of 8 or 16 bits, with all covered that is to be.
 
         Raises
         ------
         MaskError
             A detector is missing or gave no usable answer. Whatever the detector raises goes through.
         """
-        boxes: list[tuple[str, list[tuple[int, int, int, int]]]] = []
-        for kind, operator in self._operators.items():
+        return self.cover(frame, self.look(as_bgr(frame)), hits, stream)
+
+    def look(self, frame: Frame) -> Found:
+        """Return what the policy wants covered in a BGR frame. All detectors see the original.
+
+        Raises
+        ------
+        MaskError
+            A detector is missing or gave no usable answer. Whatever the detector raises goes through.
+        """
+        found: Found = {}
+        for kind in self._operators:
             detector = self._detectors.get(kind)
             if detector is None:
                 raise MaskError(f"there is no detector for `{kind}`, which the policy masks")
-            regions = self._regions(detector.detect(frame), frame.shape)
-            hits[f"{kind}:{operator}"] += len(regions)
-            boxes.append((operator, regions))
-        # all detectors see the original: a filled face must not hide the person around it
-        out = frame.copy()
-        for operator, regions in boxes:
-            for region in regions:
-                self._cover(out, operator, region)
+            found[kind] = _boxes(detector.detect(frame))
+        return found
+
+    def cover(
+        self,
+        picture: Picture,
+        found: Found,
+        hits: Counter[str],
+        stream: str = "",
+        extra: Found | None = None,
+    ) -> Picture:
+        """Return a copy of the picture with regions and zones covered.
+
+        Parameters
+        ----------
+        picture : (h, w) or (h, w, 3), uint8 or uint16
+        found : what `look` found, counted as `face:fill` and the like
+        hits : counts go here
+        stream : decides which zones there are
+        extra : regions held from other frames, counted as `face:held`
+        """
+        out = picture.copy()
+        for kind, operator in self._operators.items():
+            for boxes, name in ((found.get(kind), operator), ((extra or {}).get(kind), "held")):
+                if boxes is None:
+                    continue
+                regions = self._regions(boxes, picture.shape)
+                if regions or name != "held":
+                    hits[f"{kind}:{name}"] += len(regions)
+                for region in regions:
+                    self._cover(out, operator, region)
+        for zone in self._options.zones:
+            if not zone.streams or any(fnmatch.fnmatchcase(stream, p) for p in zone.streams):
+                self._cover_zone(out, zone)
+                hits[f"zone:{zone.operator}"] += 1
         return out
 
     def _regions(self, found: Any, shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+        """Return boxes (n, 4 or more) with their margin, as whole pixels within the picture."""
         rows = np.asarray(found, dtype=np.float64)
         if rows.size == 0:
             return []
-        if rows.ndim != 2 or rows.shape[1] != 5 or not np.isfinite(rows).all():
-            raise MaskError(f"a detector answered with shape {rows.shape}, expected finite (n, 5)")
         x1, y1, x2, y2 = rows[:, :4].T
         across, down = (x2 - x1) * self._options.margin, (y2 - y1) * self._options.margin
         height, width = shape[:2]
@@ -110,13 +185,13 @@ class ImageMasker:
         table = np.stack([left, top, right, bottom], axis=1)[inside].tolist()
         return [(a, b, c, d) for a, b, c, d in table]
 
-    def _cover(self, frame: Frame, operator: str, region: tuple[int, int, int, int]) -> None:
+    def _cover(self, frame: Picture, operator: str, region: tuple[int, int, int, int]) -> None:
         left, top, right, bottom = region
         view = frame[top:bottom, left:right]
         if operator == "fill":
             view[:] = 0
             return
-        cv2 = _cv2()
+        cv2 = load_cv2("pictures")
         height, width = view.shape[:2]
         longer = max(height, width)
         if operator == "blur":
@@ -128,65 +203,29 @@ class ImageMasker:
         small = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
         view[:] = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
 
-
-def decode(data: bytes) -> Frame:
-    """Return the picture as BGR uint8 (h, w, 3), turned as its metadata says.
-
-    Raises
-    ------
-    InputError
-        Not a picture, cut off, or larger than MAX_PIXELS.
-    """
-    cv2 = _cv2()
-    if not data or len(data) > 8 * MAX_BYTES_BYTES:
-        raise InputError(f"expected an encoded picture, found {len(data)} bytes")
-    size = claimed_size(data)
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise InputError(f"a picture of {size[0]} x {size[1]} is larger than {MAX_PIXELS} pixels")
-    if data[:3] == b"\xff\xd8\xff" and b"\xff\xd9" not in data[-4096:]:
-        raise InputError(f"a JPEG of {len(data)} bytes is cut off: no end marker")
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" not in data[-4096:]:
-        raise InputError(f"a PNG of {len(data)} bytes is cut off: no end chunk")
-    try:
-        frame = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        frame = None
-    if frame is None:
-        raise InputError(f"{len(data)} bytes are no picture that can be read")
-    return np.asarray(frame, dtype=np.uint8)
+    def _cover_zone(self, frame: Picture, zone: Zone) -> None:
+        height, width = frame.shape[:2]
+        corners = np.array(zone.polygon, dtype=np.float64) * (width, height)
+        left, top = np.floor(corners.min(axis=0)).astype(int).tolist()
+        right, bottom = np.ceil(corners.max(axis=0)).astype(int).tolist()
+        region = (max(0, min(left, width - 1)), max(0, min(top, height - 1)), max(1, right), max(1, bottom))
+        inside = np.zeros((region[3] - region[1], region[2] - region[0]), dtype=np.uint8)
+        # an edge through a pixel covers that pixel: fillPoly draws the outline too
+        load_cv2("pictures").fillPoly(inside, [np.round(corners - region[:2]).astype(np.int32)], 1)
+        view = frame[region[1] : region[3], region[0] : region[2]]
+        patch = view.copy()
+        self._cover(patch, zone.operator, (0, 0, patch.shape[1], patch.shape[0]))
+        chosen = inside[: view.shape[0], : view.shape[1]].astype(bool)
+        view[chosen] = patch[chosen]
 
 
-def claimed_size(data: bytes) -> tuple[int, int] | None:
-    """Return (width, height) from the header of a JPEG or PNG, None where it does not say."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-    if data[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+def _boxes(found: Any) -> npt.NDArray[np.float64]:
+    rows = np.asarray(found, dtype=np.float64)
+    if rows.size == 0 and rows.ndim == 2:
+        return np.zeros((0, 4))
+    if rows.ndim != 2 or rows.shape[1] != 5 or not np.isfinite(rows).all():
+        raise MaskError(f"a detector answered with shape {rows.shape}, expected finite (n, 5)")
+    return rows[:, :4]
 
 
-def encode(frame: Frame, suffix: str, quality: int) -> bytes:
-    """Return the frame as a file of a format (`.jpg`, `.png`, ...). Raises InputError."""
-    cv2 = _cv2()
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
-    try:
-        done, data = cv2.imencode(suffix, frame, options)
-    except cv2.error:
-        done = False
-    if not done:
-        raise InputError(f"cannot write a {frame.shape[1]} x {frame.shape[0]} picture as {suffix}")
-    return bytes(data)
-
-
-def _cv2() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtra("masking of pictures", "vision") from error
-    return cv2
+__all__ = ["Detector", "Found", "ImageMasker", "InputError", "Origin"]

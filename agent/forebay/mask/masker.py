@@ -9,28 +9,40 @@ Invariants
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
-from forebay.mask.images import Detector, ImageMasker
+from forebay.config.operators import Generalise, Noise
+from forebay.errors import MaskError
+from forebay.mask.images import Detector, ImageMasker, Origin
+from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import search
+from forebay.mask.search import count_codes, search
 from forebay.mask.spans import WHOLE_CELL, Operators
+from forebay.stages import Tally
 from forebay_core import text_tables as tables
-from forebay_core.text import decimal_text, scan
+from forebay_core.text import decimal_text, long_floats, long_ints, scan
 
 _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not grow the process
-_MAX_EXACT_FLOAT = 2.0**53
 # A bytes column that nobody declared as images and that holds one all the same must not pass for data.
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
-Trace = Callable[[str, I64Array, list[tuple[str, str]]], None]
-"""Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator) of each hit."""
+if TYPE_CHECKING:
+    from forebay.mask.noise import Budgets
+
+log = logging.getLogger("forebay.mask")
+
+Trace = Callable[[str, I64Array, list[tuple[str, str, str]]], None]
+"""Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator, rule) of each hit.
+The rule is the key of the policy and where it stands."""
 
 
 class Masker:
@@ -42,6 +54,13 @@ class Masker:
     detectors : by `face`, `plate`, `person`; a class that the policy masks and that has no detector makes
         every image null
     trace : told where hits were found (never what they say)
+    drop_rows : leave rows out that the policy drops; else only say in `dropped` which they are
+    trial : use a secret that everybody knows: to try a policy, never for data
+
+    Attributes
+    ----------
+    tally : hits since `take_tally`, for the audit log
+    dropped : of the last block, a boolean (n,) array of the rows that the policy drops; None: none
 
     Raises
     ------
@@ -55,12 +74,46 @@ class Masker:
         *,
         detectors: Mapping[str, Detector] | None = None,
         trace: Trace | None = None,
+        drop_rows: bool = True,
+        trial: bool = False,
     ) -> None:
         self.policy = policy
-        self._operators = Operators(policy)
+        self._trial, self._drop_rows = trial, drop_rows
+        self._views: dict[str, Operators] = {}
+        self._operators = self._operators_of(policy)
         self._images = ImageMasker(policy, detectors or {})
-        self._plans: dict[Schema, tuple[Plan, ...]] = {}
+        self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
+        self._budgets: Budgets | None = None  # None: unknown, so nothing is left
+        if policy.adds_noise:
+            from forebay.mask.noise import Budgets
+
+            self._budgets = Budgets()
+        self.tally: Tally = Counter()
+        self.dropped: npt.NDArray[np.bool_] | None = None
+        self._drops: frozenset[str] = frozenset()
+        self._time: I64Array = np.zeros(0, dtype=np.int64)
+        self._least_digits = 0
+        self._stream: str | None = None  # of the last block
+
+    def take_tally(self) -> Tally:
+        """Return the hits since the last call."""
+        tally, self.tally = self.tally, Counter()
+        return tally
+
+    def state(self) -> bytes | None:
+        """Return what must be stored with the rows: the noise budgets spent. None: nothing."""
+        return self._budgets.state() if self._budgets is not None else None
+
+    def restore(self, state: bytes) -> None:
+        """Take over a saved state. One that cannot be read closes the budgets: no noisy number passes."""
+        if self._budgets is None:  # a policy that no longer adds noise
+            return
+        try:
+            self._budgets.restore(state)
+        except MaskError as error:
+            self._budgets = None
+            log.error("fields with noise are kept back: %s", error)
 
     def apply(self, block: Block, *, early: bool = False) -> Block:
         """Return the masked block, its hits counted as `class:operator`. Never raises for data.
@@ -69,45 +122,69 @@ class Masker:
         entry of a pipeline, so that what steps remember, and the spool stores with them, is masked already.
         A column that this policy has masked is not masked again.
         """
+        self.dropped = None
+        if all(column.masked == self.policy.hash for column in block.columns):
+            return block  # from the entry, and no step has made anything since
         hits: Counter[str] = Counter(block.hits)
         columns = []
-        for name, type_, plan, column in zip(
-            block.schema.names(),
-            (f.type for f in block.schema.fields),
-            self._plan(block.schema),
-            block.columns,
-            strict=True,
-        ):
-            if column.masked == self.policy.hash or (early and type_ is Type.BYTES):
+        schema, plans = self._plan(block.schema, hits)
+        self._time = block.time
+        if block.stream != self._stream:
+            self._stream, view = block.stream, self.policy.for_stream(block.stream)
+            self._operators, self._drops = self._operators_of(view), view.drops
+            self._least_digits = view.options.undeclared.integer_digits
+        for field, plan, column in zip(schema.fields, plans, block.columns, strict=True):
+            if column.masked == self.policy.hash or (early and field.type is Type.BYTES):
                 columns.append(column)
                 continue
             found: Counter[str] = Counter()
             try:
-                new = self._column(name, type_, plan, column, found)
+                if plan.action is Action.IMAGE:
+                    new = self._images.apply(column, found, _origin(block))
+                else:
+                    new = self._column(field.name, field.type, plan, column, found)
             except Exception:  # noqa: BLE001 - whatever broke, the column was not looked at: it must not pass
                 present = ~column.is_null()
                 new = null_out(column, present, q.DETECTOR_FAILED)
                 found = Counter({"detector:failed": int(present.sum())})
-            hits.update(found)
-            columns.append(replace(new, masked=self.policy.hash))
-        return replace(block, columns=tuple(columns), hits=hits)
+            if found:
+                hits.update(found)
+                self.tally.update({(block.stream, field.name, rule): n for rule, n in found.items() if n})
+            columns.append(new.marked(self.policy.hash))
+        out = replace(block, schema=schema, columns=tuple(columns), hits=hits)
+        return self._without_dropped(out) if self.dropped is not None and self._drop_rows else out
 
-    def _plan(self, schema: Schema) -> tuple[Plan, ...]:
-        plans = self._plans.get(schema)
-        if plans is None:
-            plans = tuple(self.policy.plan(f, schema.stream) for f in schema.fields)
+    def _without_dropped(self, block: Block) -> Block:
+        assert self.dropped is not None
+        count = int(self.dropped.sum())
+        block.hits["record:drop"] += count
+        self.tally[block.stream, "", "record:drop"] += count
+        return block.take(~self.dropped)
+
+    def _operators_of(self, view: Policy) -> Operators:
+        if view.stream_pattern not in self._views:
+            self._views[view.stream_pattern] = Operators(view, trial=self._trial)
+        return self._views[view.stream_pattern]
+
+    def _plan(self, schema: Schema, hits: Counter[str]) -> tuple[Schema, tuple[Plan, ...]]:
+        known = self._plans.get(schema)
+        if known is None:
+            safe, found = safe_names(schema, self._operators_of(self.policy).classes)
+            hits.update(found)
+            self.tally.update({(schema.stream, "(name)", rule): n for rule, n in found.items()})
+            known = safe, tuple(self.policy.plan(f, schema.stream) for f in safe.fields)
             if len(self._plans) >= _MAX_PLANS:
                 self._plans.clear()
-            self._plans[schema] = plans
-        return plans
+            self._plans[schema] = known
+        return known
 
     def _column(self, name: str, type_: Type, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         if plan.action is Action.PASS:
             return column
         if plan.action is Action.NULL:
             return self._null(plan, column, hits)
-        if plan.action is Action.IMAGE:
-            return self._images.apply(column, hits)
+        if plan.action is Action.NUMBER:
+            return self._number(name, plan, column, hits)
         if plan.action is Action.DIGITS:
             return self._digits(name, plan, column, hits)
         if plan.action is Action.CELL:
@@ -126,10 +203,11 @@ class Masker:
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         spans, codes, _ = search(column, self._operators.classes, plan.context)
-        self._tell(name, spans, codes)
+        self._tell(name, plan, spans, codes)
+        self._mark_drops(column.rows, spans[:, 0], codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
-            return replace(column, spans=None)
+            return column if column.spans is None else replace(column, spans=None)
         return self._operators.apply(column, spans, codes, hits)
 
     def _cells(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
@@ -141,14 +219,58 @@ class Masker:
         spans[:, 0], spans[:, 2] = rows, lengths[rows]
         codes = np.full(len(rows), WHOLE_CELL, dtype=np.uint8)
         self._operators.whole(plan.rule, plan.label)
-        self._tell(name, spans, codes)
+        self._tell(name, plan, spans, codes)
+        self._mark_drops(column.rows, rows, codes)
         return self._operators.apply(column, spans, codes, hits)
+
+    def _number(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
+        assert plan.rule is not None
+        present = ~column.is_null()
+        count = int(present.sum())
+        if plan.label in self._drops and count:
+            self.dropped = present if self.dropped is None else self.dropped | present
+        if isinstance(plan.rule, Noise):
+            return self._noisy(name, plan.rule, column, present, hits)
+        from forebay.mask.generalise import numbers
+
+        assert isinstance(plan.rule, Generalise)
+        if count:
+            hits[f"{plan.label}:{plan.rule.operator}"] += count
+        values = np.where(present, numbers(plan.rule, column.values), 0)
+        return replace(column, values=values.astype(column.values.dtype), spans=None)
+
+    def _noisy(
+        self, name: str, rule: Noise, column: Column, present: npt.NDArray[np.bool_], hits: Counter[str]
+    ) -> Column:
+        rows = np.flatnonzero(present)
+        from forebay.mask.noise import add_noise
+
+        shown = np.zeros(column.rows, dtype=np.bool_)
+        if self._budgets is not None:
+            periods = self._time[rows] // rule.period
+            shown[rows] = self._budgets.take(f"{self._stream}.{name}", rule, periods)
+        values = np.zeros_like(column.values)
+        values[shown] = add_noise(rule, column.values[shown])
+        hits["field:noise"] += int(shown.sum())
+        hits["field:noise_spent"] += int((present & ~shown).sum())
+        return null_out(replace(column, values=values, spans=None), present & ~shown, q.SUPPRESSED)
+
+    def _mark_drops(self, count: int, rows: I64Array, codes: U8Array) -> None:
+        """Note the rows that the policy drops because of a hit."""
+        if not self._drops or not len(codes):
+            return
+        names = self._operators.names
+        wanted = np.array([names[c] in self._drops for c in codes.tolist()], dtype=np.bool_)
+        if wanted.any():
+            self.dropped = np.zeros(count, dtype=np.bool_) if self.dropped is None else self.dropped
+            self.dropped[rows[wanted]] = True
 
     def _bytes(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         # Opaque bytes: a hit cannot be cut out without breaking a format that nobody knows here.
         assert column.offsets is not None
         spans, codes, _ = scan(column.values, column.offsets, self._operators.classes, plan.context)
-        self._tell(name, spans, codes, "suppress")
+        self._tell(name, plan, spans, codes, "suppress")
+        self._mark_drops(column.rows, spans[:, 0], codes)
         pictures = np.array([column.cell_bytes(r).startswith(_PICTURE_STARTS) for r in range(column.rows)])
         if pictures.any():
             hits["image:undeclared"] += int(pictures.sum())
@@ -156,13 +278,14 @@ class Masker:
         return self._null_hits(replace(column, spans=None), spans[:, 0], codes, hits)
 
     def _digits(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        wide, numbers = long_integers(column, self.policy.options.undeclared.integer_digits)
+        wide, numbers = long_integers(column, self._least_digits)
         if not len(wide):
             return column
         data, offsets = decimal_text(numbers)
         spans, codes, _ = scan(data, offsets, self._operators.classes, plan.context)
         spans[:, 0] = wide[spans[:, 0]]
-        self._tell(name, spans, codes, "suppress")
+        self._tell(name, plan, spans, codes, "suppress")
+        self._mark_drops(column.rows, spans[:, 0], codes)
         return self._null_hits(column, spans[:, 0], codes, hits)
 
     def _null_hits(self, column: Column, rows: I64Array, codes: U8Array, hits: Counter[str]) -> Column:
@@ -170,30 +293,35 @@ class Masker:
             return column
         gone = np.zeros(column.rows, dtype=np.bool_)
         gone[rows] = True
-        for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-            hits[f"{tables.CLASSES[code]}:suppress"] += int(count)
+        for code, count in count_codes(codes):
+            hits[f"{tables.CLASSES[code]}:suppress"] += count
         return null_out(column, gone, q.SUPPRESSED)
 
-    def _tell(self, name: str, spans: I64Array, codes: U8Array, done: str = "") -> None:
-        if self._trace is not None and len(codes):
-            names, operator = self._operators.names, self._operators.operator
-            known = [(names[c], done or operator(c)) for c in codes.tolist()]
-            self._trace(name, spans, known)
+    def _tell(self, name: str, plan: Plan, spans: I64Array, codes: U8Array, done: str = "") -> None:
+        if self._trace is None or not len(codes):
+            return
+        names, operator = self._operators.names, self._operators.operator
+        view = self.policy.for_stream(self._stream or "")
+        known = []
+        for code in codes.tolist():
+            at = plan.at if plan.action is Action.CELL else view.class_rule(names[code])
+            place = view.where(at)
+            rule = ".".join(at) + (f" ({place})" if place else "")
+            known.append((names[code], done or operator(code), rule))
+        self._trace(name, spans, known)
+
+
+def _origin(block: Block) -> Origin:
+    index = block.schema.index(block.schema.key) if block.schema.key else -1
+    cameras = block.columns[index].to_list(block.schema.fields[index].type) if index >= 0 else []
+    return Origin(block.stream, cameras, block.time.tolist())
 
 
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:
     """Return rows and values of whole numbers with at least `digits` digits (0: none)."""
-    least = 10 ** (digits - 1) if digits else 0
-    values = column.values
-    if not digits or not len(values):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if values.max() < least and values.min() > -least:  # most columns; false where there is a NaN
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    if values.dtype == np.float64:
-        magnitude = np.abs(values)  # NaN and inf compare false below
-        rows = np.flatnonzero((magnitude >= least) & (magnitude <= _MAX_EXACT_FLOAT))
-        rows = rows[values[rows] == np.floor(values[rows])]
-        return rows.astype(np.int64), values[rows].astype(np.int64)
-    # not abs(): that of the least int64 is negative
-    rows = np.flatnonzero((values >= least) | (values <= -least))
-    return rows.astype(np.int64), np.ascontiguousarray(values[rows])
+    least, values = 10 ** (digits - 1) if digits else 0, column.values
+    if digits and values.dtype == np.float64:
+        return long_floats(np.ascontiguousarray(values), least)
+    if digits and values.dtype == np.int64:
+        return long_ints(np.ascontiguousarray(values), least)
+    return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -6,27 +6,26 @@ import fnmatch
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from forebay import quality as q
-from forebay import secrets
 from forebay.blocks import Field, Type
 from forebay.config.masking import (
+    DECLARED_CLASSES,
     IMAGE_CLASSES,
-    OPERATOR_STRICTNESS,
+    SENSITIVE_CLASSES,
     TEXT_CLASSES,
-    ClassRule,
-    FieldRule,
+    Levels,
     PolicyOptions,
+    StreamRules,
 )
-from forebay.errors import ConfigError
-from forebay.mask.loader import read_policy
-
-_MIN_SECRET_BYTES = 16
+from forebay.config.operators import KEYED, OPERATOR_STRICTNESS, ClassRule, FieldRule, type_conflict
+from forebay.mask.loader import Place, read_policy
 
 
 class Action(Enum):
@@ -36,6 +35,7 @@ class Action(Enum):
     SCAN = "is searched, identifiers found in it are masked"
     DIGITS = "passes, but long whole numbers that are identifiers become null"
     CELL = "is masked whole"
+    NUMBER = "is made less exact"
     NULL = "becomes null"
     IMAGE = "is masked as an image and written anew"
 
@@ -46,6 +46,7 @@ class Plan:
 
     `rule` and `label` belong to CELL: the operator and the class it counts under. `code` is the quality of
     NULL. `context` are the contexts that the field's name vouches for (forebay_core.text_tables.CONTEXTS).
+    `at` is the key of the policy that decided, e.g. `("grades", "core")`.
     """
 
     action: Action
@@ -55,6 +56,7 @@ class Plan:
     code: int = q.GUARDED
     unguarded: bool = False
     context: int = 0
+    at: Place = ()
 
 
 # What a field's name says about every value in it, as bits of text_tables.CONTEXTS.
@@ -84,10 +86,16 @@ class Policy:
         of it, so gateways that keep it elsewhere have the same policy.
     """
 
-    def __init__(self, options: PolicyOptions, path: Path) -> None:
-        self.options = options
-        self.path = path
+    def __init__(
+        self, options: PolicyOptions, path: Path, places: Mapping[Place, str] | None = None, stream: str = ""
+    ) -> None:
         self.hash = hashlib.sha256(_canonical(options)).hexdigest()
+        self.options = _with_levels(options)
+        self._by_level = frozenset(map(str, self.options.classes)) - frozenset(map(str, options.classes))
+        self.path = path
+        self.places = places or {}
+        self.stream_pattern = stream
+        self._views: dict[str, Policy] = {}
 
     @property
     def name(self) -> str:
@@ -104,24 +112,66 @@ class Policy:
         """Name of the key that tokens are made with, empty if there is none."""
         return self.options.keys.id if self.options.keys else ""
 
-    @property
-    def uses_tokens(self) -> bool:
-        """Whether some rule makes tokens, so that the secret is needed."""
-        rules: list[Any] = [*self.options.classes.values(), *self.options.fields.values()]
-        return any(rule.operator == "token" for rule in rules)
+    @cached_property
+    def needs_key(self) -> bool:
+        """Whether some rule makes tokens or encrypts, so that the secret is needed."""
+        return any(rule.operator in KEYED for rule in self._all_rules())
 
-    def secret(self) -> bytes:
-        """Read the secret of the token key. Raises ConfigError."""
-        if self.options.keys is None:
-            raise ConfigError("the policy has no `keys`", place=str(self.path))
-        value = secrets.resolve(self.options.keys.secret, self.path.parent)
-        if len(value) < _MIN_SECRET_BYTES:
-            raise ConfigError(
-                f"the secret has {len(value)} bytes, at least {_MIN_SECRET_BYTES} are needed",
-                place=f"{self.path}: keys.secret",
-                hint="openssl rand -hex 32 > token.key && chmod 600 token.key",
+    @cached_property
+    def adds_noise(self) -> str:
+        """Pattern of a field that gets noise, so that a budget must be kept; empty if none does."""
+        return next((p for p, rule in self.options.fields.items() if rule.operator == "noise"), "")
+
+    def _all_rules(self) -> Iterable[ClassRule | FieldRule]:
+        yield from self.options.classes.values()
+        yield from self.options.fields.values()
+        for stream in self.options.streams.values():
+            yield from stream.classes.values()
+
+    def level(self, class_name: str) -> str:
+        """Return `sensitive` or `personal` (GB/T 35273), empty for what is no personal-data class."""
+        if class_name in self.options.sensitive:
+            return "sensitive"
+        return "personal" if class_name in (*DECLARED_CLASSES, *IMAGE_CLASSES) else ""
+
+    def where(self, at: Place) -> str:
+        """Return `FILE:LINE:COL` of a key of the policy or of its nearest parent, empty if there is none."""
+        while at and at not in self.places:
+            at = at[:-1]
+        return self.places.get(at, "")
+
+    # -- streams --------------------------------------------------------------------------------------------
+
+    def for_stream(self, stream: str) -> Policy:
+        """Return the policy as it holds in a stream. It has the hash of the whole."""
+        pattern = _first_fit(stream, self.options.streams)
+        if not pattern or self.stream_pattern:
+            return self
+        if pattern not in self._views:
+            rules = self.options.streams[pattern]
+            options = self.options.model_copy(
+                update={
+                    "classes": {**self.options.classes, **rules.classes},
+                    "grades": {**self.options.grades, **rules.grades},
+                    "undeclared": rules.undeclared or self.options.undeclared,
+                }
             )
-        return value
+            view = Policy(options, self.path, self.places, pattern)
+            view.hash, view._by_level = self.hash, self._by_level
+            self._views[pattern] = view
+        return self._views[pattern]
+
+    @property
+    def stream_rules(self) -> StreamRules | None:
+        """What is different in the stream that this is the view of."""
+        return self.options.streams[self.stream_pattern] if self.stream_pattern else None
+
+    @property
+    def drops(self) -> frozenset[str]:
+        """Classes for which a whole row is dropped."""
+        return frozenset(self.stream_rules.drop_when) if self.stream_rules else frozenset()
+
+    # -- what happens to a field ----------------------------------------------------------------------------
 
     @cached_property
     def image_classes(self) -> dict[str, str]:
@@ -137,20 +187,36 @@ class Policy:
 
     def plan(self, field: Field, stream: str = "") -> Plan:
         """Return what happens to a field, decided by its name, grade, classes and type, in this order."""
-        plan = self._plan(field, stream)
+        view = self.for_stream(stream)
+        plan = view._plan(field, stream)
         context = sum(bit for bit, pattern in _NAME_CONTEXTS if pattern.search(field.name))
-        return Plan(plan.action, plan.why, plan.rule, plan.label, plan.code, plan.unguarded, context)
+        return replace(plan, context=context)
 
     def explain(self, field: Field, stream: str = "") -> str:
         """Return one sentence on what will happen to a field and why, for `forebay check`."""
         plan = self.plan(field, stream)
-        how = f" with `{plan.rule.operator}`" if plan.rule and plan.action is Action.CELL else ""
+        with_rule = plan.rule and plan.action in (Action.CELL, Action.NUMBER)
+        how = f" with `{plan.rule.operator}`" if plan.rule and with_rule else ""
         if plan.action is Action.NULL:
             how = f", {q.reason(plan.code)}"
         tail = "; the guard does not search it" if plan.unguarded else ""
-        return f"`{field.name}` {plan.action.value}{how}: {plan.why}{tail}"
+        place = self.where(plan.at)
+        return f"`{field.name}` {plan.action.value}{how}: {plan.why}{f' ({place})' if place else ''}{tail}"
+
+    def conflict(self, field: Field, stream: str = "") -> tuple[str, str]:
+        """Return why the rule that names a field does not fit its type, and where; empty if it fits."""
+        named = self.for_stream(stream)._named_rule(field.name, stream)
+        if named is None or is_image(field):
+            return "", ""
+        pattern, rule = named
+        return type_conflict(rule, field.type), self.where(("fields", pattern))
 
     def _plan(self, field: Field, stream: str) -> Plan:
+        kept = self.stream_rules.keep_only if self.stream_rules else ()
+        if kept and not _first_fit(field.name, dict.fromkeys(kept)):
+            why = f"streams.{self.stream_pattern}.keep_only does not list it"
+            place: Place = ("streams", self.stream_pattern, "keep_only")
+            return Plan(Action.NULL, why, label="keep_only", code=q.SUPPRESSED, at=place)
         named = self._named_rule(field.name, stream)
         if named is not None:
             return _by_name(field, *named)
@@ -158,24 +224,40 @@ class Policy:
         classes = [c for c in field.classes if not (is_image(field) and c in IMAGE_CLASSES)]
         unknown = [c for c in classes if c not in known]
         if unknown:
-            return Plan(Action.NULL, f"the policy has no rule for class `{unknown[0]}`")
+            return Plan(Action.NULL, f"the policy has no rule for class `{unknown[0]}`", at=("classes",))
         treatment: str = "scan"
+        at: Place = ("classes",)
         if field.grade is not None:
+            at = self._at("grades", str(field.grade))
             if field.grade not in self.options.grades:
-                return Plan(Action.NULL, f"the policy has no rule for grade `{field.grade}`")
+                return Plan(Action.NULL, f"the policy has no rule for grade `{field.grade}`", at=("grades",))
             treatment = self.options.grades[field.grade]
             if treatment == "suppress":
                 why = f"grades.{field.grade} says suppress"
-                return Plan(Action.NULL, why, label=f"grade-{field.grade}", code=q.SUPPRESSED)
+                return Plan(Action.NULL, why, label=f"grade-{field.grade}", code=q.SUPPRESSED, at=at)
         if classes:
             strict = max(classes, key=lambda c: OPERATOR_STRICTNESS.index(known[c].operator))
             rule = known[strict]
             if rule.operator != "pass":
-                return _whole(field, rule, strict, f"classes.{strict} says {rule.operator}")
+                said = self._at("classes", strict)
+                return replace(_whole(field, rule, strict, f"{'.'.join(said)} says {rule.operator}"), at=said)
         if field.grade is not None or field.classes:
-            said = f"grades.{field.grade} says {treatment}" if field.grade else "it declares classes"
-            return _searched(field, treatment, said)
+            why = f"{'.'.join(at)} says {treatment}" if field.grade else "it declares classes"
+            return replace(_searched(field, treatment, why), at=at)
         return self._undeclared(field)
+
+    def class_rule(self, name: str) -> Place:
+        """Return the key that holds a class's rule in this view, `("classes",)` where there is none."""
+        return self._at("classes", name) if name in self.options.classes else ("classes",)
+
+    def _at(self, section: str, name: str) -> Place:
+        """Return the key that holds the rule of a grade or class, in this view."""
+        own = getattr(self.stream_rules, section, {})
+        if name in own:
+            return "streams", self.stream_pattern, section, name
+        if section == "classes" and name in self._by_level:
+            return "levels", self.level(name)
+        return section, name
 
     def _named_rule(self, name: str, stream: str) -> tuple[str, FieldRule] | None:
         folded, whole = name.casefold(), f"{stream}.{name}".casefold()
@@ -190,26 +272,25 @@ class Policy:
         return None
 
     def _undeclared(self, field: Field) -> Plan:
+        own = bool(self.stream_rules and self.stream_rules.undeclared)
+        section: Place = ("streams", self.stream_pattern, "undeclared") if own else ("undeclared",)
         options = self.options.undeclared
-        treatment: str
-        if is_image(field):
-            if options.image == "mask":
-                return Plan(Action.IMAGE, "undeclared.image says mask")
-            treatment, why = options.image, f"undeclared.image says {options.image}"
-        elif field.type in (Type.STR, Type.BYTES):
-            treatment, why = options.text, f"undeclared.text says {options.text}"
-            if treatment == "scan":
-                return Plan(Action.SCAN, why)
-        else:
-            treatment, why = options.number, f"undeclared.number says {options.number}"
-            wide = field.type in (Type.I64, Type.F64) and options.integer_digits > 0
-            if treatment == "pass" and wide and not field.unit:
-                return Plan(Action.DIGITS, f"{why}, undeclared.integer_digits {options.integer_digits}")
-            if field.unit and treatment == "pass":
-                why += ", and its unit says that it is a measurement"
+        kind = "image" if is_image(field) else "text" if field.type in (Type.STR, Type.BYTES) else "number"
+        treatment: str = getattr(options, kind)
+        at = (*section, kind)
+        why = f"{'.'.join(at)} says {treatment}"
+        if treatment == "mask":
+            return Plan(Action.IMAGE, why, at=at)
+        if treatment == "scan":
+            return Plan(Action.SCAN, why, at=at)
         if treatment == "suppress":
-            return Plan(Action.NULL, why, label="undeclared", code=q.SUPPRESSED)
-        return Plan(Action.PASS, why)
+            return Plan(Action.NULL, why, label="undeclared", code=q.SUPPRESSED, at=at)
+        if kind == "number" and field.unit:
+            why += ", and its unit says that it is a measurement"
+        elif kind == "number" and field.type is not Type.BOOL and options.integer_digits > 0:
+            why += f", {'.'.join(section)}.integer_digits {options.integer_digits}"
+            return Plan(Action.DIGITS, why, at=at)
+        return Plan(Action.PASS, why, at=at)
 
 
 def load_policy(name_or_path: str, base_dir: Path) -> Policy:
@@ -222,35 +303,66 @@ def is_image(field: Field) -> bool:
     return field.media == "image"
 
 
+def _first_fit(name: str, patterns: Mapping[str, Any]) -> str:
+    """Return the pattern that holds for a name: its own, else the first that fits, else an empty text."""
+    folded = name.casefold()
+    exact = next((p for p in patterns if p.casefold() == folded), "")
+    return exact or next((p for p in patterns if fnmatch.fnmatchcase(folded, p.casefold())), "")
+
+
 def _by_name(field: Field, pattern: str, rule: FieldRule) -> Plan:
-    why = f"fields.{pattern} says {rule.operator}"
+    why, at = f"fields.{pattern} says {rule.operator}", ("fields", pattern)
     if rule.operator == "pass":
-        return Plan(Action.PASS, why, rule, unguarded=rule.unguarded)
+        return Plan(Action.PASS, why, rule, unguarded=rule.unguarded, at=at)
     if rule.operator == "scan":
-        return _searched(field, "scan", why, digits_too=True)
+        return replace(_searched(field, "scan", why), at=at)
     label = next((c for c in field.classes), "field")
-    return _whole(field, rule, label, why)
+    return replace(_whole(field, rule, label, why), at=at)
 
 
 def _whole(field: Field, rule: ClassRule | FieldRule, label: str, why: str) -> Plan:
-    if rule.operator != "suppress" and field.type is Type.STR:
-        return Plan(Action.CELL, why, rule, label)
+    if rule.operator != "suppress" and not is_image(field) and not type_conflict(rule, field.type):
+        return Plan(Action.CELL if field.type is Type.STR else Action.NUMBER, why, rule, label)
     if rule.operator != "suppress":
         why += f", which a {'picture' if is_image(field) else field.type} column cannot hold"
     return Plan(Action.NULL, why, label=label, code=q.SUPPRESSED)
 
 
-def _searched(field: Field, treatment: str, why: str, digits_too: bool = False) -> Plan:
+def _searched(field: Field, treatment: str, why: str) -> Plan:
     if is_image(field):  # a grade that passes text does not pass faces: images have rules of their own
         return Plan(Action.IMAGE, f"{why}; images are masked by `images`")
-    if field.type in (Type.STR, Type.BYTES) and treatment == "scan":
-        return Plan(Action.SCAN, why)
-    if digits_too and field.type in (Type.I64, Type.F64):
-        return Plan(Action.DIGITS, why)
+    if treatment == "scan":
+        if field.type in (Type.STR, Type.BYTES):
+            return Plan(Action.SCAN, why)
+        if field.type in (Type.I64, Type.F64) and not field.unit:
+            return Plan(Action.DIGITS, why)
     return Plan(Action.PASS, why)
 
 
+def _with_levels(options: PolicyOptions) -> PolicyOptions:
+    """Return the options with a rule for each class that only its level has one for."""
+    levels = options.levels
+    if levels.personal is None and levels.sensitive is None:
+        return options
+    classes: dict[str, ClassRule] = {str(name): rule for name, rule in options.classes.items()}
+    for name in DECLARED_CLASSES:
+        rule = levels.sensitive if name in options.sensitive else levels.personal
+        if rule is not None:
+            classes.setdefault(name, rule)
+    return options.model_copy(update={"classes": classes})
+
+
 def _canonical(options: PolicyOptions) -> bytes:
-    body = options.model_dump(mode="json", exclude={"extends": True, "keys": {"secret"}})
+    secret: Any = {"secret": True, "previous": {"__all__": {"secret"}}}
+    body = options.model_dump(mode="json", exclude={"extends": True, "tests": True, "keys": secret})
     body["fields"] = list(body["fields"].items())  # their order decides
+    body["streams"] = list(body["streams"].items())
+    if body["sensitive"] == list(SENSITIVE_CLASSES):
+        del body["sensitive"]
+    if body["keys"] and not body["keys"]["previous"]:
+        del body["keys"]["previous"]
+    # what a later release adds and a policy does not use leaves its hash alone: receivers list hashes
+    for section in ("streams", "levels"):
+        if not body[section] or body[section] == Levels().model_dump(mode="json"):
+            del body[section]
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type
+from forebay.errors import ConfigError
 from forebay.mask.guard import Guard
 from forebay.mask.masker import Masker
 from forebay.mask.policy import Policy
@@ -46,18 +47,24 @@ class RecordMasker:
     ----------
     policy : what to do
     stream : name that rules of the form `stream.field` know the input by
-    trace : told of each hit: number of the line, field, first and last byte, class, operator
+    trace : told of each hit: number of the line, field, first and last byte, class, operator with its rule
     """
 
     def __init__(self, policy: Policy, stream: str, trace: LineTrace | None = None) -> None:
+        if policy.adds_noise:
+            raise ConfigError(
+                f"fields.{policy.adds_noise} gets noise, and a file masked twice would tell what the noise hides",
+                place=policy.where(("fields", policy.adds_noise)),
+                hint="noise is for `forebay run`, which keeps what was spent with its data",
+            )
         told = None if trace is None else self._tell
         self._stream, self._trace = stream, trace
-        self._values = Masker(policy, trace=told), Guard(policy)
+        self._values = Masker(policy, trace=told, drop_rows=False), Guard(policy)
         # Names are no data, so no rule for data nulls them; an identifier in one is masked all the same.
         undeclared = policy.options.undeclared.model_copy(update={"text": "scan"})
-        options = policy.options.model_copy(update={"undeclared": undeclared, "fields": {}})
-        names = Policy(options, policy.path)
-        self._names = Masker(names, trace=told), Guard(names)
+        options = policy.options.model_copy(update={"undeclared": undeclared, "fields": {}, "streams": {}})
+        names = Policy(options, policy.path, policy.places)
+        self._names = Masker(names, trace=told, drop_rows=False), Guard(names)
         self.hits: Counter[str] = Counter()
         self.first_line = 1  # number of the first line of what is being masked
         self._lines: list[int] = []  # line of each row of the column being masked, from first_line
@@ -68,6 +75,7 @@ class RecordMasker:
         for leaf in leaves:
             groups.setdefault((leaf.path, _type(leaf.value), leaf.is_key), []).append(leaf)
         changed: dict[tuple[int, int], Scalar | None] = {}
+        dropped: set[int] = set()
         for (path, type_, is_key), group in groups.items():
             column = Column.of(type_, [_as(type_, leaf.value) for leaf in group])
             schema = Schema(self._stream, (Field(path, type_),))
@@ -75,12 +83,19 @@ class RecordMasker:
             self._lines = [leaf.line for leaf in group]
             masker, guard = self._names if is_key else self._values
             out = guard.check(masker.apply(block))
+            if masker.dropped is not None:
+                dropped.update(leaf.line for leaf, gone in zip(group, masker.dropped, strict=True) if gone)
             self.hits.update(out.hits)
             for leaf, old, new in zip(
                 group, column.to_list(type_), out.columns[0].to_list(type_), strict=True
             ):
                 if old is not None and old != new:
                     changed[leaf.line, leaf.place] = "[suppressed]" if new is None and is_key else new
+        if dropped:  # a record that is dropped keeps its line and its names, and no value
+            self.hits["record:drop"] += len(dropped)
+            changed.update(
+                {(at.line, at.place): None for at in leaves if at.line in dropped and not at.is_key}
+            )
         return changed
 
     def mask_text(self, lines: Sequence[str], numbers: Sequence[int], is_key: bool = False) -> list[str]:
@@ -95,11 +110,11 @@ class RecordMasker:
             for i, text in enumerate(lines)
         ]
 
-    def _tell(self, name: str, spans: I64Array, known: list[tuple[str, str]]) -> None:
+    def _tell(self, name: str, spans: I64Array, known: list[tuple[str, str, str]]) -> None:
         assert self._trace is not None
-        for (row, start, end), (class_name, operator) in zip(spans.tolist(), known, strict=True):
+        for (row, start, end), (class_name, operator, rule) in zip(spans.tolist(), known, strict=True):
             line = self.first_line + self._lines[row]
-            self._trace(line, name, start, end, class_name, operator)
+            self._trace(line, name, start, end, class_name, f"{operator}, {rule}")
 
 
 def _type(value: Scalar) -> Type:

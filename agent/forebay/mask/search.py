@@ -4,42 +4,48 @@ from __future__ import annotations
 
 import numpy as np
 
-from forebay.blocks import Column, I64Array, U8Array, take
-from forebay_core.grouping import factorize
+from forebay.blocks import Column, Distinct, I64Array, U8Array
 from forebay_core.text import scan
 
 _LEAST_ROWS = 64  # below, telling cells apart costs as much as searching them
-_SAMPLE_ROWS = 128  # where no two of the first are equal, the rest is not tried
-_REPEATS = 4  # equal cells on average that make it worth while
+_MOST_BYTES = 1024 * 1024  # longer cells are seldom equal
+_REPEATS = 2  # equal cells on average that make it worth while
 
 
 def search(column: Column, classes: int, context: int) -> tuple[I64Array, U8Array, U8Array]:
     """Return what `forebay_core.text.scan` returns for the cells of a text column.
 
     What is found in a cell depends on its bytes and nothing else. In a column of few distinct cells (names
-    of devices, states) those are searched first, byte for byte different ones; only if there is a hit among
-    them are all searched.
+    of devices, states, stock phrases) those are searched, byte for byte different ones, and what is found in
+    one is found in each row that holds it.
     """
     assert column.offsets is not None
-    distinct = _distinct(column, column.offsets)
-    if distinct is not None:
-        assert distinct.offsets is not None
-        found = scan(distinct.values, distinct.offsets, classes, context)
-        if not len(found[1]):
-            return found
+    if column.rows >= _LEAST_ROWS and len(column.values) <= _MOST_BYTES:
+        distinct = column.distinct()
+        if _REPEATS * len(distinct) <= column.rows:
+            spans, codes, confidence = scan(distinct.values, distinct.offsets, classes, context)
+            if not len(codes):
+                return spans, codes, confidence
+            hits = _hits_of_rows(distinct, spans)
+            if hits is not None:
+                rows = np.flatnonzero(hits >= 0)
+                hits = hits[rows]
+                spans = spans[hits]
+                spans[:, 0] = rows
+                return spans, codes[hits], confidence[hits]
     return scan(column.values, column.offsets, classes, context)
 
 
-def _distinct(column: Column, offsets: I64Array) -> Column | None:
-    """Return the distinct cells, None where they are too many to gain by it."""
-    if column.rows < _LEAST_ROWS:
+def count_codes(codes: U8Array) -> list[tuple[int, int]]:
+    """Return each class code that is there with how often."""
+    return [(code, count) for code, count in enumerate(np.bincount(codes).tolist()) if count]
+
+
+def _hits_of_rows(distinct: Distinct, spans: I64Array) -> I64Array | None:
+    """Return the hit of each row, -1 where it has none; None where a cell has several."""
+    cells = spans[:, 0]
+    if (cells[1:] == cells[:-1]).any():
         return None
-    values, offsets = np.ascontiguousarray(column.values), np.ascontiguousarray(offsets)
-    if column.rows > 2 * _SAMPLE_ROWS:
-        _, first = factorize(values, offsets[: _SAMPLE_ROWS + 1])
-        if len(first) == _SAMPLE_ROWS:
-            return None
-    _, first = factorize(values, offsets)
-    if len(first) * _REPEATS > column.rows:
-        return None
-    return take(Column(values, offsets), first)
+    of_cell = np.full(len(distinct), -1, dtype=np.int64)
+    of_cell[cells] = np.arange(len(cells))
+    return of_cell[distinct.codes]

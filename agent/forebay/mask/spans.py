@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Column, I64Array, U8Array
-from forebay.config.masking import ClassRule, FieldRule
+from forebay.config.operators import ClassRule, FieldRule
 from forebay.errors import MaskError
 from forebay.mask.policy import Policy
-from forebay.mask.tokens import Tokens
+from forebay.mask.replacers import MADE, Replacer, Replacers
+from forebay.mask.search import count_codes
 from forebay_core import text_tables as tables
 from forebay_core.splice import KEEP, REMOVE, REPLACE, splice
 
@@ -24,12 +25,12 @@ NO_RULE = "no_rule"
 class Operators:
     """A policy's rules in the form that the splice kernel takes. Used by one thread."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.tokens = Tokens(policy) if policy.uses_tokens else None
+    def __init__(self, policy: Policy, *, trial: bool = False) -> None:
+        self._replacers = Replacers(policy, trial=trial)
         self.classes = 0
         self.names: list[str] = [""] * 256
         self._operators = [NO_RULE] * 256
-        self._lengths: dict[int, int] = {}
+        self._makers: dict[int, Replacer] = {}  # of the classes whose replacement depends on the value
         self._table = np.zeros((256, 4), dtype=np.int64)
         self._fixed: list[bytes] = []  # replacement of each class, by code
         self._which = np.zeros(256, dtype=np.int64)
@@ -50,7 +51,7 @@ class Operators:
     def _set(self, code: int, name: str, rule: Any) -> None:
         self.names[code] = name
         self._operators[code] = NO_RULE if rule is None else rule.operator
-        self._lengths.pop(code, None)
+        self._makers.pop(code, None)
         if rule is None or rule.operator == "suppress":
             self._table[code] = REMOVE, 0, 0, 0
         elif rule.operator == "keep":
@@ -58,9 +59,9 @@ class Operators:
         elif rule.operator == "tag":
             self._table[code] = REPLACE, 0, 0, 0
             self._which[code] = self._text(rule.text or f"[{name}]")
-        elif rule.operator == "token":
+        elif rule.operator in MADE:
             self._table[code] = REPLACE, 0, 0, 0
-            self._lengths[code] = rule.length
+            self._makers[code] = self._replacers.make(rule, name)
         else:  # pragma: no cover - pass and scan are never looked up here
             raise MaskError(f"operator {rule.operator} cannot be applied to a span")
 
@@ -80,26 +81,26 @@ class Operators:
         """
         assert column.offsets is not None
         texts, which = self._fixed, self._which[codes]
-        if self._lengths:
-            texts = self._make_tokens(column, spans, codes, which)
+        if self._makers:
+            texts = self._make_texts(column, spans, codes, which)
+            hits.update(self._replacers.take_unfit())
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         np.cumsum([len(t) for t in texts], out=offsets[1:])
         replacements = np.frombuffer(b"".join(texts), dtype=np.uint8)
         data, ends, made, removed = splice(
             column.values, column.offsets, spans, codes, which, self._table, replacements, offsets
         )
-        for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
-            hits[f"{self.names[code]}:{self._operators[code]}"] += int(count)
+        for code, count in count_codes(codes):
+            hits[f"{self.names[code]}:{self._operators[code]}"] += count
         return Column(data, ends, self._null(column.quality, removed), made if len(made) else None)
 
-    def _make_tokens(
+    def _make_texts(
         self, column: Column, spans: I64Array, codes: U8Array, which: npt.NDArray[np.int64]
     ) -> list[bytes]:
         assert column.offsets is not None
-        assert self.tokens is not None
         texts = list(self._fixed)
         places: dict[bytes, int] = {}
-        wanted = np.flatnonzero(np.isin(codes, list(self._lengths)))
+        wanted = np.flatnonzero(np.isin(codes, list(self._makers)))
         starts = column.offsets[spans[wanted, 0]]
         data = column.values.tobytes()
         bounds = zip(
@@ -110,11 +111,11 @@ class Operators:
             strict=True,
         )
         for hit, start, end, code in bounds:
-            token = self.tokens.token(self.names[code], self._lengths[code], data[start:end])
-            place = places.get(token)
+            text = self._makers[code](data[start:end])
+            place = places.get(text)
             if place is None:
-                place = places[token] = len(texts)
-                texts.append(token)
+                place = places[text] = len(texts)
+                texts.append(text)
             which[hit] = place
         return texts
 

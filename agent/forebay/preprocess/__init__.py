@@ -9,9 +9,12 @@ from forebay.preprocess.alarm import AlarmWorker
 from forebay.preprocess.base import StreamStep, Worker
 from forebay.preprocess.deadband import DeadbandWorker
 from forebay.preprocess.fields import ChooseWorker, RenameWorker
+from forebay.preprocess.gaps import GapsWorker
 from forebay.preprocess.hampel import HampelWorker
 from forebay.preprocess.resample import ResampleWorker
 from forebay.preprocess.scale import ScaleWorker
+from forebay.preprocess.smooth import SmoothWorker
+from forebay.preprocess.tumbling import TumblingWorker, tumbles
 from forebay.preprocess.validate import ValidateWorker
 from forebay.preprocess.window import WindowWorker
 
@@ -60,8 +63,12 @@ def _worker(name: str, options: Options, key: str, max_keys: int) -> Worker:
             return DeadbandWorker(options, key, max_keys)
         case config.HampelOptions():
             return HampelWorker(options, key, max_keys)
+        case config.SmoothOptions():
+            return SmoothWorker(options, key, max_keys)
+        case config.GapsOptions():
+            return GapsWorker(options, key, max_keys)
         case config.WindowOptions():
-            return WindowWorker(options, key, max_keys)
+            return (TumblingWorker if tumbles(options) else WindowWorker)(options, key, max_keys)
         case config.ResampleOptions():
             return ResampleWorker(options, key, max_keys)
         case config.AlarmOptions():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from forebay.blocks import Block, Column, Type
+from forebay.blocks import Block, Column, Distinct, Type
 from forebay.preprocess.arrays import AS_THEY_ARE, I32, I64, ONE_GROUP, find
-from forebay_core.grouping import factorize, group_rows
+from forebay_core.grouping import group_rows
 
 _PARSERS: dict[Type, Callable[[str], Any]] = {
     Type.F64: float,
@@ -27,13 +28,35 @@ class Groups:
     ----------
     slots : int32 (n,) slot of each row, -1 where there are more keys than may be remembered; or ONE_GROUP
     present : int64 (g,) slot of each segment
-    order, bounds : segment s is the rows order[bounds[s]:bounds[s + 1]]; order may be AS_THEY_ARE
+    codes : int32 (n,) segment of each row; or ONE_GROUP
+    rows : rows of the block
+    order, bounds : segment s is the rows order[bounds[s]:bounds[s + 1]]; order may be AS_THEY_ARE. Made when
+        asked for: not every step needs them.
     """
 
     slots: I32
     present: I64
-    order: I64
-    bounds: I64
+    codes: I32
+    rows: int
+    _segments: tuple[I64, I64] | None = None
+
+    @property
+    def order(self) -> I64:
+        """See the class."""
+        return self._in_segments()[0]
+
+    @property
+    def bounds(self) -> I64:
+        """See the class."""
+        return self._in_segments()[1]
+
+    def _in_segments(self) -> tuple[I64, I64]:
+        if self._segments is None:
+            if self.codes is ONE_GROUP:
+                self._segments = AS_THEY_ARE, np.array([0, self.rows], dtype=np.int64)
+            else:
+                self._segments = group_rows(self.codes, len(self.present))
+        return self._segments
 
 
 class KeySlots:
@@ -45,6 +68,10 @@ class KeySlots:
         self.keys: list[bytes] = []
         self.bypassed = 0  # rows that found no slot
         self._index: dict[bytes, int] = {}
+        self._known: tuple[bytes, I64] = (
+            b"",
+            np.zeros(0, dtype=np.int64),
+        )  # the last block's keys, their slots
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -54,27 +81,29 @@ class KeySlots:
         index = find(block.schema, self.key or block.schema.key) if self.key or block.schema.key else -1
         if index < 0:
             slot = self._slot(b"")
-            bounds = np.array([0, block.rows], dtype=np.int64)
             if slot < 0:
                 self.bypassed += block.rows
                 slots = np.full(block.rows, -1, dtype=np.int32)
             else:
                 slots = ONE_GROUP if slot == 0 else np.full(block.rows, slot, dtype=np.int32)
-            return Groups(slots, np.array([slot], dtype=np.int64), AS_THEY_ARE, bounds)
+            return Groups(slots, np.array([slot], dtype=np.int64), ONE_GROUP, block.rows)
         column = _as_text(block.schema.fields[index].type, block.columns[index])
-        assert column.offsets is not None
-        data, offsets = np.ascontiguousarray(column.values), np.ascontiguousarray(column.offsets)
-        codes, first = factorize(data, offsets)
-        raw, begins, ends = data.tobytes(), offsets[first].tolist(), offsets[first + 1].tolist()
-        slots_of = [self._slot(raw[a:b]) for a, b in zip(begins, ends, strict=True)]
-        present = np.array(slots_of, dtype=np.int64)
+        distinct = column.distinct()
+        present = self._slots_of(distinct)
         if len(present) == 1 and present[0] == 0:
-            bounds = np.array([0, block.rows], dtype=np.int64)
-            return Groups(ONE_GROUP, present, AS_THEY_ARE, bounds)
-        slots = present.astype(np.int32)[codes]
-        if len(present) and present.min() < 0:
+            return Groups(ONE_GROUP, present, ONE_GROUP, block.rows)
+        slots = present.astype(np.int32)[distinct.codes]
+        if len(self.keys) >= self.max_keys:
             self.bypassed += int(np.count_nonzero(slots < 0))
-        return Groups(slots, present, *group_rows(codes, len(first)))
+        return Groups(slots, present, distinct.codes, block.rows)
+
+    def _slots_of(self, distinct: Distinct) -> I64:
+        """Return the slots of a block's keys. The devices of a stream mostly come in the same order again."""
+        if self._known[0] != distinct.key:
+            raw, ends = distinct.values.tobytes(), distinct.offsets.tolist()
+            slots = [self._slot(raw[a:b]) for a, b in pairwise(ends)]
+            self._known = distinct.key, np.array(slots, dtype=np.int64)
+        return self._known[1]
 
     def _slot(self, key: bytes) -> int:
         slot = self._index.get(key)
@@ -93,6 +122,7 @@ class KeySlots:
         """Take over the saved keys."""
         self.keys = [bytes(key) for key in keys]
         self._index = {key: slot for slot, key in enumerate(self.keys)}
+        self._known = b"", np.zeros(0, dtype=np.int64)
 
     def column(self, type_: Type, slots: list[int]) -> Column:
         """Return a key column for rows of these slots."""

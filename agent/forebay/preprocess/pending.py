@@ -7,6 +7,7 @@ fields are those that came by so far, in order of appearance; a block that lacks
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -93,17 +94,17 @@ class PendingWorker(Worker):
 
     def segments(self, groups: Groups, rows: Rows) -> list[tuple[int, I64, Rows]]:
         """Return for each key of a block its slot, its rows' numbers in the block, and its rows."""
-        out = []
-        for segment, slot in enumerate(groups.present.tolist()):
-            start, end = int(groups.bounds[segment]), int(groups.bounds[segment + 1])
-            if slot < 0:
-                continue
-            if len(groups.order):
-                index = groups.order[start:end]
-                out.append((slot, index, Rows(rows.time[index], rows.values[:, index], rows.codes[:, index])))
-            else:
-                out.append((slot, np.arange(start, end, dtype=np.int64), rows))
-        return out
+        if not len(groups.order):
+            everything = np.arange(len(rows), dtype=np.int64)
+            return [(slot, everything, rows) for slot in groups.present.tolist() if slot >= 0]
+        order, ends = groups.order, groups.bounds.tolist()
+        # one gather for all keys; each then is a slice
+        rows = Rows(rows.time[order], rows.values[:, order], rows.codes[:, order])
+        return [
+            (slot, order[a:b], Rows(rows.time[a:b], rows.values[:, a:b], rows.codes[:, a:b]))
+            for slot, (a, b) in zip(groups.present.tolist(), pairwise(ends), strict=True)
+            if slot >= 0
+        ]
 
     def schema(self, stream: str, fields: list[Field]) -> Schema:
         """Return the schema of derived rows: the key, if there is one, and `fields`."""

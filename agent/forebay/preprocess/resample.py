@@ -18,23 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
 from forebay.config.preprocess import ResampleOptions
-from forebay.preprocess.arrays import F64, I64, U8, or_none
+from forebay.preprocess.arrays import F64, U8, or_none
 from forebay.preprocess.base import pieces
 from forebay.preprocess.pending import PendingWorker, Rows, join
-from forebay_core.windows import resample
+from forebay_core.resampling import advance
 
-MAX_HELD = 65_536  # rows of a key that wait; a sender whose time stands still fills no memory
+MAX_HELD = 65_536  # rows of a key that wait
 
 _METHODS = {"linear": 0, "last": 1, "mean": 2}
-_TIME_MIN, _TIME_MAX = -(2**63), 2**63 - 1
+_TIME_MIN = -(2**63)
 
 
 @dataclass(slots=True)
@@ -53,7 +51,8 @@ class ResampleWorker(PendingWorker):
         super().__init__("resample", options.names, key, max_keys)
         self._every = options.every
         self._gap = options.every if options.method == "mean" else options.gap_ns
-        self._method = options.method
+        self._method = _METHODS[options.method]
+        self._points = _room(0, 0)  # where the kernel writes
         self._back_ns = max(10 * self._every, self._gap)
         self._next: dict[int, int] = {}  # number of each key's first open grid point
         self._latest: dict[int, int] = {}
@@ -63,6 +62,7 @@ class ResampleWorker(PendingWorker):
         self.learn(block)
         if not self.fields:
             return []
+        self._fit()
         groups = self.slots.groups(block)
         made: list[Made] = []
         for slot, _, new in self.segments(groups, self.rows_of(block)):
@@ -80,12 +80,18 @@ class ResampleWorker(PendingWorker):
 
     def flush(self) -> list[Block]:
         """See stages.Step."""
+        self._fit()
         made: list[Made] = []
         for slot in sorted(self.held):
             made += [Made(0, slot, part) for part in self._advance(slot, self.held[slot], final=True)]
         self.held.clear()
         self._latest.clear()
         return self._give(made, 0)
+
+    def _fit(self) -> None:
+        """Give the kernel's output a row for each field."""
+        if len(self._points.values) != len(self.fields):
+            self._points = _room(len(self.fields), 64)
 
     def _runs(self, slot: int, new: Rows) -> Iterator[tuple[Rows, bool]]:
         """Yield the key's rows in stretches of rising time, and whether its clock was set back before."""
@@ -116,85 +122,38 @@ class ResampleWorker(PendingWorker):
         if rows is None or not len(rows):
             return []
         rows = join([rows], len(self.fields))
-        if slot not in self._next:
-            self._next[slot] = self._first_point(int(rows.time[0]))
-        end = self._settled(rows, final)
-        points = self._points(rows, self._next[slot], end)
-        made = [part for part in points if len(part)]
+        first = self._next.get(slot)
+        if first is None:
+            first = self._first_point(int(rows.time[0]))
+        values, codes = np.ascontiguousarray(rows.values), np.ascontiguousarray(rows.codes)
+        while True:
+            made, after, needed = advance(
+                rows.time, values, codes, first, self._every, self._gap, self._method, final,
+                self._points.time, self._points.values, self._points.codes,
+            )  # fmt: skip
+            if made <= len(self._points):
+                break
+            self._points = _room(len(self.fields), 2 * made)
         if final:
             self._next.pop(slot, None)
-            return made
-        self._next[slot] = max(self._next[slot], end + 1)
-        self.held[slot] = rows.cut(self._needed(rows, self._next[slot]))
-        return made
+        else:
+            self._next[slot] = after
+            self.held[slot] = rows.cut(self._within_limit(len(rows), needed))
+        if not made:
+            return []
+        points = self._points
+        return [
+            Rows(points.time[:made].copy(), points.values[:, :made].copy(), points.codes[:, :made].copy())
+        ]
 
     def _first_point(self, time: int) -> int:
-        return time // self._every + 1 if self._method == "mean" else -(-time // self._every)
+        return time // self._every + 1 if self._method == _METHODS["mean"] else -(-time // self._every)
 
-    def _usable(self, rows: Rows, field: int) -> I64:
-        return np.flatnonzero((rows.codes[field] < q.BAD_DEVICE) & np.isfinite(rows.values[field]))
-
-    def _settled(self, rows: Rows, final: bool) -> int:
-        """Return the number of the last grid point that later rows cannot change."""
-        latest = int(rows.time[-1])
-        if self._method == "mean":
-            return latest // self._every + final
-        if final:
-            return latest // self._every
-        end = -(-latest // self._every) - 1  # another row may come at the very same time
-        if self._method == "linear":
-            for field in range(len(self.fields)):
-                usable = self._usable(rows, field)
-                if len(usable):
-                    last = int(rows.time[usable[-1]])
-                    if latest - last <= self._gap:
-                        end = min(end, last // self._every)
-        return end
-
-    def _points(self, rows: Rows, first: int, end: int) -> Iterator[Rows]:
-        """Yield the grid points first..end near samples; what lies in longer gaps has no value."""
-        end = min(end, _TIME_MAX // self._every)
-        # times rise, so the difference modulo 2**64 is the true one
-        breaks = np.flatnonzero(np.diff(rows.time.view(np.uint64)) > np.uint64(self._gap + self._every)) + 1
-        bounds = [0, *breaks.tolist(), len(rows)]
-        for start, stop in pairwise(bounds):
-            reach = (int(rows.time[stop - 1]) + self._gap) // self._every + 1
-            low = max(first, -(-int(rows.time[start]) // self._every))
-            high = min(end, reach)
-            if low <= high:
-                yield self._grid(rows, start, stop, low, high)
-
-    def _grid(self, rows: Rows, start: int, stop: int, low: int, high: int) -> Rows:
-        count = high - low + 1
-        shape = (len(self.fields), count)
-        values, codes = np.zeros(shape), np.zeros(shape, dtype=np.uint8)
-        for field in range(len(self.fields)):
-            part = Rows(rows.time[start:stop], rows.values[:, start:stop], rows.codes[:, start:stop])
-            usable = self._usable(part, field)
-            resample(
-                part.time[usable], part.values[field][usable], part.codes[field][usable],
-                low * self._every, self._every, self._gap, _METHODS[self._method],
-                values[field], codes[field],
-            )  # fmt: skip
-        time = low * self._every + np.arange(count, dtype=np.int64) * self._every
-        kept = (codes < q.NULL_FROM).any(axis=0)
-        return Rows(time[kept], values[:, kept], codes[:, kept])
-
-    def _needed(self, rows: Rows, first: int) -> int:
-        """Return the first row that a grid point from `first` on may need."""
-        point = max(_TIME_MIN, min(first * self._every, _TIME_MAX))
-        before = max(_TIME_MIN, point - self._every)
-        needed = int(np.searchsorted(rows.time, before))
-        if self._method != "mean":
-            latest = int(rows.time[-1])
-            for field in range(len(self.fields)):
-                usable = self._usable(rows, field)
-                at = int(np.searchsorted(rows.time[usable], point, side="right")) - 1
-                if at >= 0 and min(point, latest) - int(rows.time[usable[at]]) <= self._gap:
-                    needed = min(needed, int(usable[at]))
-        if len(rows) - needed > MAX_HELD:
-            self.counts["held_limit"] += len(rows) - needed - MAX_HELD
-            needed = len(rows) - MAX_HELD
+    def _within_limit(self, rows: int, needed: int) -> int:
+        """Return the first row to hold; a sender whose time stands still fills no memory."""
+        if rows - needed > MAX_HELD:
+            self.counts["held_limit"] += rows - needed - MAX_HELD
+            return rows - MAX_HELD
         return needed
 
     def _give(self, made: list[Made], like: int) -> list[Block]:
@@ -223,6 +182,15 @@ class ResampleWorker(PendingWorker):
         super().load(saved)
         self._next = {int(slot): int(point) for slot, point in saved["next"].items()}
         self._latest = {int(slot): int(time) for slot, time in saved["latest"].items()}
+
+
+def _room(fields: int, points: int) -> Rows:
+    """Return arrays for so many points."""
+    return Rows(
+        np.empty(points, dtype=np.int64),
+        np.empty((fields, points)),
+        np.empty((fields, points), dtype=np.uint8),
+    )
 
 
 def _column(values: F64, codes: U8) -> Column:

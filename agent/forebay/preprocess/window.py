@@ -13,6 +13,7 @@ Meaning of a window
 - A row up to 10 windows late is not used (`late` in the counts); further back, the clock was set back:
   what is open is closed and a new window begins there. So it is when a time window has 1,048,576 rows.
 - Unfinished windows are given out as they are at the end of a finite source.
+- What bands, tones and envelope are: see spectrum.py. Crossings are those of the usable samples.
 """
 
 from __future__ import annotations
@@ -21,33 +22,80 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
 from forebay.config.preprocess import WindowOptions
+from forebay.config.waveform import CROSSING_STATS
 from forebay.preprocess.arrays import F64, I64, U8, or_none
 from forebay.preprocess.base import pieces
 from forebay.preprocess.pending import PendingWorker, Rows, join
+from forebay.preprocess.spectrum import Spectrum
 from forebay.preprocess.window_plan import Plan, Planner, RowPlanner, TimePlanner
+from forebay_core.filters import crossings
 from forebay_core.windows import MOMENTS, moments, percentiles
 
 WINDOW_SUFFIX = "_window"
-_UNITLESS = frozenset({"count", "crest", "skewness", "kurtosis"})
+_UNITS = {
+    "count": "",
+    "crest": "",
+    "skewness": "",
+    "kurtosis": "",
+    "zero_crossings": "",
+    "crossing_rate": "Hz",
+}
+_MEAN = MOMENTS.index("mean")
 
 
-class WindowWorker(PendingWorker):
-    """Computes the statistics of the windows that its planner finds complete."""
+class WindowBase(PendingWorker):
+    """What gives windows: rows of statistics."""
 
     def __init__(self, options: WindowOptions, key: str, max_keys: int) -> None:
         super().__init__("window", options.names, key, max_keys)
-        self._options = options
+        self.options = options
+        self.units: dict[str, str | None] = {name: _UNITS.get(name) for name in options.stats}
+
+    def give(self, slots: list[int], times: I64, statistics: list[dict[str, F64]], like: int) -> list[Block]:
+        """Return windows as blocks: their keys' slots, times, and the statistics of each field by name."""
+        fields: list[Field] = []
+        columns: list[Column] = []
+        if self.key_field is not None:
+            columns.append(self.slots.column(self.key_field.type, slots))
+        for field, found in zip(self.fields.values(), statistics, strict=True):
+            empty = found["count"] == 0
+            none_empty = not empty.any()
+            for name, unit in self.units.items():
+                fields.append(self._field(field, name, unit))
+                whole = name == "count" or (none_empty and not np.isnan(found[name]).any())
+                columns.append(_whole(found[name]) if whole else _with_nulls(found[name], empty))
+        stream = self.stream + WINDOW_SUFFIX if self.options.keep else self.stream
+        return pieces(Block(self.schema(stream, fields), times, tuple(columns), self.lane), like)
+
+    def _field(self, field: Field, statistic: str, unit: str | None) -> Field:
+        name = f"{field.name}_{statistic}"
+        if self.key_field is not None and name == self.key_field.name:
+            name += "_1"
+        unit = field.unit if unit is None else unit
+        return replace(field, name=name, type=Type.F64, unit=unit, description="", identifier="", given="")
+
+
+class WindowWorker(WindowBase):
+    """Holds rows, and computes the statistics of the windows that its planner finds complete."""
+
+    def __init__(self, options: WindowOptions, key: str, max_keys: int) -> None:
+        super().__init__(options, key, max_keys)
         self._percents = dict(sorted(options.percents.items(), key=lambda item: item[1]))
+        self._crosses = not set(CROSSING_STATS).isdisjoint(options.stats)
+        self._spectrum = Spectrum(options, self.counts) if options.has_spectrum else None
+        if self._spectrum is not None:
+            self.units.update(self._spectrum.names)
         self._planner: Planner = RowPlanner(options) if options.size is not None else TimePlanner(options)
 
     def process(self, block: Block) -> list[Block]:
         """See stages.Step."""
         self.learn(block)
-        passed = [block] if self._options.keep else []
+        passed = [block] if self.options.keep else []
         if not self.fields:
             return passed
         groups = self.slots.groups(block)
@@ -89,17 +137,16 @@ class WindowWorker(PendingWorker):
             np.array(part, dtype=np.int64)[order] for part in (plan.starts, plan.ends, plan.times)
         )
         rows = join(parts, len(self.fields))
-        fields: list[Field] = []
-        columns: list[Column] = []
-        if self.key_field is not None:
-            columns.append(self.slots.column(self.key_field.type, [plan.slots[i] for i in order.tolist()]))
-        for at, field in enumerate(self.fields.values()):
-            statistics = self._statistics(rows.values[at], rows.codes[at], starts, ends)
-            for name in self._options.stats:
-                fields.append(self._field(field, name))
-                columns.append(_column(statistics[name], statistics["count"], name))
-        stream = self.stream + WINDOW_SUFFIX if self._options.keep else self.stream
-        return pieces(Block(self.schema(stream, fields), times, tuple(columns), self.lane), like)
+        windows = None if self._spectrum is None else self._spectrum.windows(rows.time, starts, ends)
+        statistics = []
+        for values, codes in zip(rows.values, rows.codes, strict=True):
+            found = self._statistics(values, codes, starts, ends)
+            if self._crosses:
+                found["crossing_rate"] /= self._seconds(rows.time, starts, ends)
+            if self._spectrum is not None and windows is not None:
+                found.update(self._spectrum.of(values, codes, windows))
+            statistics.append(found)
+        return self.give([plan.slots[i] for i in order.tolist()], times, statistics, like)
 
     def _statistics(self, values: F64, codes: U8, starts: I64, ends: I64) -> dict[str, F64]:
         """Return each statistic by name, (n_windows,), NaN where it has no value."""
@@ -116,14 +163,24 @@ class WindowWorker(PendingWorker):
             ranks = np.empty((len(starts), len(self._percents)))
             percentiles(values, starts, ends, np.array(list(self._percents.values())), ranks)
             found.update({name: ranks[:, at] for at, name in enumerate(self._percents)})
+        if self._crosses:
+            zero, count = self.options.zero, np.empty(len(starts), dtype=np.int64)
+            levels = out[:, _MEAN].copy() if zero == "mean" else np.full(len(starts), float(zero))
+            crossings(values, starts, ends, levels, self.options.hysteresis, count)
+            # the rate is divided by the windows' lengths in time by who knows them
+            found.update({name: count.astype(np.float64) for name in CROSSING_STATS})
         return found
 
-    def _field(self, field: Field, statistic: str) -> Field:
-        name = f"{field.name}_{statistic}"
-        if self.key_field is not None and name == self.key_field.name:
-            name += "_1"
-        unit = "" if statistic in _UNITLESS else field.unit
-        return replace(field, name=name, type=Type.F64, unit=unit, description="", identifier="", given="")
+    def _seconds(self, time: I64, starts: I64, ends: I64) -> F64:
+        """Return how long each window is, from its first row to its last; NaN where that is no time."""
+        if self.options.rate is not None:
+            seconds = (ends - starts - 1) / self.options.rate
+        else:
+            first, last = time[starts], time[np.maximum(ends, 1) - 1]
+            rises = last >= first
+            seconds = np.where(rises, (last.view(np.uint64) - first.view(np.uint64)) / 1e9, 0.0)
+        found: F64 = np.where(seconds > 0.0, seconds, np.nan)
+        return found
 
     def dump(self) -> dict[str, Any]:
         """See Worker."""
@@ -135,9 +192,12 @@ class WindowWorker(PendingWorker):
         self._planner.load(saved["planner"])
 
 
-def _column(values: F64, count: F64, statistic: str) -> Column:
+def _whole(values: F64) -> Column:
+    """Return a statistic that every window has as a column."""
+    return Column(np.ascontiguousarray(values))
+
+
+def _with_nulls(values: F64, empty: npt.NDArray[np.bool_]) -> Column:
     """Return a statistic as a column, null where it has no value."""
-    if statistic == "count":
-        return Column(np.ascontiguousarray(values))
-    codes = np.where(count == 0, q.MISSING, np.where(np.isnan(values), q.NAN, q.GOOD)).astype(np.uint8)
+    codes = np.where(empty, q.MISSING, np.where(np.isnan(values), q.NAN, q.GOOD)).astype(np.uint8)
     return Column(np.where(codes == q.GOOD, values, 0.0), None, or_none(codes))

@@ -20,7 +20,7 @@ from forebay_core.windows import panes
 LATE_WINDOWS = 10
 
 _JOINS, _AFRESH, _LATE = 0, 2, 3  # see forebay_core.windows.panes
-_TIME_MIN, _TIME_MAX = -(2**63), 2**63 - 1
+TIME_MIN, TIME_MAX = -(2**63), 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Plan:
         """Add one window."""
         self.starts.append(start)
         self.ends.append(end)
-        self.times.append(max(_TIME_MIN, min(time, _TIME_MAX)))
+        self.times.append(max(TIME_MIN, min(time, TIME_MAX)))
         self.done.append(done)
         self.slots.append(slot)
 
@@ -172,7 +172,7 @@ class TimePlanner:
     @staticmethod
     def _first(pane: I64, number: int) -> int:
         """Return the first place with at least this pane."""
-        return int(np.searchsorted(pane, max(number, _TIME_MIN)))
+        return int(np.searchsorted(pane, max(number, TIME_MIN)))
 
     def rest(self, plan: Plan, slot: int, base: int, rows: Rows) -> None:
         """See Planner."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from forebay.blocks import MAX_WAVEFORM_ROWS, Schema
 from forebay.errors import WireError
@@ -73,6 +73,11 @@ class Bodies:
         if key not in self._contexts:
             self._contexts[key] = Context.parse(self._raw[key])
         return self._contexts[key]
+
+
+def policy_accepted(context: Context, required: Sequence[str]) -> bool:
+    """Whether a batch was masked under one of the policies required: by full hash, or by name."""
+    return not required or context.policy_hash in required or context.policy in required
 
 
 def read_batch(head: Batch, data: bytes, frame_bytes: int, bodies: Bodies) -> Incoming:

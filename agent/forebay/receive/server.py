@@ -17,7 +17,7 @@ import zmq
 from forebay.clock import Clock
 from forebay.errors import ForebayError, WireError
 from forebay.keys import SecretKey
-from forebay.receive.checks import Bodies, Damaged, MissingBodies, read_batch
+from forebay.receive.checks import Bodies, Damaged, MissingBodies, policy_accepted, read_batch
 from forebay.receive.sink import Incoming, Sink, Verdict, Work
 from forebay.receive.zap import AllowList, ZapHandler
 from forebay.wire import messages as m
@@ -29,6 +29,8 @@ log = logging.getLogger("forebay.receive")
 GROUP_MESSAGES = 256
 GROUP_BYTES = 16 * 1024 * 1024
 RETRY_MS = 1_000
+MAX_ALARMS = 10_000
+HOLD_MS = 600_000  # what a person must put right; a receiver that is started anew is asked at once
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class Replies:
 
     acked: list[m.Number] = field(default_factory=list)
     later: list[m.Number] = field(default_factory=list)
+    held: list[m.Number] = field(default_factory=list)
     conflicts: list[m.Number] = field(default_factory=list)
     refused: dict[str, list[m.Number]] = field(default_factory=lambda: defaultdict(list))
     missing_ids: set[bytes] = field(default_factory=set)
@@ -52,6 +55,7 @@ class Replies:
         out += [m.Conflict(part) for part in _parts(self.conflicts)]
         out += [m.Permanent(part, reason) for reason, all_ in self.refused.items() for part in _parts(all_)]
         out += [m.RetryLater(part, RETRY_MS) for part in _parts(self.later)]
+        out += [m.RetryLater(part, HOLD_MS) for part in _parts(self.held)]
         out += [m.GapsAck(part) for part in _parts(self.gaps)]
         return out
 
@@ -87,6 +91,7 @@ class ServerOptions:
     center: str
     endpoint: str
     window: int = 64
+    require_policy: tuple[str, ...] = ()
 
 
 class Server:
@@ -126,6 +131,8 @@ class Server:
             ) from None
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.stored_batches = 0
+        self.held_batches = 0
+        self._alarmed: set[tuple[str, str]] = set()  # (gateway, policy hash) told of in the log
 
     def _load_body(self, key: bytes) -> bytes | None:
         return next((body for sink in self._sinks if (body := sink.body(key)) is not None), None)
@@ -239,7 +246,23 @@ class Server:
             if batch.gateway != gateway:
                 reply.refused["the batch is of another gateway"].append(number)
                 return
+            if not policy_accepted(batch.context, self._options.require_policy):
+                self._hold(batch)
+                reply.held.append(number)
+                return
             group.add_batch(frames[0].bytes, batch)
+
+    def _hold(self, batch: Incoming) -> None:
+        """Leave a batch of another policy on its gateway: refusing it for good would empty a fleet's buffers."""
+        self.held_batches += 1
+        known = (batch.gateway, batch.context.policy_hash)
+        if known not in self._alarmed and len(self._alarmed) < MAX_ALARMS:
+            self._alarmed.add(known)
+            log.error(
+                "batches wait on their gateway: masked under a policy that `listen.require_policy` does not list"
+                " gateway=%s policy=%s hash=%s",
+                *(batch.gateway, batch.context.policy, batch.context.policy_hash),
+            )
 
     def _store(self, work: Work) -> None:
         """Store into every sink; a batch's verdict is the worst of theirs."""

@@ -110,7 +110,14 @@ class CsvDecoder(Decoder):
             at.offset = after
             text = at.data[start:end].decode("utf-8", "replace")
             if text.strip():
-                cells = next(csv.reader([text], delimiter=self._delimiter))
+                try:
+                    cells = next(csv.reader([text], delimiter=self._delimiter))
+                except csv.Error:  # a lone carriage return, or a name beyond csv's 128 KiB
+                    raise InputError(
+                        "the header is no CSV record",
+                        place=at.place.at(at.line),
+                        hint="lines end with a line feed; names with a carriage return stand in quotes",
+                    ) from None
                 self._use_header(tuple(name.strip().replace("\0", "\ufffd") for name in cells))
 
     def _use_header(self, names: tuple[str, ...]) -> None:

@@ -100,7 +100,11 @@ def csv_objects(payload: bytes, columns: Sequence[str], suffix: bytes) -> list[b
     """Return CSV rows as JSON objects. Raises UnicodeDecodeError or ValueError."""
     out = []
     names = [json_string(name) for name in columns]
-    for cells in csv.reader(payload.decode("utf-8").splitlines(), strict=True):
+    try:
+        records = list(csv.reader(payload.decode("utf-8").splitlines(), strict=True))
+    except csv.Error as error:  # which is no ValueError: an open quote, a cell beyond csv's 128 KiB
+        raise ValueError("expected CSV after RFC 4180") from error
+    for cells in records:
         if not cells:
             continue
         if len(cells) != len(names):

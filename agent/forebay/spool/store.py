@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forebay.blocks import Lane
+from forebay.spool import audit
 from forebay.spool.claims import Claims
 from forebay.spool.schema import LANE_SHIFT, connect, prepare
 from forebay.stages import Commit, Sealed
@@ -85,6 +86,7 @@ class Store:
         db = connect(self.path, sync=self._sync)
         try:
             prepare(db, self.path)
+            audit.prepare(db)
             self._counters: dict[str, int] = dict(db.execute("SELECT name, value FROM counter"))
             self._known_bodies = {row[0] for row in db.execute("SELECT id FROM body")}
             self._page_size: int
@@ -266,6 +268,8 @@ class Store:
             [(commit.owner, step, data) for step, data in progress.items()],
         )
         ledger.update(commit.ledger)
+        if commit.audit_note is not None:
+            audit.add(self._db, commit.audit_note, commit.owner, [(head.epoch, head.seq) for head in heads])
         return set(new)
 
     def _count(self, ledger: Counter[LedgerKey]) -> None:

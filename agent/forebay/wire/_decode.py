@@ -30,6 +30,7 @@ from forebay.wire._layout import (
     row_groups,
 )
 from forebay_core import codec
+from forebay_core.cells import gather
 
 
 class _Reader:
@@ -241,7 +242,7 @@ class Decoder:
             self.groups = row_groups(codes.astype(np.int32), unique, quality)
         if cells is None:
             return integers[codes], None
-        taken = codec.gather(*cells, codes, self.left)
+        taken = gather(*cells, codes, self.left)
         if taken is None:
             raise reader.fail("the block exceeds the limit of bytes")
         self.spend(len(taken[0]) + 8 * self.rows, reader)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import zstandard
 
-from forebay.blocks import Block, Column, F64Array, I64Array, Type, U8Array
+from forebay.blocks import Block, Column, Distinct, F64Array, I64Array, Type, U8Array
+from forebay.wire._habits import Habits
 from forebay.wire._layout import (
     ALL_GOOD,
     CELLS,
@@ -25,15 +26,16 @@ from forebay.wire._layout import (
     VERSION,
     ZSTD,
     Groups,
-    I32Array,
     kept_rows,
     row_groups,
 )
 from forebay_core import codec
+from forebay_core.cells import gather
 
 _MIN_ZSTD = 48  # a frame's own 9 to 12 bytes and its tables need something to win back
 _PROBE = 32 * 1024  # bytes looked at before a large blob is compressed
 _MAX_DICTIONARY_BYTES = 1024 * 1024  # larger columns (pictures) are not searched for equal cells
+_TIME = -1  # place of the time among the columns
 
 
 class _Local(threading.local):
@@ -58,8 +60,9 @@ def _varint(value: int) -> bytes:
 class Encoder:
     """Builds one payload."""
 
-    def __init__(self, block: Block, level: int, compress: bool) -> None:
+    def __init__(self, block: Block, level: int, compress: bool, habits: Habits | None = None) -> None:
         self.block = block
+        self.habits = habits or Habits()
         self.level = level
         self.compress = compress
         self.groups: Groups | None = None
@@ -76,8 +79,9 @@ class Encoder:
         if group_column >= 0:
             sections.append(self._section(group_column, numbered))
             assert numbered is not None
-            self.groups = row_groups(numbered.codes, numbered.count, block.columns[group_column].quality)
-        sections.append(self._ints(np.ascontiguousarray(block.time, dtype=np.int64)))
+            codes, count = numbered.distinct.codes, numbered.count
+            self.groups = row_groups(codes, count, block.columns[group_column].quality)
+        sections.append(self._main_ints(_TIME, np.ascontiguousarray(block.time, dtype=np.int64), None))
         sections += [self._section(i, None) for i in range(len(schema.fields)) if i != group_column]
         for section in sections:
             parts += (_varint(len(section)), section)
@@ -103,20 +107,29 @@ class Encoder:
         column, type_ = self.block.columns[index], self.block.schema.fields[index].type
         parts, rows = [self._quality(column.quality)], kept_rows(column.quality)
         if numbered is not None:
-            parts += self._dictionary(numbered, None)
+            parts += self._dictionary(index, numbered, None)
         elif type_ in (Type.STR, Type.BYTES):
-            parts += self._strings(column, rows)
+            parts += self._strings(index, column, rows)
         else:
             values = column.values if rows is None else column.values[rows]
             groups = self.groups and self.groups.take(rows)
             if type_ is Type.F64:
-                parts += self._floats(np.ascontiguousarray(values, dtype=np.float64), groups)
+                parts += self._floats(index, np.ascontiguousarray(values, dtype=np.float64), groups)
             else:
-                parts += (bytes((INTS,)), self._ints(np.ascontiguousarray(values, dtype=np.int64), groups))
+                integers = np.ascontiguousarray(values, dtype=np.int64)
+                parts += (bytes((INTS,)), self._main_ints(index, integers, groups))
         return b"".join(parts)
 
-    def _ints(self, values: I64Array, groups: Groups | None = None, own: bool = False) -> bytes:
+    def _main_ints(self, index: int, values: I64Array, groups: Groups | None, own: bool = False) -> bytes:
+        """Code the values of a column, or their numbers in its dictionary."""
         groups = groups if own else groups or self.groups
+        if groups is not None and len(groups.codes) != len(values):
+            groups = None
+        return self.habits.ints(index, values, groups, self.compress)
+
+    def _ints(self, values: I64Array, own: bool = False) -> bytes:
+        """Code what stands beside the values: quality, lengths, exceptions."""
+        groups = None if own else self.groups
         if groups is None or len(groups.codes) != len(values):
             return codec.encode_ints(values, None, 0, self.compress)
         return codec.encode_ints(values, groups.codes, groups.count, self.compress)
@@ -131,13 +144,13 @@ class Encoder:
         head = bytes((CODES, len(palette) - 1)) + palette.astype(np.uint8).tobytes()
         return head + self._ints(index.astype(np.int64))
 
-    def _floats(self, values: F64Array, groups: Groups | None) -> list[bytes]:
+    def _floats(self, index: int, values: F64Array, groups: Groups | None) -> list[bytes]:
         n = len(values)
         integers, exceptions = np.empty(n, dtype=np.int64), np.empty(n // 8, dtype=np.int64)
         places, count = codec.to_decimal(values, integers, exceptions)
         if places < 0:
             codec.to_ordered(values, integers)
-            return [bytes((ORDERED,)), self._ints(integers, groups)]
+            return [bytes((ORDERED,)), self._main_ints(index, integers, groups)]
         parts = [bytes((DECIMAL, places)), _varint(count)]
         if count:
             rows = exceptions[:count]
@@ -145,26 +158,29 @@ class Encoder:
             keep = np.ones(n, dtype=np.bool_)
             keep[rows] = False
             groups = groups and groups.take(keep)
-        return [*parts, self._ints(integers[: n - count], groups, own=count > 0)]
+        return [*parts, self._main_ints(index, integers[: n - count], groups, own=count > 0)]
 
-    def _strings(self, column: Column, rows: I64Array | None) -> list[bytes]:
+    def _strings(self, index: int, column: Column, rows: I64Array | None) -> list[bytes]:
         values, offsets = _kept_cells(column, rows)
         n = len(offsets) - 1
         if n and len(values) <= _MAX_DICTIONARY_BYTES:
-            codes, first = codec.factorize(values, offsets)
-            if 4 * len(first) <= 3 * n:
-                return self._dictionary(_Numbered(codes, first, values, offsets), rows)
+            distinct = column.distinct() if rows is None else Distinct(values, offsets)
+            if 4 * len(distinct) <= 3 * n:
+                return self._dictionary(index, _Numbered(distinct), rows)
         return [bytes((CELLS,)), *self._cells(values, offsets)]
 
-    def _dictionary(self, numbered: _Numbered, rows: I64Array | None) -> list[bytes]:
+    def _dictionary(self, index: int, numbered: _Numbered, rows: I64Array | None) -> list[bytes]:
         groups = self.groups and self.groups.take(rows)
-        codes = self._ints(numbered.codes.astype(np.int64), groups)
+        distinct = numbered.distinct
+        codes = self._main_ints(index, distinct.codes.astype(np.int64), groups)
         head = bytes((DICTIONARY,)) + _varint(numbered.count)
         if numbered.integers is not None:
-            return [head, self._ints(numbered.integers[numbered.first], own=True), codes]
-        taken = codec.gather(numbered.values, numbered.offsets, numbered.first, len(numbered.values))
-        assert taken is not None
-        return [head, *self._cells(*taken), codes]
+            return [head, self._ints(numbered.integers[distinct.first], own=True), codes]
+        cells = self.habits.dictionary(index, distinct.key)
+        if cells is None:
+            cells = self._cells(distinct.values, distinct.offsets)
+            self.habits.keep_dictionary(index, distinct.key, cells)
+        return [head, *cells, codes]
 
     def _cells(self, values: U8Array, offsets: I64Array) -> list[bytes]:
         numbers = _numbered_cells(values, offsets)
@@ -200,15 +216,12 @@ class Encoder:
 class _Numbered:
     """Non-null cells of a column as numbers in order of first appearance."""
 
-    codes: I32Array
-    first: I64Array
-    values: U8Array
-    offsets: I64Array
+    distinct: Distinct
     integers: I64Array | None = None  # of an i64 column
 
     @property
     def count(self) -> int:
-        return len(self.first)
+        return len(self.distinct)
 
 
 def _number(column: Column, type_: Type) -> _Numbered | None:
@@ -217,11 +230,10 @@ def _number(column: Column, type_: Type) -> _Numbered | None:
         integers = column.values if rows is None else column.values[rows]
         integers = np.ascontiguousarray(integers, dtype=np.int64)
         values, offsets = integers.view(np.uint8), np.arange(0, 8 * len(integers) + 1, 8, dtype=np.int64)
-        return _Numbered(*codec.factorize(values, offsets), values, offsets, integers)
+        return _Numbered(Distinct(values, offsets), integers)
     if type_ not in (Type.STR, Type.BYTES) or len(column.values) > _MAX_DICTIONARY_BYTES:
         return None
-    values, offsets = _kept_cells(column, rows)
-    return _Numbered(*codec.factorize(values, offsets), values, offsets)
+    return _Numbered(column.distinct() if rows is None else Distinct(*_kept_cells(column, rows)))
 
 
 def _kept_cells(column: Column, rows: I64Array | None) -> tuple[U8Array, I64Array]:
@@ -230,7 +242,7 @@ def _kept_cells(column: Column, rows: I64Array | None) -> tuple[U8Array, I64Arra
     offsets = np.ascontiguousarray(column.offsets, dtype=np.int64)
     if rows is None:
         return values, offsets
-    taken = codec.gather(values, offsets, rows, len(values))
+    taken = gather(values, offsets, rows, len(values))
     assert taken is not None
     return taken
 

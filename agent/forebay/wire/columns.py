@@ -20,12 +20,13 @@ import numpy as np
 from forebay.blocks import Block, Schema
 from forebay.wire._decode import Decoder
 from forebay.wire._encode import Encoder
+from forebay.wire._habits import Habits
 from forebay.wire._layout import VERSION
 
 __all__ = ["VERSION", "decode_columns", "encode_columns"]
 
 
-def encode_columns(block: Block, *, level: int, compress: bool = True) -> bytes:
+def encode_columns(block: Block, *, level: int, compress: bool = True, habits: Habits | None = None) -> bytes:
     """Code the time, columns and quality of a block.
 
     Parameters
@@ -33,6 +34,7 @@ def encode_columns(block: Block, *, level: int, compress: bool = True) -> bytes:
     block : arrays may be read-only; values under null cells are not looked at
     level : zstd's level for text
     compress : False: no zstd and no entropy coding, transforms and bit packing only
+    habits : what earlier blocks of the schema taught; None: nothing
 
     Returns
     -------
@@ -49,7 +51,7 @@ def encode_columns(block: Block, *, level: int, compress: bool = True) -> bytes:
             raise ValueError(f"column {field.name}: expected {block.rows} rows, found {column.rows}")
         if column.quality is not None and len(column.quality) != block.rows:
             raise ValueError(f"column {field.name}: quality has another length than the block")
-    return Encoder(block, level, compress).payload()
+    return Encoder(block, level, compress, habits).payload()
 
 
 def decode_columns(data: bytes | memoryview, schema: Schema, *, max_rows: int, max_bytes: int) -> Block:

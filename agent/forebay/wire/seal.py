@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from forebay.blocks import Block, Schema
 from forebay.stages import Sealed
+from forebay.wire._habits import Habits
 from forebay.wire.columns import encode_columns
 from forebay.wire.envelope import (
     MAX_HITS,
@@ -36,16 +37,17 @@ class Sealer:
         body = context.body()
         self._context_id = body_id(body)
         self._stamp, self._compress, self._level = stamp, compress, level
-        self._schemas: dict[Schema, bytes] = {}
+        self._schemas: dict[Schema, tuple[bytes, Habits]] = {}
         self.bodies: dict[bytes, bytes] = {self._context_id: body}
 
     def seal(self, block: Block, position: bytes | None) -> Sealed:
         """Return the block as a batch; `position` is where its source stands after it."""
-        schema_id = self._schemas.get(block.schema)
-        if schema_id is None:
+        known = self._schemas.get(block.schema)
+        if known is None:
             body = schema_body(block.schema)
-            schema_id = self._schemas[block.schema] = body_id(body)
-            self.bodies[schema_id] = body
+            known = self._schemas[block.schema] = body_id(body), Habits()
+            self.bodies[known[0]] = body
+        schema_id, habits = known
         readings = block.readings()
         first, last = int(block.time.min()), int(block.time.max())
         if position is not None and len(position) > MAX_POSITION_BYTES:
@@ -60,7 +62,7 @@ class Sealer:
             self._stamp(),
             position,
             dict(block.hits.most_common(MAX_HITS)),
-            encode_columns(block, level=self._level, compress=self._compress),
+            encode_columns(block, level=self._level, compress=self._compress, habits=habits),
         )
         data = envelope.pack()
         ids = (schema_id, self._context_id)

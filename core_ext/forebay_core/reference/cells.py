@@ -11,23 +11,6 @@ def _check_offsets(values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
         raise ValueError("expected ascending offsets within the values")
 
 
-def factorize(
-    values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Number equal cells alike, in order of first appearance."""
-    _check_offsets(values, offsets)
-    data, ends = values.tobytes(), offsets.tolist()
-    numbers: dict[bytes, int] = {}
-    first_index: list[int] = []
-    codes = np.empty(len(ends) - 1, dtype=np.int32)
-    for row in range(len(codes)):
-        number = numbers.setdefault(data[ends[row] : ends[row + 1]], len(first_index))
-        if number == len(first_index):
-            first_index.append(row)
-        codes[row] = number
-    return codes, np.array(first_index, dtype=np.int64)
-
-
 def gather(
     values: npt.NDArray[np.uint8],
     offsets: npt.NDArray[np.int64],

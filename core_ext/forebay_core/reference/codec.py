@@ -148,14 +148,16 @@ def _choose(y: list[int], groups: list[int] | None, entropy: bool) -> int:
     return found
 
 
-def _put_ints(x: list[int], groups: list[int] | None, entropy: bool) -> bytes:
+def _put_ints(x: list[int], groups: list[int] | None, entropy: bool, kind: int = CONSTANT) -> bytes:
     base = x[0]
     distances = [_signed(value - base) for value in x]
     g = math.gcd(*distances)
     if g == 0:
         return bytes((CONSTANT,)) + put_varint(_zigzag(base))
     y = [d // g for d in distances]
-    model = _fit(_choose(y, groups, entropy), y, groups, 1)
+    if kind == CONSTANT or (kind >= GROUP_DELTA and groups is None):
+        kind = _choose(y, groups, entropy)
+    model = _fit(kind, y, groups, 1)
     if model.kind in (FRAME, CENTRED, LINEAR):
         base += model.bias * g
     parts = [put_varint(_zigzag(base))]
@@ -255,10 +257,13 @@ def encode_ints(
     groups: npt.NDArray[np.int32] | None = None,
     n_groups: int = 0,
     entropy: bool = True,
+    kind: int = CONSTANT,
 ) -> bytes:
     """Code an integer column as a self-delimiting stream; see the compiled twin."""
     numbers = _group_list(groups, len(values), n_groups)
-    return _put_ints(values.tolist(), numbers, entropy) if len(values) else b""
+    if not 0 <= kind < KINDS:
+        raise ValueError(f"expected a predictor from 0 to {KINDS - 1}")
+    return _put_ints(values.tolist(), numbers, entropy, kind) if len(values) else b""
 
 
 def decode_ints(

@@ -47,6 +47,28 @@ def decimal_text(
     return np.frombuffer(b"".join(cells), dtype=np.uint8), offsets
 
 
+def long_ints(
+    values: npt.NDArray[np.int64], least: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find integers of a magnitude. See the compiled kernel."""
+    if least < 1:
+        raise ValueError("the least magnitude is at least 1")
+    rows = np.flatnonzero((values >= least) | (values <= -least))  # not abs(): the least int64 has none
+    return rows.astype(np.int64), values[rows]
+
+
+def long_floats(
+    values: npt.NDArray[np.float64], least: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find whole numbers of a magnitude. See the compiled kernel."""
+    if least < 1:
+        raise ValueError("the least magnitude is at least 1")
+    magnitude = np.abs(values)
+    rows = np.flatnonzero((magnitude >= least) & (magnitude <= 2.0**53))
+    rows = rows[values[rows] == np.floor(values[rows])]
+    return rows.astype(np.int64), values[rows].astype(np.int64)
+
+
 class _Groups(NamedTuple):
     digits: bytes
     total: list[int]

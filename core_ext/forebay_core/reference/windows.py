@@ -18,8 +18,6 @@ MOMENTS: tuple[str, ...] = (
     "first", "last",
 )  # fmt: skip
 
-_GOOD, _INTERPOLATED, _MISSING = 0, 5, 128
-_LINEAR, _LAST, _MEAN = 0, 1, 2
 _JOINS, _OPENS, _AFRESH, _LATE = 0, 1, 2, 3
 
 
@@ -116,41 +114,3 @@ def panes(
         if found != _JOINS:
             open_rows[group], open_pane[group] = 0, number
         open_rows[group] += 1
-
-
-def resample(
-    time: I64,
-    values: F64,
-    codes: U8,
-    first_ns: int,
-    every_ns: int,
-    max_gap_ns: int,
-    method: int,
-    out: F64,
-    out_codes: U8,
-) -> None:
-    """Put one series on the grid first_ns, first_ns + every_ns, ..."""
-    if len(values) != len(time) or len(codes) != len(time) or len(out) != len(out_codes):
-        raise ValueError("time, values and codes, or out and out_codes differ in length")
-    if every_ns <= 0 or max_gap_ns < 0 or method not in (_LINEAR, _LAST, _MEAN):
-        raise ValueError("every_ns must be positive, max_gap_ns not negative, the method 0, 1 or 2")
-    times = time.tolist()
-    for k in range(len(out)):
-        grid = first_ns + k * every_ns
-        out[k], out_codes[k] = 0.0, _MISSING
-        if method == _MEAN:
-            low, high = (int(i) for i in np.searchsorted(time, [grid - every_ns, grid]))
-            if high > low:
-                out[k], out_codes[k] = sum(values[low:high].tolist()) / (high - low), _GOOD
-            continue
-        at = int(np.searchsorted(time, grid, side="right")) - 1
-        if at < 0:
-            continue
-        if times[at] == grid:
-            out[k], out_codes[k] = values[at], codes[at]
-        elif method == _LAST and grid - times[at] <= max_gap_ns:
-            out[k], out_codes[k] = values[at], _INTERPOLATED
-        elif method == _LINEAR and at + 1 < len(times) and times[at + 1] - times[at] <= max_gap_ns:
-            part = (grid - times[at]) / (times[at + 1] - times[at])
-            out[k] = values[at] + (values[at + 1] - values[at]) * part
-            out_codes[k] = _INTERPOLATED

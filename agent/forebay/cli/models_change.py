@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from forebay.cli.status import ANSWER_S, DEFAULT_CONFIG
 from forebay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -156,4 +157,41 @@ def bench_command(name: str, folder: Path | None, runs: int, as_json: bool) -> N
     )
 
 
-COMMANDS = (sign_command, install_command, rollback_command, bench_command)
+@click.command("shadow")
+@click.argument("config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG)
+@_json
+def shadow_command(config: Path, as_json: bool) -> None:
+    """How the candidates of the running agent of CONFIG differ from the models in use."""
+    from forebay.config.loader import load_agent
+    from forebay.control.client import ask_once
+
+    loaded = load_agent(config)
+    facts = ask_once(loaded.resolve(loaded.config.spool.dir), "status", timeout=ANSWER_S)
+    found = [
+        {"pipeline": name, "step": step, **report}
+        for name, pipeline in facts["pipelines"].items()
+        for step, report in pipeline["reports"].items()
+        if "candidate" in report
+    ]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for report in found:
+        click.echo(shadow_text(report))
+    if not found:
+        click.echo("no step has a `shadow`")
+
+
+def shadow_text(report: dict[str, Any]) -> str:
+    """Return one report for people."""
+    why = f" ({report['reason']})" if report["reason"] else ""
+    return (
+        f"{report['pipeline']}.{report['step']}: {report['candidate']} beside {report['incumbent']}:"
+        f" {report['phase']}{why}\n"
+        f"  {report['compared']} of {report['rows']} rows compared in {report['elapsed_s']:g} s, mean difference"
+        f" {report['mean_abs_difference']:g}, PSI {report['psi']:g}, KS {report['ks']:g},"
+        f" errors {report['error_rate']:.2%}, time x{report['latency_ratio']:g}"
+    )
+
+
+COMMANDS = (sign_command, install_command, rollback_command, bench_command, shadow_command)

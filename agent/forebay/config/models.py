@@ -39,6 +39,21 @@ class ModelsOptions(Options):
         return self
 
 
+class PromoteOptions(Options):
+    """When a candidate takes the place of the model in use. Beyond a bound it is set aside instead."""
+
+    after: Duration
+    """How long it must have run in the shadow while rows came; kept over restarts."""
+    min_rows: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1000
+    """Rows of which both gave a score, at least."""
+    max_psi: Annotated[float, Field(gt=0, le=10)] = 0.2
+    """Population stability index of the scores against those of the model in use; 0.1 is little, 0.25 much."""
+    max_error_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Share of rows on which it failed or was too slow."""
+    max_latency_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
+    """Its time over that of the model in use, on the same rows."""
+
+
 class InferOptions(Options):
     """Run a model on fields (`inputs`) or on an image field (`field`)."""
 
@@ -47,6 +62,13 @@ class InferOptions(Options):
     isolated: bool = False
     """Run the model in a process of its own (about 60 MiB more), so that not even a crash in native code or an
     operator that never ends takes the agent with it."""
+    shadow: str = ""
+    """A candidate, `NAME@VERSION` or as `model`: it runs beside the model on the same rows, and its results go
+    nowhere but into the report of `forebay models shadow` (with `inputs`)."""
+    shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the devices (the pipeline's `key`) that the candidate sees."""
+    promote: PromoteOptions | None = None
+    """Let the candidate take over by itself, or be set aside by itself; otherwise it is only reported."""
     inputs: list[str] = Field(default_factory=list)
     """Numeric fields that an anomaly model watches together."""
     field: str = ""
@@ -80,15 +102,21 @@ class InferOptions(Options):
         if bool(self.inputs) == bool(self.field):
             raise ValueError("give either `inputs` (numeric fields) or `field` (an image field)")
         vision = {"threshold", "every", "classes", "tiles", "resolution", "on_load"}
-        series = {"calibration", "memory", "max_keys"}
+        series = {"calibration", "memory", "max_keys", "shadow", "shadow_share", "promote"}
         wrong = sorted(self.model_fields_set & (vision if self.inputs else series))
         if wrong:
             other, here = ("field", "inputs") if self.inputs else ("inputs", "field")
             hint = "; alarm on the score with an `alarm` step" if "threshold" in wrong else ""
             raise ValueError(f"`{wrong[0]}` goes with `{other}`, not with `{here}`{hint}")
+        if not self.shadow and self.model_fields_set & {"shadow_share", "promote"}:
+            raise ValueError("`shadow_share` and `promote` are about a candidate: name it with `shadow`")
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError("`inputs` names a field twice")
         return self
+
+    def models(self) -> tuple[str, ...]:
+        """Return the models named: the one in use and, if there is one, its candidate."""
+        return (self.model, self.shadow) if self.shadow else (self.model,)
 
 
 STEP_OPTIONS: dict[str, type[Options]] = {"infer": InferOptions}

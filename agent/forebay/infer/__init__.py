@@ -8,14 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebay.clock import Clock
+from forebay.clock import Clock, SystemClock
 from forebay.config.detections import DetectionOptions
 from forebay.config.models import InferOptions, ModelsOptions
+from forebay.errors import ConfigError
 from forebay.stages import Step
 
 if TYPE_CHECKING:
     from forebay.infer.bundle import Bundle
-    from forebay.infer.session import SessionPool
+    from forebay.infer.session import Session, SessionPool
+    from forebay.infer.shadow import ScoreStep
     from forebay.infer.signing import Trust
 
 __all__ = ["build", "build_watch", "trust_of"]
@@ -76,24 +78,32 @@ def build(
     models = models or ModelsOptions()
     if bundles_dir is None and models.dir is not None:
         bundles_dir = (base or Path()) / models.dir
-    bundle = _load(options.model, bundles_dir, base, models)
     settings = SessionOptions(
         tuple(models.providers), models.threads, limit_ns=models.time_limit, isolated=options.isolated
     )
-    session = open_session(bundle, pool or SessionPool(), settings, verify=models.verify)
-    if options.inputs:
-        from forebay.infer.anomaly import AnomalyStep
+    pool = pool or SessionPool()
 
-        return AnomalyStep(
-            name,
-            bundle,
-            session,
-            inputs=tuple(options.inputs),
+    def opened(model: str) -> tuple[Bundle, Session]:
+        bundle = _load(model, bundles_dir, base, models)
+        return bundle, open_session(bundle, pool, settings, verify=models.verify)
+
+    bundle, session = opened(options.model)
+    if options.inputs:
+        step = _score_step(name, options, key, bundle, session)
+        if not options.shadow:
+            return step
+        if options.shadow_share < 1 and not key:
+            raise ConfigError("`shadow_share` is a share of devices: the pipeline needs a `key`", place=name)
+        from forebay.infer.shadow import ShadowStep
+
+        candidate = _score_step(name, options, key, *opened(options.shadow))
+        return ShadowStep(
+            step,
+            candidate,
+            clock or SystemClock(),
+            gate=options.promote,
             key=key,
-            output=options.output or "anomaly",
-            calibration=options.calibration,
-            memory=options.memory,
-            max_keys=options.max_keys,
+            share=options.shadow_share,
         )
     from forebay.infer.detect import DetectStep
     from forebay.infer.vision import Detector
@@ -115,6 +125,23 @@ def build(
         every_ns=options.every,
         drop_late=options.on_load == "drop",
         clock=clock,
+    )
+
+
+def _score_step(name: str, options: InferOptions, key: str, bundle: Bundle, session: Session) -> ScoreStep:
+    """Return the step for fields of numbers that the model's task asks for."""
+    from forebay.infer.anomaly import AnomalyStep
+
+    return AnomalyStep(
+        name,
+        bundle,
+        session,
+        inputs=tuple(options.inputs),
+        key=key,
+        output=options.output or "anomaly",
+        calibration=options.calibration,
+        memory=options.memory,
+        max_keys=options.max_keys,
     )
 
 

@@ -70,6 +70,7 @@ class AnomalyStep:
             )
         self.name = name
         self.counts: Counter[str] = Counter()
+        self.failures = 0  # blocks on which the model failed
         self._failed = False  # whether the model failed in the last block
         self._window = manifest.preprocessing.window
         if manifest.inputs[0].shape[-1] != self._window + 2:
@@ -198,6 +199,7 @@ class AnomalyStep:
             except ModelError as failure:
                 self.counts["model_error"] += len(rows)
                 self._failed = True
+                self.failures += 1
                 self._warn(str(failure))
             else:
                 error[rows] = np.clip(found.reshape(-1), -_MAX_ERROR, _MAX_ERROR)

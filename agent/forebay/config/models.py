@@ -70,13 +70,15 @@ class InferOptions(Options):
     promote: PromoteOptions | None = None
     """Let the candidate take over by itself, or be set aside by itself; otherwise it is only reported."""
     inputs: list[str] = Field(default_factory=list)
-    """Numeric fields that an anomaly model watches together."""
+    """Numeric fields: those that an anomaly or forecast model watches together, or the one whose waveform a
+    classification model labels."""
     field: str = ""
     """Field of encoded images in which a detection model looks."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Least score of a detection; the manifest's where it is not given."""
     output: str = ""
-    """Name of the score's field (`anomaly`) or of the detections' stream (`{stream}_detections`)."""
+    """Name of the score's field (`anomaly`; of a forecast `surprise`), of the label's field (`label`, beside it
+    `label_score`), or of the detections' stream (`{stream}_detections`)."""
     calibration: Annotated[int, Field(ge=32, le=1_000_000)] = 256
     """Readings of a series, after its window is full, from which the model learns before it gives a score."""
     memory: Annotated[int, Field(ge=64, le=1_000_000)] = 2000

@@ -130,15 +130,36 @@ def build(
 
 def _score_step(name: str, options: InferOptions, key: str, bundle: Bundle, session: Session) -> ScoreStep:
     """Return the step for fields of numbers that the model's task asks for."""
-    from forebay.infer.anomaly import AnomalyStep
+    from forebay.infer.manifest import Task
 
-    return AnomalyStep(
+    task = bundle.manifest.task
+    if task is Task.CLASSIFICATION:
+        from forebay.infer.classify import ClassifyStep
+
+        if len(options.inputs) != 1:
+            raise ConfigError(f"{options.model} looks at one field: give one in `inputs`", place=name)
+        if wrong := sorted(options.model_fields_set & {"calibration", "memory"}):
+            raise ConfigError(f"`{wrong[0]}` means nothing to a model of task {task}", place=name)
+        return ClassifyStep(
+            name,
+            bundle,
+            session,
+            field=options.inputs[0],
+            key=key,
+            output=options.output or "label",
+            max_keys=options.max_keys,
+        )
+    from forebay.infer.anomaly import AnomalyStep
+    from forebay.infer.forecast import ForecastStep
+
+    is_forecast = task is Task.FORECAST
+    return (ForecastStep if is_forecast else AnomalyStep)(
         name,
         bundle,
         session,
         inputs=tuple(options.inputs),
         key=key,
-        output=options.output or "anomaly",
+        output=options.output or ("surprise" if is_forecast else "anomaly"),
         calibration=options.calibration,
         memory=options.memory,
         max_keys=options.max_keys,

@@ -200,6 +200,31 @@ def test_rows_without_numbers_get_no_score_and_break_nothing() -> None:
     assert all(v is not None and 0 <= v <= 1 for v in out.column("anomaly").to_list(Type.F64)[-50:])
 
 
+# -- providers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["raises", "leaves"])
+def test_a_provider_that_is_there_but_does_not_work_is_said_aloud_and_the_cpu_runs(
+    way: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import onnxruntime as ort
+
+    real = ort.InferenceSession
+
+    def start(model: bytes, settings: object, providers: list[str]) -> object:
+        if way == "raises" and "GPU" in providers:
+            raise RuntimeError("no device")
+        return real(model, settings, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "InferenceSession", start)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["GPU", "CPUExecutionProvider"])
+    loaded = load(find("sensor-anomaly"))
+    session = Session(loaded.files["model.onnx"], SessionOptions(("GPU",)), place="here")
+    assert session.providers == ("CPUExecutionProvider",)
+    assert session.run({"window": ROWS}, ("error",))[0].shape == (2,)
+    assert "execution provider GPU d" in caplog.text
+
+
 # -- memory -------------------------------------------------------------------------------------------------
 
 

@@ -51,10 +51,9 @@ class Session:
         settings.enable_mem_pattern = False
         settings.log_severity_level = 3  # errors only
         self._place = place
+        wanted = _available(ort, options.providers, place)
         try:
-            self._session = ort.InferenceSession(
-                model, settings, providers=_available(ort, options.providers, place)
-            )
+            self._session = _start(ort, model, settings, wanted, place)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(
                 f"ONNX Runtime {ort.__version__} cannot load the graph: {type(error).__name__}",
@@ -133,6 +132,26 @@ def _open(model: bytes, options: SessionOptions, place: str) -> Session:
     from forebay.infer.isolated import IsolatedSession
 
     return IsolatedSession(model, options, place=place)
+
+
+def _start(ort: Any, model: bytes, settings: Any, wanted: list[str], place: str) -> Any:
+    """Return a session on the wanted providers, or on the CPU if they do not start; that is said aloud."""
+    try:
+        session = ort.InferenceSession(model, settings, providers=wanted)
+    except Exception as error:
+        if len(wanted) == 1:
+            raise
+        _log.warning(
+            "%s: execution provider %s does not start (%s), the model runs on the CPU",
+            place, wanted[0], type(error).__name__,
+        )  # fmt: skip
+        return ort.InferenceSession(model, settings, providers=wanted[-1:])
+    for name in wanted:
+        if name not in session.get_providers():
+            _log.warning(
+                "%s: execution provider %s did not take the model, the next one runs it", place, name
+            )
+    return session
 
 
 class SessionPool:

@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 LOCK := requirements/dev.txt
 LOWEST := requirements/lowest.txt
+# Many tests wait for processes; a file's tests stay together.
+WORKERS ?= 3
+XDIST := -n $(WORKERS) --dist loadfile
 CORE := $(wildcard $(addprefix core_ext/forebay_core/*.,pyx pxd pxi))
 ENV_STAMP := $(VENV)/.forebay-env
 STAMP := $(VENV)/.forebay-set-up
@@ -19,8 +22,8 @@ BUILDING := $(VENV)/.building
 # An inherited FOREBAY_PURE or FOREBAY_DEBUG must not change what setup builds into the tree.
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
-.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-quick fuzz torture \
-	wheel sdist packages lock \
+.PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-renew bench-proof \
+	bench-report bench-quick bench-peers bench-peers-lock quality fuzz torture wheel sdist packages lock \
 	system-packages clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
@@ -47,22 +50,22 @@ demo: $(STAMP)  ## show the whole road on recorded data
 	$(BIN)/forebay demo
 
 test: $(STAMP)  ## all tests but the slow ones, on the compiled core
-	$(PLAIN) $(PY) -m pytest -q -m "not slow"
+	$(PLAIN) $(PY) -m pytest -q $(XDIST) -m "not slow and not torture"
 
 test-pure: $(STAMP)  ## the same on the reference twins
-	$(PLAIN) FOREBAY_PURE=1 $(PY) -m pytest -q -m "not slow"
+	$(PLAIN) FOREBAY_PURE=1 $(PY) -m pytest -q $(XDIST) -m "not slow and not torture"
 
 test-debug: $(STAMP)  ## the same on a core with bounds, initialisation and None checks, in a copy of the tree
 	packaging/copy_tree.sh .cache/debug
 	cd .cache/debug && FOREBAY_DEBUG=1 ../../$(PY) setup.py --quiet build_ext --inplace
-	cd .cache/debug && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../../$(PY) -m pytest -q -m "not slow"
+	cd .cache/debug && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../../$(PY) -m pytest -q $(XDIST) -m "not slow and not torture"
 
 test-lowest: $(STAMP)  ## unit and kernel tests with the oldest versions that pyproject.toml allows
 	packaging/environment.sh .cache/lowest-env $(LOWEST)
 	packaging/copy_tree.sh .cache/lowest
 	cd .cache/lowest && $(PLAIN) ../lowest-env/bin/python setup.py --quiet build_ext --inplace
-	cd .cache/lowest && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../lowest-env/bin/python -m pytest -q \
-		-m "not slow" tests/unit tests/core
+	cd .cache/lowest && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../lowest-env/bin/python -m pytest -q $(XDIST) \
+		-m "not slow and not torture" tests/unit tests/core
 
 # Hostile bytes at decoder, parsers, scanner, loader and messages, on a core with bounds checks. Not part of
 # check: it has no end. FUZZ_SECONDS a target; FUZZ="--keep csv" keeps some of what is new.
@@ -74,8 +77,11 @@ fuzz: $(STAMP)  ## throw mutated bytes at everything that reads them, FUZZ_SECON
 	cd .cache/debug && FOREBAY_DEBUG=1 ../../$(PY) setup.py --quiet build_ext --inplace
 	$(PLAIN) .cache/fuzz-env/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --core .cache/debug $(FUZZ)
 
-test-slow torture: $(STAMP)  ## the long tests: kills, wheel in an empty environment
-	$(PLAIN) $(PY) -m pytest -q -m slow
+test-slow: $(STAMP)  ## the long tests: kills, power cuts, wheel in an empty environment
+	$(PLAIN) $(PY) -m pytest -q $(XDIST) -m "slow and not torture"
+
+torture: $(STAMP)  ## hours of faults: thousands of power cuts, kills, flipped bytes (never run by CI)
+	$(PLAIN) $(PY) -m pytest -q -m torture
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -87,11 +93,32 @@ types: $(STAMP)
 
 check: lint types test test-pure  ## what every commit must pass
 
-bench: $(STAMP)  ## measure every stage and the whole road
-	$(PY) -m benchmarks
+bench: $(STAMP)  ## compare instructions, bytes and CPU with the results kept on main
+	$(PLAIN) $(PY) -m benchmarks.gate
 
-bench-quick: $(STAMP)
-	$(PY) -m benchmarks --quick
+bench-renew: $(STAMP)  ## write the results that make bench compares with
+	$(PLAIN) $(PY) -m benchmarks.gate --renew
+
+bench-proof: $(STAMP)  ## make bench 20 times, then with slowdowns planted (half an hour)
+	$(PLAIN) $(PY) -m benchmarks.proof
+
+bench-report: $(STAMP)  ## measure everything; write benchmarks/results/full.json and docs/performance.md
+	$(PLAIN) $(PY) -m benchmarks --json benchmarks/results/full.json --report docs/performance.md
+
+bench-quick: $(STAMP)  ## the same measurements, shorter and not kept
+	$(PLAIN) $(PY) -m benchmarks --quick
+
+bench-peers: $(ENV_STAMP)  ## what Forebay is measured against, in .cache/peers-env (900 MB)
+	packaging/environment.sh .cache/peers-env benchmarks/peers/peers.txt
+
+bench-peers-lock: $(ENV_STAMP)
+	{ echo "# Locked by make bench-peers-lock. The installer itself:"; sed -n '2p' $(LOCK); \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --upgrade benchmarks/peers/peers.in; \
+	} >benchmarks/peers/peers.txt.new
+	mv benchmarks/peers/peers.txt.new benchmarks/peers/peers.txt
+
+quality: $(STAMP)  ## measure what the text detectors find and miss, and write it into docs/masking.md
+	$(PLAIN) $(PY) tests/quality/quality.py --write docs/masking.md
 
 wheel: sdist  ## dist/*.whl, built from the sdist (FOREBAY_PURE=1: without compiled core)
 	$(PY) -m build --installer=uv --wheel --outdir dist dist/forebay-*.tar.gz
@@ -111,11 +138,12 @@ lock: $(ENV_STAMP)
 	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
 	packaging/lock.sh $(BIN)/uv $(LOWEST) --resolution lowest-direct
 
-# Not needed by the product. With them the tests use a second MQTT broker, a real browser and injected faults.
-system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace (as root)
+# Not needed by the product. With them the tests use a second MQTT broker, a real browser and injected faults,
+# and make bench counts instructions.
+system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace, valgrind (as root)
 	[ "$$(id -u)" = 0 ] || { echo "system-packages: needs root; install mosquitto yourself" >&2; exit 1; }
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		mosquitto chromium strace
+		mosquitto chromium strace valgrind
 
 clean:  ## everything that was built; .venv stays
 	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \

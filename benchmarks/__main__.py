@@ -1,13 +1,19 @@
-"""`python -m benchmarks [--quick] [--json FILE] [--report FILE] [NAME...]`."""
+"""`python -m benchmarks [--quick] [--json FILE] [--report FILE] [NAME...]`: measure operations, all by default.
+
+The gate is `python -m benchmarks.gate`, its proof `python -m benchmarks.proof`, a profile `python -m benchmarks.hot`.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
-from benchmarks import environment, report
+from benchmarks import environment, hot, report
+from benchmarks.compression import PeersAbsent
 from benchmarks.model import FULL, QUICK, Effort, Figure, Operation, Timed, run_timed
 from benchmarks.operations import OPERATIONS
 
@@ -25,18 +31,26 @@ def main() -> int:
     if unknown:
         parser.error(f"no operation `{unknown[0]}`; there are {', '.join(names)}")
     effort = QUICK if chosen.quick else FULL
-    figures, failures = [], []
+    made = environment.describe(quick=chosen.quick)  # before this run is itself the machine's load
+    figures, failures, seconds = [], [], {}
     for operation in OPERATIONS:
         if chosen.names and operation.name not in chosen.names:
             continue
+        begin = time.monotonic()
         try:
             for figure in _run(operation, effort):
                 print(report.line(figure), flush=True)
                 figures.append(figure)
-        except AssertionError as error:
-            print(f"{operation.name}: its own check failed: {error}", file=sys.stderr)
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            print(f"{operation.name}: its own check failed: {error}", file=sys.stderr, flush=True)
             failures.append(operation.name)
-    result = report.result(figures, failures, environment.describe(quick=chosen.quick))
+        seconds[operation.name] = round(time.monotonic() - begin, 1)
+    result = report.result(figures, failures, made) | {"seconds": seconds}
+    if chosen.report and not chosen.names:
+        try:
+            result["profile"] = hot.profile(effort)
+        except PeersAbsent as reason:
+            print(f"profile: NOT MADE: {reason}")
     if chosen.json:
         chosen.json.write_text(json.dumps(result, ensure_ascii=False, indent=1) + "\n")
     if chosen.report:

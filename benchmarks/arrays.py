@@ -1,125 +1,198 @@
-"""The road from arrays: waveforms and polled registers to durable and acknowledged, in processes of their own.
-
-`python -m benchmarks.arrays KIND BLOCKS run CONFIG --once` is `forebay run` whose file source gives blocks made
-of arrays instead: everything behind the source is the product's.
-"""
+"""Arrays on the whole road: waveforms and polled registers, eight channels through features, urgent rows, streams."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.gateway_site import Site
-from benchmarks.model import Budget, Effort, Figure
-from forebay.blocks import MAX_ROWS, MAX_WAVEFORM_ROWS, Block, Column, Field, Schema, Type
-from forebay.stages import Chunk, Emit
+from benchmarks.array_agent import CHANNELS, RATE_HZ, waveform
+from benchmarks.gateway_site import Site, Usage
+from benchmarks.model import Budget, Effort, Figure, cpu_seconds
+from forebay import preprocess
+from forebay.blocks import Block
+from forebay.config.preprocess import WindowOptions
+from forebay.wire.columns import encode_columns
 
-_AGENT = """
+_HEAD = """
 gateway: {id: gw-1}
-sources: {pump: {type: file, path: pump.jsonl, format: jsonl, time: {field: ts, unit: ms}}}
 masking: {policy: base}
-pipelines: {pump: {source: pump}}
 spool: {dir: spool, sync: full}
 forward: {endpoints: [ENDPOINT], keys: {own: keys/gateway.key, server: keys/center.pub}}
 log: {level: error}
 """
-_READINGS = 5_000_000
-_WHAT = {
-    "waveform": "8 channels of a waveform, 65,536 samples a block, to acknowledged: agent",
-    "registers": "20 polled registers, 1,000 polls a block, to acknowledged: agent",
-}
-_RATE_HZ = 25_600
+_FEATURES = """
+    steps:
+      - window: {size: 256}
+      - infer: {model: sensor-anomaly, inputs: [INPUTS]}
+"""
+_WINDOW = 256
+_STATS = 9  # of the window step, where none are named
 
 
-def waveform() -> Block:
-    """Return 8 channels of vibration at 25.6 kHz, mm/s to 0.001: three tones and noise."""
-    rng = np.random.default_rng(3)
-    seconds = np.arange(MAX_WAVEFORM_ROWS) / _RATE_HZ
-    fields, columns = [], []
-    for channel in range(8):
-        tones = sum(
-            a * np.sin(2 * np.pi * f * seconds + channel) for f, a in ((49.7, 2.0), (993, 0.5), (3100, 0.2))
-        )
-        values = np.round(tones + rng.normal(0, 0.05, len(seconds)), 3)
-        fields.append(Field(f"c{channel}", Type.F64, unit="mm/s"))
-        columns.append(Column(values))
-    time = 1_760_000_000_000_000_000 + np.arange(MAX_WAVEFORM_ROWS) * (1_000_000_000 // _RATE_HZ)
-    return Block(Schema("pump", tuple(fields)), time, tuple(columns))
+class ArrayRoad:
+    """A receiver, and agents that are fed with arrays."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._facts = site.folder / "facts.json"
+
+    def run(self, streams: int = 1, lane: str = "normal", steps: str = "", **spec: Any) -> Usage:
+        """Run one agent to its end, everything acknowledged."""
+        pipelines = "".join(f"  s{n}:\n    source: s{n}\n    lane: {lane}\n{steps}" for n in range(streams))
+        sources = "".join(f"  s{n}: {{type: system}}\n" for n in range(streams))
+        self.site.write_agent(f"{_HEAD}sources:\n{sources}pipelines:\n{pipelines}")
+        spec_file = self.site.folder / "spec.json"
+        spec_file.write_text(json.dumps(spec | {"facts": str(self._facts)}))
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.array_agent",
+            str(spec_file),
+            "run",
+            "agent.yaml",
+            "--once",
+        ]
+        return self.site.run_to_end(command)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the last run's source saw."""
+        found: dict[str, Any] = json.loads(self._facts.read_text())
+        return found
+
+    def stored(self) -> tuple[int, int]:
+        """Return readings and bytes that the receiver has."""
+        ((readings, size),) = self.site.query("SELECT total(readings), total(wire_bytes) FROM batches")
+        return int(readings), int(size)
 
 
-def registers() -> Block:
-    """Return 1,000 polls of 20 registers that walk, 10 a second."""
-    rng = np.random.default_rng(4)
-    fields = tuple(Field(f"r{number}", Type.I64) for number in range(20))
-    columns = tuple(Column(np.cumsum(rng.integers(-3, 4, MAX_ROWS)) + 2_000) for _ in fields)
-    time = 1_760_000_000_000_000_000 + np.arange(MAX_ROWS) * 100_000_000
-    return Block(Schema("pump", fields), time, columns)
-
-
-_KINDS = {"waveform": waveform, "registers": registers}
-
-
-class _Arrays:
-    """A source of the same block again and again, moved in time."""
-
-    replayable = True
-
-    def __init__(self, block: Block, count: int) -> None:
-        self._block, self._count = block, count
-
-    def run(self, emit: Emit, position: bytes | None) -> None:
-        step = int(self._block.time[-1] - self._block.time[0]) + 1_000_000
-        done = int.from_bytes(position or b"", "big")
-        for number in range(done, self._count):
-            columns = tuple(Column(c.values) for c in self._block.columns)
-            block = Block(self._block.schema, self._block.time + number * step, columns)
-            if not emit(Chunk([block], (number + 1).to_bytes(4, "big"))):
-                return
-
-    def stop(self) -> None:
-        return
+@contextmanager
+def array_road() -> Iterator[ArrayRoad]:
+    """Open a receiver for a while."""
+    with tempfile.TemporaryDirectory() as folder, Site(Path(folder)) as site:
+        yield ArrayRoad(site)
 
 
 def arrays(effort: Effort) -> list[Figure]:
-    """Measure readings a CPU second of the agent, start subtracted."""
-    figures = []
-    for kind, make in _KINDS.items():
-        a_block = make().readings()
-        count = -(-_READINGS // a_block)
-        with tempfile.TemporaryDirectory() as folder, Site(Path(folder)) as site:
-            empty = min(_run(site, kind, 0) for _ in range(2))
-            best = min(_run(site, kind, count) for _ in range(effort.repeats))
-            ((readings, wire_bytes),) = site.query("SELECT sum(readings), sum(wire_bytes) FROM batches")
-        assert readings == effort.repeats * count * a_block, f"{readings} readings at the receiver"
-        value = readings / effort.repeats / (best - empty) / 1e6
-        note = f"{wire_bytes / readings:.2f} B/reading on the wire"
-        figures.append(
-            Figure(
-                f"arrays-{kind}", _WHAT[kind], value, "M readings/CPU-s", Budget(10, most=False), note=note
-            )
+    """Measure readings per CPU second of the agent, durable and acknowledged."""
+    return [
+        _throughput(
+            "registers", "polled registers, 20 fields, 1,000 rows a block", effort, rows=1_000, fields=20
+        ),
+        _throughput(
+            "waveform", "waveforms, 8 channels, 8,192 rows a block", effort, rows=8_192, fields=CHANNELS
+        ),
+    ]
+
+
+def _throughput(kind: str, what: str, effort: Effort, rows: int, fields: int) -> Figure:
+    count = (10_000_000 if effort.repeats > 1 else 2_000_000) // (rows * fields)
+    readings = count * rows * fields
+    best, size = float("inf"), 0
+    repeats = min(2, effort.repeats)
+    for _ in range(repeats):
+        with array_road() as road:
+            empty = road.run(kind=kind, rows=rows, fields=fields, count=0)
+            full = road.run(kind=kind, rows=rows, fields=fields, count=count)
+            stored, size = road.stored()
+            assert stored == readings, f"expected {readings} readings at the receiver, found {stored}"
+        best = min(best, full.cpu_s - empty.cpu_s)
+    return Figure(
+        f"arrays-{kind}",
+        f"from arrays, {what}: source to acknowledged",
+        readings / best / 1e6,
+        "M readings/CPU-s",
+        Budget(10.0, most=False),
+        note=f"{readings / 1e6:.1f} M readings, {size / readings:.2f} B/reading on the wire, "
+        f"best of {repeats}, start-up subtracted",
+    )
+
+
+def channels(effort: Effort) -> list[Figure]:
+    """Feed eight channels in real time through window features, model, spool and wire."""
+    seconds = 10 if effort.repeats > 1 else 4
+    rows, every = RATE_HZ // 10, 0.1
+    warm = 80  # 800 windows: beyond the model's calibration, and everything imported
+    inputs = ", ".join(f"ch{n}_rms" for n in range(CHANNELS))
+    steps = _FEATURES.replace("INPUTS", inputs)
+    count = warm + seconds * 10
+    with array_road() as road:
+        road.run(
+            kind="waveform", rows=rows, fields=CHANNELS, count=count, warm=warm, every_s=every, steps=steps
         )
+        facts, (stored, _) = road.facts(), road.stored()
+        ((scored,),) = road.site.query("SELECT count(anomaly) FROM s0")
+    windows = count * rows // _WINDOW
+    fields = windows * CHANNELS * _STATS
+    assert scored > 0.6 * windows, f"the model scored {scored} of {windows} windows"
+    assert stored == fields + scored, f"expected {fields + scored} readings, found {stored}"
+    return [
+        Figure(
+            "channels",
+            "8 channels x 25.6 kHz in real time: 72 features a window of 256, model, spool, wire",
+            facts["cpu_s"] / facts["wall_s"] * 100.0,
+            "% of a core",
+            Budget(5.0),
+            _parts(rows, every),
+            note=f"{seconds} s, a block every 0.1 s, {RATE_HZ / _WINDOW * CHANNELS:.0f} model runs' rows a second",
+        )
+    ]
+
+
+def _parts(rows: int, every_s: float) -> dict[str, float]:
+    """Return what the steps and the payload of such a block take by themselves, in % of a core."""
+    block, *_ = waveform("s0", rows, CHANNELS)
+    window = preprocess.build("window", WindowOptions(size=_WINDOW), key="")
+    turns = itertools.count(1)
+    period = int(every_s * 1e9)
+
+    def features() -> Block:
+        return window.process(replace(block, time=block.time + next(turns) * period))[0]
+
+    made = features()
+    parts = {
+        "the window step alone": features,
+        "columns to payload alone": lambda: encode_columns(made, level=1),
+    }
+    return {name: cpu_seconds(part, 0.2) / every_s * 100.0 for name, part in parts.items()}
+
+
+def urgent(effort: Effort) -> list[Figure]:
+    """Measure urgent rows one by one: durable in the spool, acknowledged by the receiver, beside a bare SQLite."""
+    count = 400 if effort.repeats > 1 else 150
+    with array_road() as road:
+        road.run(kind="urgent", count=count, lane="urgent")
+        facts, (stored, _) = road.facts(), road.stored()
+    assert stored == count, f"expected {count} readings at the receiver, found {stored}"
+    waits = {name: percentiles(facts[name]) for name in ("durable", "acked")}
+    one = facts["bare"]
+    bare = {1: percentiles(one), 2: percentiles([a + b for a, b in zip(one[::2], one[1::2], strict=True)])}
+    figures = []
+    for name, what, disks, over in (
+        ("durable", "urgent row, source to durable", 1, (1.5, 5.0)),
+        ("acked", "urgent row, source to acknowledged by the receiver's SQLite", 2, (3.0, 10.0)),
+    ):
+        for percent, most in zip(("p50", "p99"), over, strict=True):
+            budget = Budget(round(bare[disks][percent] + most, 2))
+            peer = {("bare SQLite commit", "two bare SQLite commits")[disks - 1]: bare[disks][percent]}
+            figures.append(
+                Figure(
+                    f"urgent-{name}-{percent}", f"{what}, {percent}", waits[name][percent], "ms", budget, peer
+                )
+            )
+        figures[-2].percentiles = waits[name]
     return figures
 
 
-def _run(site: Site, kind: str, count: int) -> float:
-    words = [sys.executable, "-m", "benchmarks.arrays", kind, str(count)]
-    return site.run_once(b"", _AGENT, words).cpu_s
-
-
-def _main(kind: str, count: int, words: list[str]) -> None:
-    import forebay.cli
-    import forebay.sources.file as room
-
-    block = _KINDS[kind]()
-    stand_in: Any = lambda *_args, **_options: _Arrays(block, count)  # noqa: E731
-    room.FileSource = stand_in  # type: ignore[misc]
-    sys.argv[1:] = words
-    forebay.cli.main()
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+def percentiles(waits_s: list[float]) -> dict[str, float]:
+    """Return a histogram of seconds as percentiles in ms."""
+    points = (1, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
+    return {f"p{p:g}": round(float(np.percentile(waits_s, p)) * 1e3, 4) for p in points}

@@ -38,12 +38,17 @@ def describe(*, quick: bool) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(load(), 2),
         "python": platform.python_version(),
         "kernel": platform.release(),
         "sqlite": sqlite3.sqlite_version,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
+
+
+def load() -> float:
+    """Return how many processes want a core, averaged over the last minute."""
+    return os.getloadavg()[0]
 
 
 def _git(*words: str) -> str:

@@ -17,7 +17,8 @@ from types import TracebackType
 
 from forebay import keys
 
-_FOREBAY = [sys.executable, "-c", "from forebay.cli import main; main()"]
+ROOT = Path(__file__).parents[1]
+FOREBAY = [sys.executable, "-c", "from forebay.cli import main; main()"]
 _RECEIVER = """
 center: {id: dc-1}
 listen: {endpoint: "tcp://127.0.0.1:PORT", key: keys/center.key, allow: keys/allowed}
@@ -58,7 +59,20 @@ def _high_water(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def _free_port() -> int:
+def memory(pid: int) -> int:
+    """Return the bytes of memory that a process holds now (RSS)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Return the CPU seconds, user and system, that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -73,13 +87,13 @@ class Site:
             keys.write_pair(keys.generate(name), folder / "keys")
         public = keys.read_public(folder / "keys" / "gateway.pub")
         keys.enroll("gw-1", public, folder / "keys" / "allowed")
-        (folder / "receiver.yaml").write_text(_RECEIVER.replace("PORT", str(_free_port())))
+        (folder / "receiver.yaml").write_text(_RECEIVER.replace("PORT", str(free_port())))
         self._receiver: subprocess.Popen[str] | None = None
         self.endpoint = ""
 
     def __enter__(self) -> Site:
         self._receiver = subprocess.Popen(
-            [*_FOREBAY, "receive", "receiver.yaml"], cwd=self.folder, stderr=subprocess.PIPE, text=True
+            [*FOREBAY, "receive", "receiver.yaml"], cwd=self.folder, stderr=subprocess.PIPE, text=True
         )
         assert self._receiver.stderr is not None
         for line in self._receiver.stderr:
@@ -100,16 +114,19 @@ class Site:
         for path in spool.glob("*") if spool.is_dir() else []:
             path.unlink()
 
-    def run_once(self, data: bytes, agent_yaml: str = _AGENT, words: Sequence[str] = _FOREBAY) -> Usage:
+    def run_once(self, data: bytes, program: Sequence[str] = ()) -> Usage:
         """Send NDJSON through a fresh agent to its end. Raises AssertionError if not all was delivered.
 
-        `words` start another program than `forebay`, run from the folder that this one runs from.
+        `program` runs instead of `forebay`, with the same arguments.
         """
         (self.folder / "pump.jsonl").write_bytes(data)
-        self.write_agent(agent_yaml)
+        self.write_agent()
+        return self.run_to_end([*(program or FOREBAY), "run", "agent.yaml", "--once"])
+
+    def run_to_end(self, command: Sequence[str]) -> Usage:
+        """Run a program in the site's folder. Raises AssertionError if it fails."""
         begin = time.monotonic()
-        command = [*words, "run", str(self.folder / "agent.yaml"), "--once"]
-        agent = subprocess.Popen(command)
+        agent = subprocess.Popen(command, cwd=self.folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
         max_rss, pid = 0, 0
         while not pid:
             max_rss = max(max_rss, _high_water(agent.pid))
@@ -125,10 +142,18 @@ class Site:
         with contextlib.closing(sqlite3.connect(self.folder / "center.db")) as db:
             return db.execute(sql).fetchall()
 
+    @property
+    def receiver_pid(self) -> int:
+        """Process id of the receiver."""
+        assert self._receiver is not None
+        return self._receiver.pid
+
     @contextlib.contextmanager
-    def agent(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run an agent until the context ends."""
-        process = subprocess.Popen([*_FOREBAY, "run", "agent.yaml"], cwd=self.folder)
+    def agent(self, text: str = "", name: str = "agent.yaml") -> Iterator[subprocess.Popen[bytes]]:
+        """Run an agent until the context ends, with `text` as its configuration `name` if it is given."""
+        if text:
+            (self.folder / name).write_text(text.replace("ENDPOINT", self.endpoint))
+        process = subprocess.Popen([*FOREBAY, "run", name], cwd=self.folder)
         try:
             yield process
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from benchmarks.model import Case
@@ -16,19 +18,19 @@ _NO_CODES = np.zeros(0, dtype=np.uint8)
 _NO_GROUPS = np.zeros(0, dtype=np.int32)
 
 
-def _walk() -> tuple[np.ndarray, np.ndarray]:
+def _walk(samples: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
-    return np.cumsum(rng.normal(0.0, 0.05, SAMPLES)), np.arange(SAMPLES, dtype=np.int64) * 1_000_000
+    return np.cumsum(rng.normal(0.0, 0.05, samples)), np.arange(samples, dtype=np.int64) * 1_000_000
 
 
-def _rate(seconds: float) -> float:
-    return SAMPLES / seconds / 1e6
+def _rate(samples: int) -> Callable[[float], float]:
+    return lambda seconds: samples / seconds / 1e6
 
 
-def deadband() -> Case:
+def deadband(samples: int = SAMPLES) -> Case:
     """Deadband of one series."""
-    values, time = _walk()
-    out = np.empty(SAMPLES, dtype=np.uint8)
+    values, time = _walk(samples)
+    out = np.empty(samples, dtype=np.uint8)
     last, when = np.zeros(1), np.zeros(1, dtype=np.int64)
 
     def run() -> np.ndarray:
@@ -40,19 +42,19 @@ def deadband() -> Case:
         assert np.array_equal(unchanged.view(bool), plain())
 
     def plain() -> np.ndarray:
-        dropped, held = np.ones(SAMPLES, dtype=bool), None
+        dropped, held = np.ones(samples, dtype=bool), None
         for i, value in enumerate(values.tolist()):
             if held is None or abs(value - held) > 0.1:
                 dropped[i], held = False, value
         return dropped
 
-    return Case(run, check, _rate, {"pure Python": plain})
+    return Case(run, check, _rate(samples), {"pure Python": plain})
 
 
-def validate() -> Case:
+def validate(samples: int = SAMPLES) -> Case:
     """Range, rate and stuck checks of one series."""
-    values, time = _walk()
-    out = np.empty(SAMPLES, dtype=np.uint8)
+    values, time = _walk(samples)
+    out = np.empty(samples, dtype=np.uint8)
     low, high = np.quantile(values, [0.1, 0.9])
 
     def run() -> np.ndarray:
@@ -71,16 +73,16 @@ def validate() -> Case:
         step = np.abs(np.diff(values, prepend=values[0])) / np.maximum(np.diff(time, prepend=-1), 1) * 1e9
         return np.where((values < low) | (values > high), 64, np.where(step > 100.0, 1, 0))
 
-    return Case(run, check, _rate, {"NumPy, range and rate only": with_numpy})
+    return Case(run, check, _rate(samples), {"NumPy, range and rate only": with_numpy})
 
 
-def hampel() -> Case:
+def hampel(samples: int = SAMPLES) -> Case:
     """Hampel filter, window of 7."""
     rng = np.random.default_rng(5)
-    values = rng.normal(0.0, 1.0, SAMPLES)
+    values = rng.normal(0.0, 1.0, samples)
     values[::500] += 40.0
-    spikes, medians = np.zeros(SAMPLES, dtype=np.uint8), np.zeros(SAMPLES)
-    order, bounds = np.zeros(0, dtype=np.int64), np.array([0, SAMPLES], dtype=np.int64)
+    spikes, medians = np.zeros(samples, dtype=np.uint8), np.zeros(samples)
+    order, bounds = np.zeros(0, dtype=np.int64), np.array([0, samples], dtype=np.int64)
     slots = np.zeros(1, dtype=np.int64)
 
     def run() -> np.ndarray:
@@ -99,13 +101,13 @@ def hampel() -> Case:
     def check(found: np.ndarray) -> None:
         assert np.array_equal(found[6:].view(bool), with_numpy())
 
-    return Case(run, check, _rate, {"NumPy, sliding medians": with_numpy})
+    return Case(run, check, _rate(samples), {"NumPy, sliding medians": with_numpy})
 
 
-def window() -> Case:
+def window(samples: int = SAMPLES) -> Case:
     """All moments (count to last, 14 of them) of windows of 256, one call a window."""
-    values = np.random.default_rng(9).normal(1.0, 2.0, SAMPLES)
-    starts = np.arange(0, SAMPLES, WINDOW, dtype=np.int64)
+    values = np.random.default_rng(9).normal(1.0, 2.0, samples)
+    starts = np.arange(0, samples, WINDOW, dtype=np.int64)
     pieces = [values[a : a + WINDOW] for a in starts.tolist()]
     first, last = np.zeros(1, dtype=np.int64), np.full(1, WINDOW, dtype=np.int64)
     out = np.zeros((len(starts), len(MOMENTS)))
@@ -127,13 +129,13 @@ def window() -> Case:
         columns = [MOMENTS.index(n) for n in ("mean", "std", "rms", "peak", "crest", "kurtosis")]
         assert np.allclose(found[:, columns], with_numpy(), rtol=1e-9)
 
-    return Case(run, check, _rate, {"NumPy, mean to kurtosis": with_numpy})
+    return Case(run, check, _rate(samples), {"NumPy, mean to kurtosis": with_numpy})
 
 
-def windows_at_once() -> Case:
+def windows_at_once(samples: int = SAMPLES) -> Case:
     """The same windows in one call, as the step makes it."""
-    values = np.random.default_rng(9).normal(1.0, 2.0, SAMPLES)
-    starts = np.arange(0, SAMPLES, WINDOW, dtype=np.int64)
+    values = np.random.default_rng(9).normal(1.0, 2.0, samples)
+    starts = np.arange(0, samples, WINDOW, dtype=np.int64)
     ends = starts + WINDOW
     out = np.zeros((len(starts), len(MOMENTS)))
 
@@ -144,4 +146,4 @@ def windows_at_once() -> Case:
     def check(found: np.ndarray) -> None:
         assert np.allclose(found[:, MOMENTS.index("mean")], values.reshape(-1, WINDOW).mean(axis=1))
 
-    return Case(run, check, _rate)
+    return Case(run, check, _rate(samples))

@@ -28,6 +28,7 @@ class Figure:
     """One measured number.
 
     `peers` are figures of the same job done in another way, in the same unit and the same run.
+    `percentiles` holds a latency histogram, by `p50`, `p99`, ...
     """
 
     name: str
@@ -37,6 +38,7 @@ class Figure:
     budget: Budget | None = None
     peers: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    percentiles: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,13 +57,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Timed:
-    """An operation that is called again and again."""
+    """An operation that is called again and again.
+
+    `small` prepares it in a size that an emulated processor can bear; without it instructions are not counted.
+    `watched`: the gate compares its CPU time with a peer's.
+    """
 
     name: str
     what: str
     unit: str
     prepare: Callable[[], Case]
     budget: Budget | None = None
+    small: Callable[[], Case] | None = None
+    watched: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks import reference_series
-from benchmarks.gateway_site import Site, Usage
+from benchmarks.gateway_site import Site, Usage, cpu_seconds_of
 from benchmarks.model import Budget, Effort, Figure, cpu_seconds
 from benchmarks.personal import with_personal_data
-from benchmarks.plant import plant
 from forebay.spool import segment_path
 
 ROAD_BUDGET = Budget(1.2)
 MASKED_BUDGET = Budget(2.0)
-_IDLE_AGENT = """
-gateway: {id: gw-1}
-sources:
-  mq: {type: mqtt, broker: "mqtt://127.0.0.1:MQTT", topics: ["plant/{dev}"], version: 3.1.1}
-  mb: {type: modbus, host: 127.0.0.1, port: MODBUS, registers: [{name: temperature, address: 0}]}
-pipelines:
-  mq: {source: mq, key: dev}
-  mb: {source: mb}
-masking: {policy: base}
-spool: {dir: spool, sync: full}
-forward: {endpoints: [ENDPOINT], keys: {own: keys/gateway.key, server: keys/center.pub}}
-log: {level: error}
-"""
+PACE_BUDGET = Budget(400_000, most=False)
 
 
 def road(effort: Effort) -> list[Figure]:
@@ -67,6 +55,13 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
             note,
         ),
         Figure(
+            f"{name}-pace",
+            f"{what}: on one core, from the agent's CPU time",
+            1e6 / per_million,
+            "events/s",
+            PACE_BUDGET if name == "road" else None,
+        ),
+        Figure(
             f"{name}-wall",
             f"{what}: pace beside the receiver on the same cores",
             effort.events / (fastest.wall_s - empty.wall_s),
@@ -75,6 +70,38 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
         Figure(f"{name}-bytes", f"{what}: on the wire", wire_bytes / readings, "B/reading"),
         Figure(f"{name}-rss", f"{what}: most memory", best.max_rss / 1e6, "MB"),
     ]
+
+
+class Ratio:
+    """The agent's CPU time for events beside `json.loads` of the same lines, start-up subtracted, for the gate.
+
+    `planted` is the share of CPU time that the agent's process burns beside its work.
+    """
+
+    def __init__(self, events: int, planted: float = 0.0) -> None:
+        self._data = reference_series.ndjson(reference_series.generate(events))
+        self._events, self._turn = events, 0
+        self._program = [sys.executable, "-m", "benchmarks.plant", str(planted)] if planted else []
+        self._folder = tempfile.TemporaryDirectory()
+        self._site = Site(Path(self._folder.name))
+
+    def __enter__(self) -> Callable[[], float]:
+        self._site.__enter__()
+        return self._measure
+
+    def __exit__(self, *error: Any) -> None:
+        self._site.__exit__(*error)
+        self._folder.cleanup()
+
+    def _measure(self) -> float:
+        self._turn += 1
+        empty = self._site.run_once(b"", self._program)
+        beside = _json_loads(self._data)
+        run = self._site.run_once(self._data, self._program)
+        ((rows,),) = self._site.query("SELECT count(*) FROM pump")
+        assert rows == self._turn * self._events, f"expected {self._turn * self._events} rows, found {rows}"
+        beside = (beside + _json_loads(self._data)) / 2
+        return (run.cpu_s - empty.cpu_s) / self._events * 1e6 / beside
 
 
 def _json_loads(data: bytes) -> float:
@@ -91,33 +118,24 @@ def _checked(site: Site, data: bytes, turn: int, events: int) -> Usage:
 
 
 def start_and_rest(effort: Effort) -> list[Figure]:
-    """Measure the time from start to the first durable reading, and memory and CPU of an idle agent."""
+    """Measure the time from start to the first durable reading, and the CPU of an idle agent."""
     data = reference_series.ndjson(reference_series.generate(50))
     with tempfile.TemporaryDirectory() as name, Site(Path(name)) as site:
         (site.folder / "pump.jsonl").write_bytes(data)
         starts = [_first_durable(site) for _ in range(2 + effort.repeats)]
-        with plant() as (mqtt_port, modbus_port):
-            text = _IDLE_AGENT.replace("MQTT", str(mqtt_port)).replace("MODBUS", str(modbus_port))
-            site.write_agent(text)
-            with site.agent() as process:
-                _await_stored(site, process)
-                time.sleep(5.0)
-                before = _cpu_ticks(process.pid)
-                time.sleep(3.0)
-                idle = (_cpu_ticks(process.pid) - before) / os.sysconf("SC_CLK_TCK") / 3.0
-                rss = _rss(process.pid)
+        site.write_agent()
+        text = (site.folder / "agent.yaml").read_text()
+        (site.folder / "agent.yaml").write_text(text.replace("format: jsonl", "format: jsonl, follow: true"))
+        with site.agent() as process:
+            _await_stored(site, process)
+            time.sleep(2.0)
+            before = cpu_seconds_of(process.pid)
+            time.sleep(3.0)
+            idle = (cpu_seconds_of(process.pid) - before) / 3.0
     return [
         Figure("start", "start to first durable reading, no vision", min(starts), "s", Budget(0.6),
                {"bare imports of its libraries": min(_bare_imports() for _ in starts)}),
-        Figure(
-            "rss-idle",
-            "memory of an idle agent with MQTT and Modbus sources",
-            rss / 1e6,
-            "MB",
-            Budget(58),
-            note="clean code pages of the start given up, as the agent does 3 s after it",
-        ),
-        Figure("cpu-idle", "its CPU, with one poll a second", idle * 100, "% of a core"),
+        Figure("cpu-idle", "CPU of an idle agent", idle * 100, "% of a core"),
     ]  # fmt: skip
 
 
@@ -161,13 +179,3 @@ def _bare_imports() -> float:
     words = "import zmq, msgpack, numpy, pydantic, zstandard, sqlite3"
     subprocess.run([sys.executable, "-c", words], check=True)
     return time.monotonic() - begin
-
-
-def _rss(pid: int) -> int:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
-
-
-def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])

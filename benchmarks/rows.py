@@ -33,9 +33,9 @@ def _decoded(decode: Callable[[], Iterator[Any]]) -> list[Block]:
     return [part.block for part in decode() if part.block is not None]
 
 
-def ndjson() -> Case:
+def ndjson(events: int = EVENTS) -> Case:
     """NDJSON of the reference series to blocks."""
-    series = reference_series.generate(EVENTS)
+    series = reference_series.generate(events)
     data = reference_series.ndjson(series)
     decoder = JsonLinesDecoder("pump", SystemClock(), key="dev", time=_TIME)
 
@@ -50,14 +50,14 @@ def ndjson() -> Case:
 
     lines = data.splitlines()
     peers = {"json.loads, no columns": lambda: [json.loads(line) for line in lines]}
-    return Case(run, check, lambda s: s / EVENTS * 1e6, peers)
+    return Case(run, check, lambda s: s / events * 1e6, peers)
 
 
-def csv_rows() -> Case:
+def csv_rows(events: int = EVENTS) -> Case:
     """The same as CSV."""
-    series = reference_series.generate(EVENTS)
-    events = [json.loads(line) for line in reference_series.ndjson(series).splitlines()]
-    lines = [",".join(events[0]), *(",".join(str(v) for v in event.values()) for event in events)]
+    series = reference_series.generate(events)
+    parsed = [json.loads(line) for line in reference_series.ndjson(series).splitlines()]
+    lines = [",".join(parsed[0]), *(",".join(str(v) for v in event.values()) for event in parsed)]
     data = ("\n".join(lines) + "\n").encode()
     decoder = CsvDecoder("pump", SystemClock(), key="dev", time=_TIME)
 
@@ -66,20 +66,19 @@ def csv_rows() -> Case:
         return _decoded(lambda: decoder.decode(data, Place("pump.csv", 1), final=True))
 
     def check(blocks: list[Block]) -> None:
-        assert sum(b.rows for b in blocks) == EVENTS
+        assert sum(b.rows for b in blocks) == events
         assert np.array_equal(np.concatenate([b.column("vib").values for b in blocks]), series.vib)
 
     import csv
 
     text = data.decode().splitlines()
     return Case(
-        run, check, lambda s: s / EVENTS * 1e6, {"csv.reader, no types": lambda: list(csv.reader(text))}
+        run, check, lambda s: s / events * 1e6, {"csv.reader, no types": lambda: list(csv.reader(text))}
     )
 
 
-def text_mask() -> Case:
+def text_mask(count: int = 5_000) -> Case:
     """Text of 108 bytes: find what is personal, apply operators, count."""
-    count = 5_000
     records = personal.records(count)
     texts = [r.decode() for r in records]
     block = Block(
@@ -95,7 +94,7 @@ def text_mask() -> Case:
         assert changed == list(range(0, count, 10)), "exactly one record in ten holds personal data"
         assert masked.hits["mobile:keep"] == masked.hits["resident_id:keep"] == count // 10
 
-    union = re.compile(_UNION)
+    union = re.compile("|".join(UNION))
     return Case(
         lambda: masker.apply(block),
         check,
@@ -104,20 +103,18 @@ def text_mask() -> Case:
     )
 
 
-_UNION = "|".join(
-    (
-        r"(?<!\d)[1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?!\d)",
-        r"(?<!\d)1[3-9]\d{9}(?!\d)",
-        r"(?<!\d)0\d{2,3}-?\d{7,8}(?!\d)",
-        r"(?<!\d)[3-6]\d{15,18}(?!\d)",
-        r"(?<![0-9A-Z])[0-9A-HJ-NP-RTUWXY]{2}\d{6}[0-9A-HJ-NP-RTUWXY]{10}(?![0-9A-Z])",
-        r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z][A-Z0-9]{5,6}",
-        r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-        r"(?<!\d)(?:\d{1,3}\.){3}\d{1,3}(?!\d)",
-        r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}",
-        r"(?<![0-9A-Z])[A-HJ-NPR-Z0-9]{17}(?![0-9A-Z])",
-        r"(?<![0-9A-Z])[EGP]\d{8}(?!\d)",
-    )
+UNION = (
+    r"(?<!\d)[1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?!\d)",
+    r"(?<!\d)1[3-9]\d{9}(?!\d)",
+    r"(?<!\d)0\d{2,3}-?\d{7,8}(?!\d)",
+    r"(?<!\d)[3-6]\d{15,18}(?!\d)",
+    r"(?<![0-9A-Z])[0-9A-HJ-NP-RTUWXY]{2}\d{6}[0-9A-HJ-NP-RTUWXY]{10}(?![0-9A-Z])",
+    r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼][A-Z][A-Z0-9]{5,6}",
+    r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    r"(?<!\d)(?:\d{1,3}\.){3}\d{1,3}(?!\d)",
+    r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}",
+    r"(?<![0-9A-Z])[A-HJ-NPR-Z0-9]{17}(?![0-9A-Z])",
+    r"(?<![0-9A-Z])[EGP]\d{8}(?!\d)",
 )
 
 
@@ -170,9 +167,9 @@ class _Nowhere:
         return True
 
 
-def worker() -> Case:
+def worker(events: int = EVENTS) -> Case:
     """One worker: validate, mask, guard, seal, ledger, commit, without threads and disk."""
-    blocks = _parsed(EVENTS)
+    blocks = _parsed(events)
     policy = load_policy("base", Path())
     fields = ("t", "h", "p", "vib")
     options = ValidateOptions(fields=fields, range=(-1000, 1_000_000), max_rate="100000/s")
@@ -200,7 +197,7 @@ def worker() -> Case:
         return spool.commits
 
     def check(commits: list[Commit]) -> None:
-        assert sum(b.rows for c in commits for b in c.batches) == EVENTS
+        assert sum(b.rows for c in commits for b in c.batches) == events
         accepted = sum(c.ledger["pump", "accepted", ""] for c in commits)
         assert accepted == sum(b.readings() for b in blocks)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,8 @@ from forebay.wire.messages import Batch, encode
 from forebay.wire.seal import Sealer
 
 _ROWS = 1_000
-_SIZE_BUDGETS = {50: Budget(2.0), 200: None, 1_000: Budget(0.70)}
+SIZED_EVENTS = 50_000
+SIZE_BUDGETS = {50: Budget(2.0), 200: None, 1_000: Budget(0.70)}
 
 
 def _block(rows: int = _ROWS) -> Block:
@@ -95,14 +96,24 @@ def seal() -> Case:
     return Case(run, check, lambda s: s * 1e6)
 
 
+def size_per_reading(blocks: Iterable[Block], per_row: int) -> float:
+    """Return bytes a reading on the wire, all frames of the batches counted, once-a-session bodies not.
+
+    `per_row` is the number of readings that a row stands for: `seq` of the reference series is none.
+    """
+    one, total, readings = sealer(), 0, 0
+    for number, block in enumerate(blocks):
+        total += _frames(one.seal(replace(block), None), number)
+        readings += block.rows * per_row
+    return total / readings
+
+
 def wire_bytes(_effort: Effort) -> list[Figure]:
     """Measure bytes a reading on the wire, all frames counted, at several block sizes."""
-    series = reference_series.generate(50_000)
+    series = reference_series.generate(SIZED_EVENTS)
     figures = []
-    for rows, budget in _SIZE_BUDGETS.items():
+    for rows, budget in SIZE_BUDGETS.items():
         blocks = list(reference_series.blocks(series, rows))
-        one = sealer()
-        total = sum(_frames(one.seal(replace(b), None), n) for n, b in enumerate(blocks))
         readings = len(series.seq) * reference_series.READINGS
         listed = [_rows(b) for b in blocks]
         squeeze = zstandard.ZstdCompressor(level=1)
@@ -112,7 +123,8 @@ def wire_bytes(_effort: Effort) -> list[Figure]:
             "entropy": reference_series.entropy_per_reading(series),
         }
         what = f"reference series, {rows} rows a block, all frames"
-        figures.append(Figure(f"bytes-{rows}", what, total / readings, "B/reading", budget, peers))
+        size = size_per_reading(blocks, reference_series.READINGS)
+        figures.append(Figure(f"bytes-{rows}", what, size, "B/reading", budget, peers))
     return figures
 
 

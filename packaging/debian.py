@@ -53,7 +53,9 @@ def build_deb(tree: Path, sbom: Path, target: Target, out: Path, root: Path) -> 
 
 
 def _version(root: Path) -> str:
-    found = re.search(r'^__version__ = "([^"]+)"$', (root / "agent/forebay/__init__.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r'^__version__ = "([^"]+)"$', (root / "agent/forebay/__init__.py").read_text(), re.MULTILINE
+    )
     assert found is not None
     return found[1]
 

@@ -29,7 +29,9 @@ from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, run  # noqa: E402
 
 def main() -> int:
     """Build; 1 when two builds differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--twice", action="store_true", help="build two times and compare")
     parser.add_argument("--arch", action="append", choices=[t.arch for t in TARGETS], help="default: both")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
@@ -102,7 +104,17 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
             "_PYTHON_HOST_PLATFORM": f"linux-{target.arch}",
             "SETUPTOOLS_EXT_SUFFIX": f".cpython-{sys.version_info[0]}{sys.version_info[1]}-{target.arch}-linux-gnu.so",
         }
-        run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, str(work), **environment)
+        run(
+            sys.executable,
+            "-m",
+            "build",
+            "--no-isolation",
+            "--wheel",
+            "--outdir",
+            folder,
+            str(work),
+            **environment,
+        )
         (raw,) = Path(folder).glob("*.whl")
         plat = f"manylinux_{GLIBC.replace('.', '_')}_{target.arch}"
         run(str(tools.bin / "auditwheel"), "repair", "--plat", plat, "--wheel-dir", str(out), str(raw),
@@ -118,7 +130,16 @@ def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
     platform = ("--python-version", target.python, "--python-platform", target.uv_platform)
     run(str(tools.bin / "uv"), "pip", "compile", "--quiet", "--no-header", *platform, *extras, "--constraints",
         str(ROOT / "requirements" / "dev.txt"), "--output-file", str(locked), str(ROOT / "pyproject.toml"))  # fmt: skip
-    install = (str(tools.bin / "uv"), "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target")
+    install = (
+        str(tools.bin / "uv"),
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--target",
+    )
     run(*install, str(tree), *platform, "-r", str(locked))
     run(*install, str(tree), *platform, str(wheel))
     shutil.rmtree(tree / "bin", ignore_errors=True)

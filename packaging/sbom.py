@@ -34,7 +34,9 @@ def write_sbom(tree: Path, path: Path, target: Target) -> Path:
     import json
 
     facts = {
-        "serial": str(uuid.uuid5(uuid.NAMESPACE_URL, f"forebay-{target.arch}-{epoch()}-{_fingerprint(tree)}")),
+        "serial": str(
+            uuid.uuid5(uuid.NAMESPACE_URL, f"forebay-{target.arch}-{epoch()}-{_fingerprint(tree)}")
+        ),
         "time": datetime.fromtimestamp(epoch(), UTC).isoformat(),
         "arch": target.arch,
         "packages": list(_packages(tree)),
@@ -60,7 +62,9 @@ def _packages(tree: Path) -> Iterator[dict[str, object]]:
 
 
 def _classified(found: Distribution) -> str:
-    names = [c.split(" :: ")[-1] for c in found.metadata.get_all("Classifier", []) if c.startswith("License ::")]
+    names = [
+        c.split(" :: ")[-1] for c in found.metadata.get_all("Classifier", []) if c.startswith("License ::")
+    ]
     text = found.metadata["License"] or ""
     return ", ".join(names) or (text if len(text) <= 64 and "\n" not in text else "")
 

@@ -49,7 +49,11 @@ class Tools:
 def run(*command: str, capture: bool = False, **environment: str) -> str:
     """Run a command; its output goes to stderr unless captured. Raises CalledProcessError."""
     done = subprocess.run(
-        command, check=True, text=True, env=os.environ | environment, stdout=subprocess.PIPE if capture else sys.stderr
+        command,
+        check=True,
+        text=True,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE if capture else sys.stderr,
     )
     return done.stdout or ""
 

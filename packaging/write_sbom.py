@@ -34,7 +34,9 @@ def package(facts: dict) -> Component:
             name=library,
             type=ComponentType.LIBRARY,
             bom_ref=f"{name}#{library}",
-            properties=[Property(name="forebay:linked", value="statically, version not visible in the files")],
+            properties=[
+                Property(name="forebay:linked", value="statically, version not visible in the files")
+            ],
         )
         for library in facts["static"]
     ]

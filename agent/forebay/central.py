@@ -10,6 +10,7 @@ from forebay.config.loader import LoadedConfig
 from forebay.config.receiver import ReceiverConfig, SqliteSinkOptions
 from forebay.errors import ConfigError
 from forebay.keys import read_secret
+from forebay.receive.caps import Limits
 from forebay.receive.server import Server, ServerOptions
 from forebay.receive.sink import Sink
 from forebay.receive.zap import AllowList
@@ -26,11 +27,16 @@ def build_server(loaded: LoadedConfig[ReceiverConfig], stopping: threading.Event
     config = loaded.config
     key = read_secret(loaded.resolve(config.listen.key))
     allowed = AllowList(loaded.resolve(config.listen.allow))
-    sinks = [_sink(loaded, name, options) for name, options in config.sinks.items()]
+    limits = Limits(**config.listen.limits.model_dump())
+    sinks = [_sink(loaded, name, options, limits) for name, options in config.sinks.items()]
     try:
         return Server(
             ServerOptions(
-                config.center.id, config.listen.endpoint, require_policy=config.listen.require_policy
+                config.center.id,
+                config.listen.endpoint,
+                require_policy=config.listen.require_policy,
+                limits=limits,
+                heartbeat_ms=config.listen.heartbeat // 1_000_000,
             ),
             key,
             allowed,
@@ -44,9 +50,9 @@ def build_server(loaded: LoadedConfig[ReceiverConfig], stopping: threading.Event
         raise
 
 
-def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any) -> Sink:
+def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any, limits: Limits) -> Sink:
     if isinstance(options, SqliteSinkOptions):
         from forebay.receive.sqlite import SqliteSink
 
-        return SqliteSink(loaded.resolve(options.path))
+        return SqliteSink(loaded.resolve(options.path), limits)
     raise ConfigError(f"no room builds a sink of type `{options.type}`", place=loaded.place(f"sinks.{name}"))

@@ -8,8 +8,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from forebay.config.agent import DEFAULT_SPOOL, AgentConfig
+from forebay.config.agent import AgentConfig
 from forebay.config.loader import LoadedConfig, load_agent_text
+from forebay.config.spool import DEFAULT_SPOOL
 from forebay.config.yaml_source import parse, read_bytes
 from forebay.errors import ConfigError, ForebayError
 

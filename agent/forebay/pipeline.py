@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -16,24 +17,31 @@ from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
 from forebay.config.registry import TypedOptions
 from forebay.config.sources import FileOptions
+from forebay.config.spool import Seal as SealFor
+from forebay.config.spool import SpoolOptions
 from forebay.detectors import Detectors
 from forebay.errors import ConfigError
+from forebay.keys import read_public, read_secret
 from forebay.mask import Guard, Masker, load_policy
 from forebay.reload import fingerprint
 from forebay.sources.context import SourceContext
-from forebay.spool import Spool
+from forebay.spool import Limits, Spool, StreamLimits
 from forebay.stages import Source, Step
 from forebay.supervise import Parts, SourceRunner
+from forebay.wire.atrest import CenterLock, GatewayLock
 from forebay.wire.envelope import Context, Stamp
 from forebay.wire.seal import Sealer
 from forebay.worker import Worker, WorkerOptions
 
 LEAST_COMMIT_SHARE = 16  # a growing commit takes at most this part of the spool's quota
 COMMIT_BYTES = 1024 * 1024
+HARDER_LEVEL = 12  # of zstd, when bytes on the link are scarce
 
 
 class Builder:
     """Builds pipelines with their sources, as configured, positions and states restored from the spool.
+
+    `harder` tells whether bytes on the link are scarce: blocks then wait longer and are compressed harder.
 
     Raises
     ------
@@ -44,10 +52,18 @@ class Builder:
     """
 
     def __init__(
-        self, loaded: LoadedConfig[AgentConfig], spool: Spool, clock: Clock, boot: str, *, once: bool
+        self,
+        loaded: LoadedConfig[AgentConfig],
+        spool: Spool,
+        clock: Clock,
+        boot: str,
+        *,
+        once: bool,
+        harder: Callable[[], bool] = lambda: False,
     ) -> None:
         self._loaded, self._config, self._base = loaded, loaded.config, loaded.base
         self._spool, self._clock, self._boot, self._once = spool, clock, boot, once
+        self._harder = harder
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
         self._detectors = Detectors(self.policy.options.images.tiles)
@@ -83,7 +99,18 @@ class Builder:
         worker = self.worker(name, options, owner)
         worker.restore(progress)
         source = self.source(name, options)
-        return Parts(worker, SourceRunner(options.source, source, worker, progress.get(""), once=self._once))
+        runner = SourceRunner(options.source, source, worker, progress.get(""), once=self._once)
+        if (
+            self._spool.recovery.positions_lost
+            and getattr(source, "replayable", False)
+            and "" not in progress
+        ):
+            runner.hold = ConfigError(
+                "the spool was damaged and nobody knows how far this source was read",
+                place=f"sources.{options.source}",
+                hint="look at the center's newest rows; to read all again: forebay spool repair FOLDER --read-again",
+            )
+        return Parts(worker, runner)
 
     def trial(self, name: str) -> None:
         """Build what a pipeline needs but touch no device: a model or rule that fails is known before a change."""
@@ -137,13 +164,20 @@ class Builder:
             key_id=self.policy.key_id,
             models=tuple(sorted({model for step in steps for model in _models(step)})),
         )
-        sealer = Sealer(context, self._stamp, compress=config.spool.compression == "zstd")
+        sealer = Sealer(
+            context,
+            self._stamp,
+            compress=config.spool.compression == "zstd",
+            level=lambda: HARDER_LEVEL if self._harder() else 1,
+            lock=at_rest_lock(self._loaded),
+        )
         worker_options = WorkerOptions(
             owner=owner,
             stream=config.stream(name),
             lane=options.lane,
             linger_ns=options.linger_ns,
             commit_bytes=min(COMMIT_BYTES, config.spool.max_bytes // LEAST_COMMIT_SHARE),
+            harder=self._harder,
         )
         masker, guard = Masker(self.policy, detectors=self._detectors), Guard(self.policy)
         names = ("gateway", "agent", "boot", "policy", "policy_hash", "key_id")
@@ -185,6 +219,42 @@ def _models(step: Step) -> tuple[str, ...]:
     """Return the models whose results a step may give: with a candidate that may be promoted, both."""
     found: tuple[str, ...] = getattr(step, "models", ()) or (getattr(step, "model", ""),)
     return tuple(model for model in found if model)
+
+
+def at_rest_lock(loaded: LoadedConfig[AgentConfig]) -> GatewayLock | CenterLock | None:
+    """Return what locks batches at rest. Raises KeyFileError, ConfigError."""
+    options, forward = loaded.config.spool, loaded.config.forward
+    if options.seal is SealFor.NONE:
+        return None
+    if forward is None:
+        raise ConfigError(
+            "sealing at rest needs the keys of the section `forward`",
+            place="spool.seal",
+            hint="add `forward`",
+        )
+    if options.seal is SealFor.GATEWAY:
+        return GatewayLock(read_secret(loaded.resolve(forward.keys.own)).transport, options.cipher)
+    return CenterLock(read_public(loaded.resolve(forward.keys.server)).transport, options.cipher)
+
+
+def spool_limits(options: SpoolOptions) -> Limits:
+    """Return the quotas and policies of the spool as configured."""
+    return Limits(
+        max_bytes=options.max_bytes,
+        on_full=options.on_full.value,
+        reserve={str(lane): share for lane, share in options.reserve.items()},
+        thin_keep=options.thin_keep,
+        max_age_ns=options.max_age or 0,
+        max_batches=options.max_batches or 0,
+        streams={
+            name: StreamLimits(quota.max_bytes or 0, quota.max_batches or 0, quota.max_age or 0)
+            for name, quota in options.streams.items()
+        },
+        dead_letter_bytes=options.dead_letters or 0,
+        stop_free=options.disk.stop,
+        resume_free=options.disk.resume,
+        ballast_bytes=options.disk.ballast,
+    )
 
 
 def build_live(options: Any, context: SourceContext) -> Source:

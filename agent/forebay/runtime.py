@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from forebay import __version__
 from forebay import log as logs
 from forebay.blocks import Block
 from forebay.clock import Clock, SystemClock, boot_id
@@ -22,16 +21,16 @@ from forebay.config.loader import LoadedConfig
 from forebay.crash import CrashReports
 from forebay.drain import Outcome, drain
 from forebay.errors import ConfigError, ForebayError
-from forebay.forward import Forwarder, LinkOptions, SpoolDoor
-from forebay.keys import read_public, read_secret
+from forebay.forwarding import Linkage
 from forebay.memory import bound_arenas, release_start_pages
-from forebay.pipeline import Builder
+from forebay.pipeline import Builder, at_rest_lock, spool_limits
 from forebay.preflight import preflight
 from forebay.reload import Plan, make_plan
 from forebay.spool import Spool
 from forebay.supervise import SOURCE_END_S, Parts, Unit
 from forebay.watch import Notifier, Watch, WriterPulse
-from forebay.wire.messages import PROTOCOL, Hello
+from forebay.wire.atrest import GatewayLock
+from forebay.wire.seal import read_range
 
 __all__ = ["GIVE_UP_NS", "Agent", "Outcome", "harden_process"]
 
@@ -91,24 +90,25 @@ class Agent:
         self.stuck = ""
         self._changing = threading.Lock()
         self._taps: tuple[tuple[str | None, Callable[[Block], None]], ...] = ()
-        self.door: SpoolDoor | None = None
-        self.forwarder: Forwarder | None = None
         options = loaded.config.spool
         folder = loaded.resolve(options.dir)
+        lock = at_rest_lock(loaded)
+        self.link: Linkage | None = None
         self.crashes = CrashReports(folder / "crashes", self.clock)
         self.spool = Spool.open(
             folder,
             sync=options.sync.value,
-            max_bytes=options.max_bytes,
-            on_full=options.on_full.value,
+            limits=spool_limits(options),
             on_stored=self._on_stored,
+            opener=lock if isinstance(lock, GatewayLock) else None,
+            read_range=read_range,
         )
         try:
             self.reader = self.spool.reader()
             self._prints: dict[str, str] = {}
             self._policy = ("", "")
+            self.link = Linkage(loaded, self.spool, self.clock, self.boot)
             self.units: dict[str, Unit] = {} if bare else self._build_units(loaded)
-            self.door, self.forwarder = self._build_forwarder(loaded)
         except BaseException:
             self.spool.close(0)
             raise
@@ -117,7 +117,7 @@ class Agent:
     # -- parts ----------------------------------------------------------------------------------------------
 
     def _build_units(self, loaded: Loaded) -> dict[str, Unit]:
-        builder = Builder(loaded, self.spool, self.clock, self.boot, once=self._once)
+        builder = self._builder(loaded)
         self._policy = (builder.policy.name, builder.policy.hash)
         return {name: self._unit(builder, name) for name in loaded.config.pipelines}
 
@@ -130,29 +130,19 @@ class Agent:
         parts.worker.tap = partial(self._show, name)
         return parts
 
-    def _build_forwarder(self, loaded: Loaded) -> tuple[SpoolDoor | None, Forwarder | None]:
-        options = loaded.config.forward
-        if options is None:
-            return None, None
-        own = read_secret(loaded.resolve(options.keys.own))
-        server = read_public(loaded.resolve(options.keys.server))
-        link = LinkOptions(
-            window=options.window,
-            ack_timeout_ns=options.ack_timeout,
-            backoff_min_ns=options.retry_min,
-            backoff_max_ns=options.retry_max,
+    def _builder(self, loaded: Loaded) -> Builder:
+        return Builder(
+            loaded, self.spool, self.clock, self.boot, once=self._once, harder=lambda: self._link.is_scarce()
         )
-        door = SpoolDoor(self.spool.reader(), self.spool.claims, self.spool.writer.answer)
-        return door, Forwarder(options.endpoints, (own, server), link, door, self.clock, self._hello)
 
-    def _hello(self, store: str) -> Hello:
-        epochs = {epoch: (str(lane), number) for epoch, (lane, number) in self.spool.store.epochs().items()}
-        return Hello(PROTOCOL, self.loaded.config.gateway.id, self.boot, __version__, epochs, store)
+    @property
+    def _link(self) -> Linkage:
+        assert self.link is not None  # but for the few lines in which the spool is opened
+        return self.link
 
     def _on_stored(self) -> None:
-        door, forwarder = self.door, self.forwarder
-        if door is not None and forwarder is not None:
-            door.wake()
+        if self.link is not None:
+            self.link.wake()
 
     @property
     def policy(self) -> tuple[str, str]:
@@ -164,8 +154,7 @@ class Agent:
     def start(self) -> None:
         """Start all threads, the road's end first."""
         self.spool.writer.start()
-        if self.forwarder is not None:
-            self.forwarder.start()
+        self._link.start()
         for unit in self.units.values():
             unit.start()
         log.info(
@@ -236,7 +225,7 @@ class Agent:
 
     def progress(self) -> object:
         """See drain.Road."""
-        return self.spool.store.txn, self.door.delivered if self.door else 0
+        return self.spool.store.txn, self._link.delivered
 
     def is_empty(self) -> bool:
         """See drain.Road."""
@@ -244,7 +233,7 @@ class Agent:
 
     def has_link(self) -> bool:
         """See drain.Road."""
-        return self.forwarder is not None
+        return self._link.forwarder is not None
 
     def can_write(self) -> bool:
         """See drain.Road."""
@@ -255,9 +244,11 @@ class Agent:
         condition = self.spool.writer.condition
         if condition.state != "ok":
             return f"spool is {condition.state}: {condition.detail}"
-        link = self.forwarder.link if self.forwarder else None
-        if link is None:
+        if self._link.forwarder is None:
             return "no link"
+        link = self._link.forwarder.link
+        if link.state == "up" and self._link.is_spent():
+            return "the byte budget is used up: all but urgent batches wait for the next day or month"
         return f"no acknowledgement for {still_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
 
     def undelivered(self) -> int:
@@ -281,14 +272,17 @@ class Agent:
             findings = preflight(new)
             if findings:
                 raise ConfigErrors(findings)
-            builder = Builder(new, self.spool, self.clock, self.boot, once=self._once)
+            builder = self._builder(new)
             plan = make_plan(self.loaded, new, self._prints, builder.fingerprint)
             for name in (*plan.added, *plan.rebuilt):
                 builder.trial(name)
-            forwarding = self._build_forwarder(new) if plan.forward else None
+            link = Linkage(new, self.spool, self.clock, self.boot) if plan.forward else None
             self._change(plan, new, builder)
-            if forwarding is not None:
-                self._exchange_forwarder(*forwarding)
+            if link is not None:
+                # The old one lets go before the new one starts: a batch is claimed by one of them at a time.
+                self._link.stop()
+                self.link = link
+                link.start()
             log.info(
                 "configuration was reloaded added=%d removed=%d rebuilt=%d",
                 len(plan.added), len(plan.removed), len(plan.rebuilt),
@@ -324,14 +318,6 @@ class Agent:
             self.stopping.set()
             raise ForebayError(self.failure, hint="the agent ends; its durable positions are right")
 
-    def _exchange_forwarder(self, door: SpoolDoor | None, forwarder: Forwarder | None) -> None:
-        """Let go of the old link, then start the new one: a batch is claimed by one of them at a time."""
-        if self.forwarder is not None:
-            self.forwarder.stop()
-        self.door, self.forwarder = door, forwarder
-        if forwarder is not None:
-            forwarder.start()
-
     # -- end ------------------------------------------------------------------------------------------------
 
     def _join_within(self, is_alive: Callable[[], bool], seconds: float) -> None:
@@ -352,9 +338,7 @@ class Agent:
             for unit in units:
                 unit.stop_working()
             self._join_within(lambda: any(u.is_alive() for u in units), DRAIN_S)
-            if self.forwarder is not None:
-                self.forwarder.stop()
-                self.forwarder = None
+            self._link.stop()
             self.reader.close()
             try:
                 return self.spool.close(CLOSE_S if self.can_write() else LEAST_CLOSE_S)

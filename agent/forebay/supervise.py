@@ -48,6 +48,7 @@ class SourceRunner:
         self.restarts = 0
         self.trouble = ""
         self._source, self._worker, self._position, self._once = source, worker, position, once
+        self.hold: ForebayError | None = None  # why it must not start at all
         self._stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
 
@@ -57,6 +58,10 @@ class SourceRunner:
         self._source.stop()
 
     def _run(self) -> None:
+        if self.hold is not None:
+            log.error("source is held source=%s: %s", self.name, self.hold)
+            self.failed = self.hold
+            return
         failures = 0
         while not self._stop.is_set():
             before = self._position

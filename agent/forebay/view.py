@@ -21,6 +21,7 @@ def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
     config, now = agent.loaded.config, agent.clock.monotonic_ns()
     ledger = agent.reader.ledger()
     batches, readings, size = agent.reader.counts()
+    file_bytes, rate = agent.reader.file_bytes(), agent.reader.rate()
     folder, condition = agent.spool.folder, agent.spool.writer.condition
     return {
         "gateway": config.gateway.id,
@@ -45,8 +46,9 @@ def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
             "pending_batches": batches,
             "pending_readings": readings,
             "pending_bytes": size,
-            "file_bytes": sum(p.stat().st_size for p in folder.glob("segment-*")),
+            "file_bytes": file_bytes,
             "max_bytes": config.spool.max_bytes,
+            "full_in_s": int(max(0, config.spool.max_bytes - file_bytes) / rate) if rate else None,
         },
         "link": _link(agent),
         "streams": ledger,
@@ -75,14 +77,14 @@ def _pipeline(unit: Unit, now: int) -> dict[str, Any]:
 
 
 def _link(agent: Agent) -> dict[str, Any]:
-    forwarder, door = agent.forwarder, agent.door
-    if forwarder is None:
+    linkage = agent.link
+    if linkage is None or linkage.forwarder is None:
         return {"state": "none", "endpoint": "", "reason": "there is no `forward` section", "store": ""}
-    link = forwarder.link
+    link = linkage.forwarder.link
     return {
         "state": link.state,
         "endpoint": link.endpoint,
         "reason": link.reason,
         "store": link.store,
-        "delivered_batches": door.delivered if door else 0,
+        "delivered_batches": linkage.delivered,
     }

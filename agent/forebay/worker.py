@@ -16,14 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from forebay import quality as q
-from forebay.blocks import MAX_ROWS, Block, Lane, Schema, concat, null_out
+from forebay.blocks import MAX_ROWS, Block, Lane, Schema, null_out
 from forebay.clock import Clock
+from forebay.pieces import BATCH_BYTES, pieces
 from forebay.queues import ByteQueue, Closed
 from forebay.stages import AuditNote, Chunk, Commit, Sealed, Step
 
 log = logging.getLogger("forebay.pipeline")
 
-BATCH_BYTES = 4 * 1024 * 1024  # a block is sealed when it reaches this, whatever its rows
 MOST_COMMITS_AHEAD = 2
 GATHER_BYTES = (
     64 * 1024
@@ -78,6 +78,10 @@ class CommitSink(Protocol):
         """Wait until fewer than `limit` are."""
 
 
+HARDER_LINGERS = 30  # at 50 rows a block a reading costs three times the bytes that it costs at 1,000
+MOST_LINGER_NS = 60 * 1_000_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """Settings of one pipeline. `stream` is the stream of its data blocks."""
@@ -88,6 +92,7 @@ class WorkerOptions:
     linger_ns: int = 1_000_000_000
     queue_bytes: int = 8 * 1024 * 1024
     commit_bytes: int = 1024 * 1024  # a commit that waits for the writer grows up to this
+    harder: Callable[[], bool] = lambda: False  # bytes on the link are scarce: larger blocks compress better
 
 
 class Worker:
@@ -242,7 +247,11 @@ class Worker:
         if not self._dirty:
             self._dirty, self._since_ns = True, now
         if self._deadline_ns is None:
-            self._deadline_ns = now + self.options.linger_ns
+            self._deadline_ns = now + self._linger_ns()
+
+    def _linger_ns(self) -> int:
+        linger = self.options.linger_ns
+        return max(linger, min(HARDER_LINGERS * linger, MOST_LINGER_NS)) if self.options.harder() else linger
 
     def _finish(self) -> None:
         """Ask each step for what it still holds and send that through the steps behind it."""
@@ -371,10 +380,10 @@ class Worker:
     def _seal_open(self) -> None:
         """Seal everything that is open: position and ledger then stand for exactly what the commit holds."""
         commit = self._commit
-        pieces = [piece for blocks in self._open.values() for piece in _pieces(blocks)]
-        for number, block in enumerate(pieces, start=1):
+        ready = [piece for blocks in self._open.values() for piece in pieces(blocks)]
+        for number, block in enumerate(ready, start=1):
             # Only the last one says where the source stands: who has it has all that came before it.
-            sealed = self._sealer.seal(block, commit.position if number == len(pieces) else None)
+            sealed = self._sealer.seal(block, commit.position if number == len(ready) else None)
             commit.batches.append(sealed)
             for key in sealed.bodies:
                 commit.bodies[key] = self._sealer.bodies[key]
@@ -431,25 +440,3 @@ def _all_null(block: Block) -> Block:
         null_out(replace(c, spans=None, frames=None), mask, q.DETECTOR_FAILED) for c in block.columns
     )
     return replace(block, columns=columns)
-
-
-def _pieces(blocks: list[Block]) -> Iterable[Block]:
-    """Join blocks of one schema and cut them to the row limit; waveforms stay as they came."""
-    small = [b for b in blocks if b.rows <= MAX_ROWS]
-    if small:
-        whole = concat(small)
-        if whole.rows <= MAX_ROWS and whole.nbytes <= 2 * BATCH_BYTES:
-            yield whole
-        else:
-            yield from _cut(whole)
-    yield from (b for b in blocks if b.rows > MAX_ROWS)
-
-
-def _cut(block: Block) -> Iterable[Block]:
-    # By bytes as well as by rows: long texts weigh as much as pictures.
-    rows = max(1, min(MAX_ROWS, block.rows * BATCH_BYTES // max(block.nbytes, 1)))
-    hits = block.hits
-    for start in range(0, block.rows, rows):
-        piece = block.take(slice(start, start + rows))
-        yield replace(piece, hits=hits)
-        hits = Counter()  # the counts of the whole go with its first piece, once

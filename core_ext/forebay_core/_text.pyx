@@ -10,10 +10,12 @@ Invariants
 - Hits of a row are in order and do not overlap; where two rules claim the same bytes the later, wider one
   (e-mail, IPv6, MAC, GPS pair) takes the place of those that it covers.
 - What is found does not depend on which classes are asked for, but for such covering.
+- Names and addresses are looked for in a second pass, over the code points, and only in cells that hold
+  ideographs and where these classes are asked for. A number that they overlap with wins.
 """
 
 from libc.math cimport fabs
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
@@ -29,6 +31,7 @@ cdef enum:
     MIDDLE_DOT = 0x83
     DEGREE = 0x84
     SKIP = 0xFF
+    UNKNOWN = 1  # code point of what is no character of the basic plane
     # kinds of symbols
     DIGIT = 1
     LETTER = 2
@@ -52,6 +55,8 @@ cdef enum:
     IPV6 = 12
     MAC = 13
     GPS = 14
+    NAME = 15
+    ADDRESS = 16
     # context words, as in text_tables.CONTEXTS
     NEAR_IMEI = 0
     NEAR_PERMIT = 1
@@ -59,8 +64,13 @@ cdef enum:
     NEAR_PHONE = 3
     NEAR_GPS = 4
     NEAR_VERSION = 5
-    N_CONTEXTS = 6
-    MAX_WORDS = 16
+    NEAR_NAME = 6
+    NEAR_ADDRESS = 7
+    NEAR_PLATE = 8
+    NEAR_VIN = 9
+    NEAR_OTHER = 10
+    N_CONTEXTS = 11
+    MAX_WORDS = 24
     MAX_LABELS = 64
 
 cdef uint8_t SYMBOL[65536]
@@ -71,6 +81,8 @@ cdef uint8_t WORD[N_CONTEXTS][MAX_WORDS][24]
 cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
 cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
 cdef int VERSION_BYTES = tables.VERSION_BYTES
+cdef int LABEL_BYTES = tables.LABEL_BYTES
+cdef int GPS_BYTES = tables.GPS_BYTES
 
 
 def _fill_tables():
@@ -89,7 +101,7 @@ def _fill_tables():
         KIND[<int> ord(char)] |= LOCAL
     for char in ".-":
         KIND[<int> ord(char)] |= DOMAIN
-    for i in (64, 58, PROVINCE):  # @ :
+    for i in (64, 58, PROVINCE, PLATE_END):  # @ :
         KIND[i] |= STARTS
     for label in tables.LABELS:
         packed = 0
@@ -108,9 +120,11 @@ _fill_tables()
 cdef struct Cell:
     const uint8_t *s  # symbols, PAD zeros on either side
     const int32_t *pos  # byte of each symbol within the cell
+    const uint16_t *cp  # code point of each symbol, ASCII where it folds to that; 1 for what is no character
     const uint8_t *raw
     int64_t row
     int end  # index after the last symbol
+    bint han  # holds ideographs
     uint32_t context  # kinds of context that the caller vouches for (a field named imei)
 
 cdef struct Hits:
@@ -141,6 +155,10 @@ include "_text_fold.pxi"
 include "_text_around.pxi"
 include "_text_address.pxi"
 include "_text_rules.pxi"
+include "_text_words.pxi"
+include "_text_names.pxi"
+include "_text_places.pxi"
+include "_text_people.pxi"
 
 
 cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:
@@ -164,19 +182,23 @@ cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:
                 j = colon_run(c, out, j, &colons_until)
             else:
                 j += 1
-        else:
+        elif symbol == PROVINCE:
             j = plate(c, out, j)
+        else:
+            j = embassy(c, out, j)
 
 
-cdef inline int worth_folding(const uint8_t *raw, Py_ssize_t n) noexcept nogil:
-    # Every class but e-mail has two digits or more. A loop without branches, so the compiler vectorises it.
+cdef inline bint worth_folding(const uint8_t *raw, Py_ssize_t n, uint8_t people_from) noexcept nogil:
+    # Every class of numbers but e-mail has two digits or more, names and addresses are in ideographs (from
+    # `people_from` on, if wanted). A loop without branches, so the compiler vectorises it.
     cdef Py_ssize_t i
     cdef int digits = 0, others = 0
     cdef uint8_t byte
     for i in range(n):
         byte = raw[i]
         digits += <uint8_t> (byte - 48) < 10
-        others += (byte == 64) | (byte == 92) | (byte == 0xEF)  # @, an escape, full-width forms
+        # @, an escape, full-width forms
+        others += (byte == 64) | (byte == 92) | (byte == 0xEF) | ((byte >= people_from) & (byte < 0xEA))
     return digits >= 2 or others
 
 
@@ -194,20 +216,26 @@ cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexce
 
 
 cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, uint8_t *symbols, int32_t *pos,
-                   uint32_t context, Hits *out) noexcept nogil:
+                   uint16_t *points, uint32_t context, Hits *out, Hits *who) noexcept nogil:
     cdef Cell c
     cdef Py_ssize_t row
     cdef int64_t length
-    c.s, c.pos, c.context = symbols, pos, context
+    cdef bint persons = (out.classes >> NAME | out.classes >> ADDRESS) & 1
+    cdef uint8_t people_from = 0xE3 if persons else 0xFF
+    c.s, c.pos, c.cp, c.context = symbols, pos, points, context
     for row in range(offsets.shape[0] - 1):
         length = offsets[row + 1] - offsets[row]
         c.raw = data + offsets[row]
-        if length == 0 or not worth_folding(c.raw, length):
+        if length == 0 or not worth_folding(c.raw, length, people_from):
             continue
         c.row = row
-        c.end = fold(c.raw, <int> length, symbols, pos)
+        c.end = fold(c.raw, <int> length, symbols, pos, points, &c.han)
         scan_cell(&c, out)
-        if out.failed:
+        if persons and c.han:
+            find_people(&c, out, who)
+            if who.n:
+                merge_people(out, who)
+        if out.failed or who.failed:
             return
 
 
@@ -238,33 +266,45 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     -----
     Linear in the bytes: each rule looks at a bounded number of symbols. The GIL is released.
     """
-    cdef Hits out
+    cdef Hits out, who
     cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
     cdef uint8_t *symbols
     cdef int32_t *pos
+    cdef uint16_t *points
     cdef uint8_t empty = 0
     if longest < 0:
         raise ValueError("offsets do not fit the data")
     if longest >= 0x7FFFFF00:
         raise ValueError("a cell has 2 GiB or more")
+    if classes >> NAME & 1 or classes >> ADDRESS & 1:
+        _fill_people()
     memset(&out, 0, sizeof(out))
+    memset(&who, 0, sizeof(who))
     out.classes = classes
     symbols = <uint8_t *> malloc(longest + 2 * PAD)
     pos = <int32_t *> malloc((longest + 2 * PAD) * sizeof(int32_t))
+    points = <uint16_t *> malloc((longest + 2 * PAD) * sizeof(uint16_t))
     try:
-        if symbols == NULL or pos == NULL:
+        if symbols == NULL or pos == NULL or points == NULL:
             raise MemoryError
         with nogil:
-            scan_all(&data[0] if data.shape[0] else &empty, offsets, symbols, pos, context, &out)
-        if out.failed:
+            scan_all(&data[0] if data.shape[0] else &empty, offsets, symbols, pos, points, context,
+                     &out, &who)
+        if out.failed or who.failed:
             raise MemoryError
         return _arrays(&out)
     finally:
         free(symbols)
         free(pos)
-        free(out.spans)
-        free(out.codes)
-        free(out.confidence)
+        free(points)
+        _free(&out)
+        _free(&who)
+
+
+cdef void _free(Hits *hits) noexcept:
+    free(hits.spans)
+    free(hits.codes)
+    free(hits.confidence)
 
 
 cdef tuple _arrays(Hits *out):

@@ -67,7 +67,8 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
     if second == 0:
         return 0
     if not (plain and ((3 <= a <= 53 and 73 <= b <= 135) or (3 <= b <= 53 and 73 <= a <= 135))):
-        if not ((a <= 90 and b <= 180) or (b <= 90 and a <= 180)) or not near(c, end, NEAR_GPS):
+        # anywhere else beside a word that stands before the first of them
+        if not ((a <= 90 and b <= 180) or (b <= 90 and a <= 180)) or not within(c, d, NEAR_GPS, GPS_BYTES):
             return 0
     if s[start - 1] == 45 or s[start - 1] == 43:
         start -= 1
@@ -110,11 +111,14 @@ cdef inline int plate(Cell *c, Hits *out, int j) noexcept nogil:
             return j + 1
         digits += is_digit(s[i + n])
         n += 1
-    if digits < 2:
+    # GA 36 has at most two letters; older ones that their owners chose have more
+    if digits < 2 and s[i - 1] != MIDDLE_DOT and not near(c, j, NEAR_PLATE):
         return j + 1
     end = i + n
     if n == 4 and s[end] == PLATE_END:
         end += 1
+    elif n == 4 and c.cp[end] == 0x5E94 and c.cp[end + 1] == 0x6025:  # rescue services
+        end += 2
     elif n == 6:
         # new energy: a letter first or last, digits else, the place after a first letter is free
         if is_letter(s[i]):
@@ -127,6 +131,62 @@ cdef inline int plate(Cell *c, Hits *out, int j) noexcept nogil:
         return j + 1
     emit(c, out, j, end, PLATE, 90)
     return end
+
+
+cdef inline bint has_han(uint16_t point) noexcept nogil:
+    return point >= 0x4E00 and point < 0xA000
+
+
+cdef inline int embassy(Cell *c, Hits *out, int j) noexcept nogil:
+    # Six digits behind the first character, which stands for an embassy; a dot may halve them.
+    cdef const uint8_t *s = c.s
+    cdef int k = j + 1, n
+    cdef bint halved = s[j + 4] == MIDDLE_DOT
+    if c.cp[j] != 0x4F7F or (has_han(c.cp[j - 1]) and not halved):
+        return j + 1
+    for n in range(6):
+        if n == 3 and halved:
+            k += 1
+        if not is_digit(s[k]):
+            return j + 1
+        k += 1
+    if is_alnum(s[k]) or s[k] == 46:
+        return j + 1
+    emit(c, out, j, k, PLATE, 80)
+    return k
+
+
+cdef inline int service_plate(Cell *c, Hits *out, int b, int e) noexcept nogil:
+    # A plate of the armed police (`WJ京12345`) or, beside its word, of the army (`KA12345`).
+    cdef const uint8_t *s = c.s
+    cdef int k, f, digits = 0
+    if not is_letter(s[b]) or not is_letter(s[b + 1]):
+        return 0
+    if e - b == 2:
+        if s[b] & 0xDF != 87 or s[b + 1] & 0xDF != 74:
+            return 0
+        k = e
+        if s[k] == PROVINCE:
+            k += 1
+        if s[k] == MIDDLE_DOT or (k == e and (s[k] == 45 or s[k] == 32)):
+            k += 1
+        f = k
+        while f - k < 6 and is_alnum(s[f]):
+            digits += is_digit(s[f])
+            f += 1
+        if (f - k != 4 and f - k != 5) or digits < 4 or k == e:
+            return 0
+        if f - k == 4 and s[f] == PLATE_END:
+            f += 1
+        emit(c, out, b, f, PLATE, 85)
+        return f
+    for k in range(b + 2, e):
+        if not is_digit(s[k]):
+            return 0
+    if not within(c, b, NEAR_PLATE, LABEL_BYTES):
+        return 0
+    emit(c, out, b, e, PLATE, 70)
+    return e
 
 
 cdef inline int email(Cell *c, Hits *out, int j) noexcept nogil:

@@ -11,7 +11,8 @@ cdef inline bint after_label(const uint8_t *s, int d) noexcept nogil:
     while is_letter(s[i]) and d - i <= 8:
         packed |= (<uint64_t> (s[i] | 0x20)) << (8 * (d - 1 - i))
         i -= 1
-    if is_alnum(s[i]):
+    # a short one behind a digit is part of a name: `a0id138...`
+    if is_letter(s[i]) or (is_digit(s[i]) and d - i <= 3):
         return 0
     for k in range(N_LABELS):
         if LABEL[k] == packed:

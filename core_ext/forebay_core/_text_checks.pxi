@@ -8,6 +8,7 @@ cdef uint8_t RESIDENT_C[11]
 cdef int USCC_W[17]
 cdef int ORGANISATION_W[8]
 cdef int VIN_W[17]
+cdef uint8_t ASSIGNED[1000]
 cdef uint8_t USCC_START[128 * 128]
 
 
@@ -16,6 +17,8 @@ def _fill_checks():
     cdef Py_UCS4 letter
     for i in range(100):
         PROVINCE_OK[i] = i in tables.PROVINCE_NUMBERS
+    for i in range(1000):
+        ASSIGNED[i] = i in tables.MOBILE_STARTS
     for i in range(256):
         USCC_VALUE[i] = VIN_VALUE[i] = -1
     for i, letter in enumerate(tables.USCC_ALPHABET):
@@ -106,7 +109,7 @@ cdef inline int card_start(const uint8_t *t, int n) noexcept nogil:
         return 2
     if n >= 13 and (four // 1000 == 4 or four // 100 == 62 or four == 6907):
         return 2
-    return 0
+    return 2 if n >= 16 and t[0] >= 51 else 0  # issuers that we know nothing of
 
 
 cdef inline int is_card(const uint8_t *t, int n) noexcept nogil:
@@ -116,6 +119,11 @@ cdef inline int is_card(const uint8_t *t, int n) noexcept nogil:
 
 cdef inline bint is_mobile(const uint8_t *t) noexcept nogil:
     return t[0] == 49 and t[1] >= 51 and t[1] <= 57
+
+
+cdef inline bint is_assigned(const uint8_t *t) noexcept nogil:
+    # do the first three digits of a mobile number belong to an operator?
+    return ASSIGNED[(t[0] - 48) * 100 + two(t + 1)]
 
 
 cdef inline bint is_uscc(const uint8_t *t) noexcept nogil:
@@ -145,8 +153,9 @@ cdef inline bint is_organisation(const uint8_t *t) noexcept nogil:
     return (11 - total % 11) % 11 == t[8] - 48
 
 
-cdef inline bint is_vin(const uint8_t *t) noexcept nogil:
-    # GB 16735: weighted sum modulo 11 at place 9, 10 is written X; the last four are digits
+cdef inline int vin_kind(const uint8_t *t) noexcept nogil:
+    # GB 16735: weighted sum modulo 11 at place 9, 10 is written X; the last four are digits.
+    # 0: no VIN; 1: its check digit holds; 2: only its form does
     cdef int i, total = 0, letters = 0, rest
     for i in range(17):
         if VIN_VALUE[t[i]] < 0 or (i >= 13 and not is_digit(t[i])):
@@ -157,8 +166,8 @@ cdef inline bint is_vin(const uint8_t *t) noexcept nogil:
         return 0
     rest = total % 11
     if rest == 10:
-        return t[8] == 88 or t[8] == 120
-    return t[8] == 48 + rest
+        return 1 if t[8] == 88 or t[8] == 120 else 2
+    return 1 if t[8] == 48 + rest else 2
 
 
 cdef inline int passport_kind(const uint8_t *t, int n) noexcept nogil:

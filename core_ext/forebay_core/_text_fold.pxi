@@ -8,15 +8,15 @@ cdef inline int hex_value(uint8_t c) noexcept nogil:
     return -1
 
 
-cdef inline int escaped(const uint8_t *raw, int i, int n, uint8_t *symbol) noexcept nogil:
-    # A JSON escape at raw[i] == backslash: its length and symbol, 0 if it is none.
-    cdef int k, digit, code = 0
+cdef inline int escaped(const uint8_t *raw, int i, int n, int *code) noexcept nogil:
+    # A JSON escape at raw[i] == backslash: its length and code point, 0 if it is none.
+    cdef int k, digit, found = 0
     cdef uint8_t c
     if i + 1 >= n:
         return 0
     c = raw[i + 1]
     if c == 110 or c == 114 or c == 116 or c == 98 or c == 102:  # n r t b f
-        symbol[0] = 10
+        code[0] = 10
         return 2
     if c != 117 or i + 6 > n:  # u
         return 0
@@ -24,93 +24,121 @@ cdef inline int escaped(const uint8_t *raw, int i, int n, uint8_t *symbol) noexc
         digit = hex_value(raw[k])
         if digit < 0:
             return 0
-        code = code * 16 + digit
-    symbol[0] = SYMBOL[code]
+        found = found * 16 + digit
+    code[0] = found
     return 6
 
 
-cdef inline int percent(const uint8_t *raw, int i, int n, int inside, uint8_t *symbol) noexcept nogil:
-    # A percent escape of a URL at raw[i]: 3 or 0. Only punctuation and UTF-8 bytes count, for `50%1381...`
-    # is a percentage before a number. A continuation byte must follow another escape (`inside`).
-    cdef int high, low, code
-    if i + 2 >= n:
-        return 0
+cdef inline int percent_byte(const uint8_t *raw, int i, int n) noexcept nogil:
+    # The byte that `%XX` at raw[i] stands for, -1 if it is none.
+    cdef int high, low
+    if i + 2 >= n or raw[i] != 37:
+        return -1
     high, low = hex_value(raw[i + 1]), hex_value(raw[i + 2])
-    if high < 0 or low < 0:
-        return 0
-    code = high * 16 + low
-    if 0x20 <= code < 0x30 or 0x3A <= code <= 0x40:
-        symbol[0] = <uint8_t> code
+    return -1 if high < 0 or low < 0 else high * 16 + low
+
+
+cdef inline int percent(const uint8_t *raw, int i, int n, int inside, int *code) noexcept nogil:
+    # A percent escape of a URL at raw[i]: its length or 0. Only punctuation and UTF-8 bytes count, for
+    # `50%1381...` is a percentage before a number. A continuation byte must follow another escape (`inside`).
+    cdef int byte = percent_byte(raw, i, n), second, third
+    if 0x20 <= byte < 0x30 or 0x3A <= byte <= 0x40:
+        code[0] = byte
         return 3
-    if code >= 0xC2 or (code >= 0x80 and inside):
-        symbol[0] = OTHER
+    if 0xE0 <= byte < 0xF0:
+        second, third = percent_byte(raw, i + 3, n), percent_byte(raw, i + 6, n)
+        if 0x80 <= second < 0xC0 and 0x80 <= third < 0xC0:
+            code[0] = (byte & 0x0F) << 12 | (second & 0x3F) << 6 | (third & 0x3F)
+            return 9
+    if byte >= 0xC2 or (byte >= 0x80 and inside):
+        code[0] = UNKNOWN
         return 3
     return 0
 
 
-cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos) noexcept nogil:
+cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp,
+                     bint *han) noexcept nogil:
     # Returns the index after the last symbol; pos there is n.
-    cdef int i = 0, j = PAD, length, in_percent = 0
+    cdef int i = 0, j = PAD, length, in_percent = 0, code
+    cdef bint ideographs = False
     cdef uint8_t byte, symbol
     memset(s, 0, PAD)
+    memset(cp, 0, PAD * sizeof(uint16_t))
     while i < n:
         byte = raw[i]
-        symbol = byte
+        if byte < 0x80 and byte != 92 and byte != 37:
+            s[j] = byte
+            cp[j] = byte
+            pos[j] = i
+            j += 1
+            i += 1
+            continue
         length = 1
+        code = UNKNOWN
         if byte < 0x80:
             if byte == 92:
-                length = escaped(raw, i, n, &symbol)
-            elif byte == 37:
-                length = percent(raw, i, n, in_percent == i, &symbol)
+                length = escaped(raw, i, n, &code)
+            else:
+                length = percent(raw, i, n, in_percent == i, &code)
                 in_percent = i + length
             if length == 0:
                 length = 1
+                code = byte
         elif byte < 0xC2:
-            symbol = OTHER
+            pass
         elif byte < 0xE0:
-            symbol = OTHER
             if i + 1 < n and raw[i + 1] & 0xC0 == 0x80:
-                symbol = SYMBOL[(byte & 0x1F) << 6 | (raw[i + 1] & 0x3F)]
+                code = (byte & 0x1F) << 6 | (raw[i + 1] & 0x3F)
                 length = 2
         elif byte < 0xF0:
-            symbol = OTHER
             if i + 2 < n and raw[i + 1] & 0xC0 == 0x80 and raw[i + 2] & 0xC0 == 0x80:
-                symbol = SYMBOL[(byte & 0x0F) << 12 | (raw[i + 1] & 0x3F) << 6 | (raw[i + 2] & 0x3F)]
+                code = (byte & 0x0F) << 12 | (raw[i + 1] & 0x3F) << 6 | (raw[i + 2] & 0x3F)
                 length = 3
-        else:
-            symbol = OTHER
+        symbol = SYMBOL[code] if code > UNKNOWN else OTHER
         if symbol != SKIP:
             s[j] = symbol
+            cp[j] = symbol if symbol < 0x80 else <uint16_t> code
+            ideographs |= code >= 0x3400
             pos[j] = i
             j += 1
         i += length
     memset(s + j, 0, PAD)
+    memset(cp + j, 0, PAD * sizeof(uint16_t))
     pos[j] = n
+    han[0] = ideographs
     return j
+
+
+cdef inline bint make_room(Hits *out, Py_ssize_t more) noexcept nogil:
+    cdef Py_ssize_t capacity = out.capacity if out.capacity else 256
+    cdef void *grown
+    if out.n + more <= out.capacity:
+        return 1
+    while capacity < out.n + more:
+        capacity *= 2
+    grown = realloc(out.spans, capacity * 24)
+    if grown != NULL:
+        out.spans = <int64_t *> grown
+        grown = realloc(out.codes, capacity)
+    if grown != NULL:
+        out.codes = <uint8_t *> grown
+        grown = realloc(out.confidence, capacity)
+    if grown == NULL:
+        out.failed = 1
+        return 0
+    out.confidence = <uint8_t *> grown
+    out.capacity = capacity
+    return 1
 
 
 cdef inline void emit(Cell *c, Hits *out, int start, int end, int code, int confidence) noexcept nogil:
     cdef int64_t first = c.pos[start]
-    cdef Py_ssize_t capacity
-    cdef void *grown
     if not out.classes >> code & 1:
         return
     while out.n > out.row_from and out.spans[3 * out.n - 1] > first:
         out.n -= 1  # covered by this wider one
-    if out.n == out.capacity:
-        capacity = 2 * out.capacity if out.capacity else 256
-        grown = realloc(out.spans, capacity * 24)
-        if grown != NULL:
-            out.spans = <int64_t *> grown
-            grown = realloc(out.codes, capacity)
-        if grown != NULL:
-            out.codes = <uint8_t *> grown
-            grown = realloc(out.confidence, capacity)
-        if grown == NULL:
-            out.failed = 1
-            return
-        out.confidence = <uint8_t *> grown
-        out.capacity = capacity
+    if not make_room(out, 1):
+        return
     out.spans[3 * out.n] = c.row
     out.spans[3 * out.n + 1] = first
     out.spans[3 * out.n + 2] = c.pos[end]
@@ -121,9 +149,12 @@ cdef inline void emit(Cell *c, Hits *out, int start, int end, int code, int conf
 
 cdef inline bint near(Cell *c, int j, int kind) noexcept nogil:
     # Is a context word among the bytes before symbol j, or does the caller vouch for the context?
+    return within(c, j, kind, VERSION_BYTES if kind == NEAR_VERSION else CONTEXT_BYTES)
+
+
+cdef bint within(Cell *c, int j, int kind, int reach) noexcept nogil:
     cdef int end = c.pos[j], start, i, k, length, w
-    cdef int reach = VERSION_BYTES if kind == NEAR_VERSION else CONTEXT_BYTES
-    cdef uint8_t byte
+    cdef uint8_t byte, first
     if c.context >> kind & 1:
         return 1
     start = end - reach if end > reach else 0
@@ -131,7 +162,10 @@ cdef inline bint near(Cell *c, int j, int kind) noexcept nogil:
         length = WORD_LENGTH[kind][w]
         if length == 0:
             return 0
+        first = WORD[kind][w][0]
         for i in range(start, end - length + 1):
+            if c.raw[i] != first and c.raw[i] | 0x20 != first:
+                continue
             k = 0
             while k < length:
                 byte = c.raw[i + k]

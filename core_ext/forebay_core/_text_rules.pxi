@@ -15,8 +15,8 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
         return f
     if n > 19 or not left_open(c.s, d) or not right_open(c.s, f):
         return f
-    if n == 11 and is_mobile(t):
-        emit(c, out, d, f, MOBILE, 90)
+    if n == 11 and is_mobile(t) and (is_assigned(t) or near(c, d, NEAR_PHONE) or country_before(c.s, d)):
+        emit(c, out, d, f, MOBILE, sure(c, d, 90))
     elif n == 13 and t[0] == 56 and t[1] == 54 and is_mobile(t + 2):
         emit(c, out, d + 2, f, MOBILE, 90)
     elif n == 15 and two(t) == 0 and two(t + 2) == 86 and is_mobile(t + 4):
@@ -30,10 +30,46 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     elif n >= 13:
         kind = is_card(t, n)
         if kind == 1 or (kind == 2 and near(c, d, NEAR_CARD)):
-            emit(c, out, d, f, BANK_CARD, 90)
+            emit(c, out, d, f, BANK_CARD, sure(c, d, 90))
         elif n == 15 and is_resident15(t):
             emit(c, out, d, f, RESIDENT_ID, 70)
     return f
+
+
+cdef inline bint country_before(const uint8_t *s, int d) noexcept nogil:
+    # 86, also behind one separator
+    cdef int b = d - 1 if is_separator(s[d - 1]) else d
+    return s[b - 2] == 56 and s[b - 1] == 54 and (not is_digit(s[b - 3]) or s[b - 3] == 48)
+
+
+cdef inline int sure(Cell *c, int d, int confidence) noexcept nogil:
+    # What stands right behind the word for another number is masked, but is no alarm of the guard.
+    return 60 if within(c, d, NEAR_OTHER, LABEL_BYTES) else confidence
+
+
+cdef inline int labelled(Cell *c, Hits *out, int d, int f) noexcept nogil:
+    # 6 to 8 digits that only the word before them makes something.
+    cdef const uint8_t *s = c.s
+    cdef const uint16_t *p = c.cp
+    cdef int n = f - d, first, end
+    if (s[f] == 46 or s[f] == 45 or s[f] == 58 or s[f] == 47) and is_alnum(s[f + 1]):
+        return 0
+    first = d - 1 if p[d - 1] == 0x7B2C else d
+    if p[first - 1] == 0x5B57 and has_han(p[first - 2]):  # an officer's number
+        if not within(c, first, NEAR_PERMIT, CONTEXT_BYTES):
+            return 0
+        end = f + 1 if p[f] == 0x53F7 else f
+        emit(c, out, first - 2, end, PASSPORT, 80)
+        return end
+    if n < 7 or s[d - 1] == 46 or s[d - 1] == 45 or s[d - 1] == 47 or (n == 8 and is_date8(s + d)):
+        return 0
+    if n == 8 and within(c, d, NEAR_PERMIT, LABEL_BYTES):
+        emit(c, out, d, f, PASSPORT, 65)
+        return f
+    if 50 <= s[d] <= 56 and within(c, d, NEAR_PHONE, LABEL_BYTES):
+        emit(c, out, d, f, LANDLINE, 60)
+        return f
+    return 0
 
 
 cdef inline int area_length(const uint8_t *t) noexcept nogil:
@@ -200,6 +236,10 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
         if end:
             emit(c, out, b, end, MAC, 90)
             return end
+    if n == 2 or n == 7:
+        end = service_plate(c, out, b, e)
+        if end:
+            return end
     for i in range(b, e):
         digits += is_digit(s[i])
     if digits == 0:
@@ -209,8 +249,13 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
                 digits == 17 and (s[e - 1] | 0x20) == 120 and is_resident18(s + b)):
             emit(c, out, b, e, USCC, 97)
             return e
-        if n == 17 and is_vin(s + b):
-            emit(c, out, b, e, VIN, 95)
+        kind = vin_kind(s + b) if n == 17 else 0
+        if kind and (kind == 1 or near(c, b, NEAR_VIN)):
+            emit(c, out, b, e, VIN, 95 if kind == 1 else 70)
+            return e
+        if n == 15 and digits == 12 and is_letter(s[b]) and is_letter(s[b + 1]) and is_letter(s[b + 2]) and (
+                within(c, b, NEAR_PERMIT, LABEL_BYTES)):
+            emit(c, out, b, e, PASSPORT, 75)  # permanent residence, the form before 2017
             return e
         if n == 9 or n == 11:
             kind = passport_kind(s + b, n)
@@ -253,6 +298,10 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
                 return end
     if f - d < 2 or not left_open(s, d):
         return 0
+    if 6 <= f - d <= 8:
+        end = labelled(c, out, d, f)
+        if end:
+            return end
     if (is_separator(after) and is_digit(s[f + 1])) or (after == 41 and s[d - 1] == 40):
         return joined(c, out, d)
     return 0

@@ -26,6 +26,8 @@ CLASSES: tuple[str, ...] = (
     "ipv6",
     "mac",
     "gps",
+    "name",
+    "address",
 )
 """Name of each class by its code."""
 
@@ -79,17 +81,89 @@ digits are part of a longer name: a serial number, a hex string."""
 
 # Context words: looked for, ASCII letters in lower case, in the bytes before a candidate.
 CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_VERSION = 0, 1, 2, 3, 4, 5
+CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
 CONTEXT_BYTES = 40
 VERSION_BYTES = 12  # `version` speaks of the number right behind it only
+GPS_BYTES = 24  # the same for `position`
+LABEL_BYTES = 20  # how near a label must stand to a number that has no form of its own
 CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
     tuple(word.encode() for word in words)
     for words in (
         ("imei", "串号", "meid", "设备识别码"),
-        ("护照", "通行证", "回乡证", "证件", "passport", "permit", "签证"),
+        (
+            *(
+                "护照",
+                "通行证",
+                "回乡证",
+                "台胞证",
+                "证件",
+                "passport",
+                "permit",
+                "签证",
+                "军官证",
+                "士兵证",
+                "居留证",
+            ),
+            *("永久居留", "军人证", "文职"),
+        ),
         ("卡", "账号", "帐号", "账户", "card", "acct", "account"),
-        ("电话", "座机", "固话", "传真", "热线", "tel", "phone", "fax", "致电"),
-        ("gps", "经度", "纬度", "经纬", "坐标", "定位", "位置", "lat", "lng", "lon", "position", "location"),
+        (
+            *(
+                "电话",
+                "座机",
+                "固话",
+                "传真",
+                "热线",
+                "tel",
+                "phone",
+                "fax",
+                "致电",
+                "手机",
+                "联系",
+                "mobile",
+                "拨打",
+            ),
+            *("来电", "sms", "短信"),
+        ),
+        (
+            "gps",
+            "经度",
+            "纬度",
+            "经纬度",
+            "坐标",
+            "东经",
+            "北纬",
+            "定位",
+            "位置",
+            "lat",
+            "lng",
+            "lon",
+            "position",
+            "location",
+        ),
         ("版本", "固件", "version", "ver", "firmware", "release"),
+        (),  # names and addresses have words of their own; the column alone vouches for them
+        (),
+        ("车牌", "号牌", "牌照", "车号", "plate", "车辆", "军车", "军牌"),
+        ("vin", "车架", "车辆识别", "大架号", "底盘号"),
+        (
+            *(
+                "订单",
+                "单号",
+                "流水",
+                "序列",
+                "编号",
+                "批号",
+                "货号",
+                "条码",
+                "运单",
+                "sn",
+                "serial",
+                "order",
+                "batch",
+            ),
+            *("trace", "seq"),
+        ),
     )
 )
 
@@ -100,6 +174,12 @@ PROVINCE_NUMBERS: frozenset[int] = frozenset(
 
 RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 RESIDENT_CHECK = b"10X98765432"
+
+MOBILE_STARTS: frozenset[int] = frozenset(
+    (*range(130, 140), *range(145, 150), *range(150, 154), *range(155, 160), 162, *range(165, 168))
+) | frozenset((*range(170, 176), *range(176, 179), *range(180, 194), *range(195, 200)))
+"""First three digits that the ministry has assigned to operators for telephones, resellers and satellites
+included. Others of 13 to 19 are taken with a word beside them or in groups: assignments go on."""
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)

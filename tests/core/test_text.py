@@ -106,6 +106,22 @@ POSITIVE = [
     ("passport", "护照E12345678", "E12345678"),
     ("passport", "EA1234567", "EA1234567"),
     ("passport", "通行证C12345678", "C12345678"),
+    ("passport", "台胞证号 08812345", "08812345"),
+    ("passport", "军官证：海字第20113487号", "海字第20113487号"),
+    ("passport", "永久居留证 USA110075031200", "USA110075031200"),
+    ("plate", "使馆车使124·089", "使124·089"),
+    ("plate", "WJ粤12345", "WJ粤12345"),
+    ("plate", "粤X0119应急", "粤X0119应急"),
+    ("plate", "京A·ABC12", "京A·ABC12"),
+    ("plate", "车牌京ABCDE1", "京ABCDE1"),
+    ("plate", "军牌照KA12345", "KA12345"),
+    ("plate", "%E4%BA%ACA12345", "%E4%BA%ACA12345"),
+    ("vin", "车架号LFV2A21K083012345", "LFV2A21K083012345"),
+    ("mobile", "手机16412345678", "16412345678"),
+    ("mobile", "+8616412345678", "16412345678"),
+    ("mobile", "ID110105194912310021TEL13812345678", "13812345678"),
+    ("landline", "固话：87654321", "87654321"),
+    ("bank_card", "银行卡号8888888888888888", "8888888888888888"),
     ("gps", "39.904989,116.405285", "39.904989,116.405285"),
     ("gps", "纬度39.904989，经度116.405285", "39.904989，经度116.405285"),
 ]
@@ -121,6 +137,12 @@ NEGATIVE = [
     "0x13812345678",
     "deadbeef13812345678",
     "12812345678",
+    "16412345678",
+    "LFV2A21K083012345",
+    "KA12345",
+    "即使124089用",
+    "日期 20231105 87654321",
+    "8888888888888888",
     "138123456789",
     "1381234567",
     "138-1234-56789",
@@ -174,7 +196,8 @@ def test_what_only_looks_like_an_identifier_is_not_found(kernel, text):
 
 def test_several_identifiers_of_a_cell_are_found_in_order(kernel):
     text = "张三13812345678,13912345678 a@qq.com 京A12345 110105 19491231 002X"
-    assert [name for name, _ in found(kernel, text)] == ["mobile", "mobile", "email", "plate", "resident_id"]
+    expected = ["name", "mobile", "mobile", "email", "plate", "resident_id"]
+    assert [name for name, _ in found(kernel, text)] == expected
 
 
 def test_a_wider_identifier_takes_the_place_of_those_it_covers_unless_it_may_pass(kernel):

@@ -21,6 +21,7 @@ import numpy as np
 
 from forebay_core import (
     alarm,
+    cells,
     codec,
     filters,
     grouping,
@@ -120,7 +121,7 @@ def kernels() -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
     yield "encode_ints", codec.encode_ints, (numbers, GROUPS, 7)
     yield "decode_ints", codec.decode_ints, (codec.encode_ints(numbers, GROUPS, 7), 0, i64(), GROUPS, 7)
     yield "to_decimal", codec.to_decimal, (X, i64(), i64())
-    yield "gather", codec.gather, (KEYS, OFFSETS, np.zeros(N, np.int64), 1 << 20)
+    yield "gather", cells.gather, (KEYS, OFFSETS, np.zeros(N, np.int64), 1 << 20)
     yield "scan", text.scan, (KEYS, OFFSETS, text_tables.ALL_CLASSES, 0)
     yield "splice", splice.splice, (
         KEYS, OFFSETS, np.array([[1, 0, 2]]), np.zeros(1, np.uint8), np.ones(1, np.int64),

@@ -180,7 +180,7 @@ def test_a_support_bundle_holds_facts_and_no_data_and_no_secret(plant):
         with tarfile.open(plant.folder / name) as archive:
             parts = {m.name.split("/")[1]: archive.extractfile(m).read() for m in archive.getmembers()}
         assert json.loads(parts["status.json"])["running"] is running
-        assert json.loads(parts["spool.json"])[0]["ok"]
+        assert json.loads(parts["spool.json"])["ok"]
         assert json.loads(parts["crashes.json"])[0]["error"] == "RuntimeError"
         assert json.loads(parts["versions.json"])["libraries"]["pyzmq"]
         assert b"agent runs" in parts["log.txt"]

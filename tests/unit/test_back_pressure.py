@@ -9,13 +9,14 @@ import numpy as np
 from forebay.blocks import MAX_ROWS, Block, Column, Field, Lane, Schema, Type
 from forebay.clock import SystemClock
 from forebay.config.sources_live import SystemOptions
+from forebay.pieces import BATCH_BYTES
 from forebay.sources import system
 from forebay.sources.context import SourceContext, Ticks
 from forebay.stages import Chunk, Commit
 from forebay.supervise import SourceRunner
 from forebay.wire.envelope import Context, Stamp
 from forebay.wire.seal import Sealer
-from forebay.worker import BATCH_BYTES, MOST_COMMITS_AHEAD, Worker, WorkerOptions
+from forebay.worker import MOST_COMMITS_AHEAD, Worker, WorkerOptions
 
 QUEUE_BYTES = 256 * 1024
 COMMIT_BYTES = 32 * 1024

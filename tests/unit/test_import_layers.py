@@ -27,13 +27,14 @@ SHARED = {
     "keys",
     "pictures",
     "videos",
+    "signing",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}
 OWNERS = {
     "onnxruntime": ("infer/",),
     "sqlite3": ("spool/", "receive/sqlite", "cli/spool.py", "demo/"),
-    "sqlite_utils": ("receive/sqlite",),
+    "sqlite_utils": ("receive/sqlite", "spool/migrate.py"),
     "zmq": ("forward/", "receive/", "sources/zmq_push.py", "wire/curve.py", "config/", "cli/live"),
     "cv2": ("pictures.py", "sources/", "mask/", "infer/", "cli/infer.py", "cli/mask", "demo/"),
     "paho": ("sources/mqtt",),

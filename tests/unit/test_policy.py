@@ -30,7 +30,7 @@ def test_base_searches_text_and_masks_faces_and_plates_but_no_persons():
     assert base.plan(NOTE).action is Action.SCAN
     assert base.plan(PICTURE).action is Action.IMAGE
     assert base.image_classes == {"face": "fill", "plate": "fill"}
-    assert len(base.scanned_classes) == 14
+    assert len(base.scanned_classes) == 16
 
 
 def test_strict_nulls_what_nobody_declared_and_searches_declared_text():

@@ -107,7 +107,7 @@ def test_a_failed_transaction_leaves_nothing_behind(store, reader, monkeypatch):
 def test_reopen_tells_whether_the_last_transaction_took_place(store):
     store.apply([commit(sealed(1))], Answers())
     assert store.reopen() is False
-    store._counters["txn"] -= 1
+    store.counters["txn"] -= 1
     store.txn -= 1  # as if the answer of the commit had been lost
     assert store.reopen() is True
 
@@ -212,7 +212,7 @@ def test_drop_newest_keeps_the_old_and_moves_the_position(tmp_path):
 
 def test_a_commit_larger_than_the_quota_is_counted_not_waited_for(tmp_path):
     store = open_store(tmp_path, max_bytes=MIB)
-    assert not store.fits_ever(2 * MIB)
+    assert not store.room.fits_ever(2 * MIB)
     store.apply([commit(sealed(1, size=2 * MIB), position=b"p")], Answers())
     reader = Reader(store.path)
     assert reader.ledger()["pump"]["evicted"] == {"too_large": 20}
@@ -386,10 +386,11 @@ def test_a_damaged_segment_is_kept_and_a_fresh_one_accepts_under_new_epochs(tmp_
     (folder / "segment-000007.db").write_bytes(content)
     spool = open_spool(folder)
     assert segment_path(folder).name == "segment-000008.db"
-    assert all(epoch >> 32 == 8 for epoch in spool.store.epochs())
-    assert (folder / "segment-000007.db").read_bytes() == content
+    assert all(epoch >> 32 >= 8 for epoch in spool.store.epochs())
     spool.writer.start()
     assert spool.close()
+    kept = [p for name in ("damaged", "lost") for p in folder.glob(f"{name}-000007.db")]
+    assert [p.read_bytes() for p in kept] == [content]
 
 
 def test_a_spool_that_was_opened_but_never_started_is_closed(tmp_path):

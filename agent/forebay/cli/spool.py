@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 
 from forebay.errors import SpoolError
-from forebay.spool import Reader, segment_path
+from forebay.keys import read_secret
+from forebay.spool import Limits, Reader, Spool, segment_path
 from forebay.spool.reader import equations_hold
+from forebay.spool.recovery import suspicion
+from forebay.wire.atrest import GatewayLock, is_locked
 from forebay.wire.envelope import Exported, content_tag
 
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -32,10 +37,14 @@ def stat(folder: Path, as_json: bool) -> None:
         batches, readings, size = reader.counts()
         facts = {
             "segment": str(segment_path(folder)),
+            "segments": [
+                dict(zip(("number", "first", "last", "state"), s, strict=True)) for s in reader.segments()
+            ],
             "batches": batches,
             "readings": readings,
             "bytes": size,
-            "file_bytes": sum(p.stat().st_size for p in folder.glob("segment-*")),
+            "file_bytes": reader.file_bytes(),
+            "waiting": reader.waiting(),
             "counters": reader.counters(),
             "dead_letters": [
                 dict(zip(("stream", "reason", "batches", "readings"), row, strict=True))
@@ -44,57 +53,109 @@ def stat(folder: Path, as_json: bool) -> None:
         }
     finally:
         reader.close()
-    click.echo(
-        json.dumps(facts, ensure_ascii=False) if as_json else "\n".join(f"{k}: {v}" for k, v in facts.items())
-    )
+    _print(facts, as_json)
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
+    lines = "\n".join(f"{k}: {v}" for k, v in facts.items())
+    click.echo(json.dumps(facts, ensure_ascii=False) if as_json else lines)
 
 
 @spool_group.command()
 @_FOLDER
 @_JSON
 def verify(folder: Path, as_json: bool) -> int:
-    """Check every segment: SQLite's own structure, each batch's content tag, the ledger's equations."""
-    reports = verify_folder(folder)
-    for report in reports:
-        click.echo(
-            json.dumps(report, ensure_ascii=False)
-            if as_json
-            else "  ".join(f"{k}: {v}" for k, v in report.items())
-        )
-    return 0 if all(r["ok"] for r in reports) else 1
+    """Check every segment: SQLite's own structure, each row's mark and tag, what waits against the books."""
+    report = verify_folder(folder)
+    _print(report, as_json)
+    return 0 if report["ok"] else 1
 
 
-def verify_folder(folder: Path) -> list[dict[str, object]]:
-    """Return a report on each segment. Raises SpoolError where there is none."""
-    reports = [_verify(path) for path in sorted(folder.glob("segment-*.db"))]
-    if not reports:
-        raise SpoolError("there is no spool here", place=str(folder))
-    return reports
-
-
-def _verify(path: Path) -> dict[str, object]:
-    report: dict[str, object] = {"segment": str(path), "ok": False}
+def verify_folder(folder: Path) -> dict[str, Any]:
+    """Return a report on a spool. Raises SpoolError where there is none."""
+    path = segment_path(folder)
+    if not path.exists():
+        raise SpoolError("there is no spool here", place=str(path.parent))
+    report: dict[str, Any] = {"segment": str(path), "ok": False}
+    doubt = suspicion(path)
+    if doubt:
+        return report | {"structure": doubt}
     try:
         reader = Reader(path)
-    except (sqlite3.Error, SpoolError) as error:
+    except sqlite3.Error as error:
         return report | {"structure": f"cannot be opened ({type(error).__name__})"}
     try:
-        structure = reader.check_structure()
-        bad = [(b.epoch, b.seq) for b in reader.all_batches() if content_tag(b.data) != b.tag]
-        unbalanced = [name for name, entry in reader.ledger().items() if not equations_hold(entry)]
-        batches = reader.counts()[0]
-    except sqlite3.Error as error:
-        return report | {"structure": f"cannot be read ({error.sqlite_errorname})"}
+        structure, bad, batches = reader.check_structure(), reader.damaged(), reader.counts()[0]
+        ledger, recount = reader.ledger(), reader.recount()
+        aside = [number for number, _, _, state in reader.segments() if state == "damaged"]
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        return report | {"structure": f"cannot be read ({getattr(error, 'sqlite_errorname', str(error))})"}
     finally:
         reader.close()
-    ok = structure == "ok" and not bad and not unbalanced
+    unbalanced = [
+        name
+        for name, entry in ledger.items()
+        if not equations_hold(entry) or (entry["pending"] != recount.get(name, 0) and not aside)
+    ]
     return report | {
-        "ok": ok,
+        "ok": structure == "ok" and not bad and not unbalanced and not aside,
         "structure": structure,
         "batches": batches,
         "damaged": bad,
+        "set_aside": aside,
         "unbalanced_streams": unbalanced,
     }
+
+
+@spool_group.command()
+@_FOLDER
+@_JSON
+@click.option(
+    "--read-again", is_flag=True, help="Let sources whose position is lost begin anew; rows may double."
+)
+def repair(folder: Path, as_json: bool, read_again: bool) -> int:
+    """Salvage what is intact of damaged segments and settle the books. The agent must be stopped.
+
+    Exit code 1 when readings were lost or something could not be examined.
+    """
+    if not segment_path(folder).exists() and not any(folder.glob("damaged-*.db")):
+        raise SpoolError("there is no spool here", place=str(folder))
+    # A quota that nothing reaches: repair keeps all that it can.
+    spool = Spool.open(folder, sync="full", limits=Limits(1 << 50), on_stored=lambda: None)
+    try:
+        before = spool.store.ledger.copy()
+        for number in _doubtful(spool):
+            if number == spool.store.number:
+                spool.recovery.replace(spool.store, "rows are not what they were")
+            else:
+                spool.recovery.set_aside(spool.store, number)
+        while spool.recovery.poll(spool.store):
+            time.sleep(0.05)
+        if read_again:
+            spool.recovery.read_again(spool.store)
+        store = spool.store
+        lost = sum(n - before[key] for key, n in store.ledger.items() if key[1] == "quarantined")
+        facts: dict[str, Any] = {
+            "segment": str(store.path),
+            "batches": sum(sums[0] for sums in store.waiting.values()),
+            "readings": sum(sums[1] for sums in store.waiting.values()),
+            "lost_readings": lost,
+            "not_examined": [n for n, s in store.segments.items() if s[2] == "damaged"],
+            "positions_lost": spool.recovery.positions_lost,
+        }
+    finally:
+        spool.close()
+    _print(facts, as_json)
+    return 1 if lost or facts["not_examined"] else 0
+
+
+def _doubtful(spool: Spool) -> list[int]:
+    """Return the segments in which a row is not what it was."""
+    reader = spool.reader()
+    try:
+        return reader.doubtful()
+    finally:
+        reader.close()
 
 
 @spool_group.command()
@@ -102,24 +163,31 @@ def _verify(path: Path) -> dict[str, object]:
 @click.option(
     "--to", "target", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where to write."
 )
-def export(folder: Path, target: Path) -> int:
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The gateway's NAME.key, for `seal: gateway`.",
+)
+def export(folder: Path, target: Path, key: Path | None) -> int:
     """Write every intact waiting batch as a file of its own, to be carried by hand and read with `decode`."""
     target.mkdir(parents=True, exist_ok=True)
-    written = damaged = 0
-    for path in sorted(folder.glob("segment-*.db")):
-        reader = Reader(path)
-        try:
-            for b in reader.all_batches():
-                bodies = reader.bodies([b.schema_id, b.context_id])
-                if content_tag(b.data) != b.tag or len(bodies) < len({b.schema_id, b.context_id}):
-                    damaged += 1
-                    continue
-                exported = Exported(
-                    b.lane, b.epoch, b.seq, b.tag, b.data, bodies[b.schema_id], bodies[b.context_id]
-                )
-                (target / f"{b.epoch}-{b.seq:012d}.fbb").write_bytes(exported.pack())
-                written += 1
-        finally:
-            reader.close()
-    click.echo(f"{written} batches written to {target}, {damaged} damaged ones left out")
+    written = damaged = locked = 0
+    opener = GatewayLock(read_secret(key).transport) if key is not None else None
+    reader = Reader(segment_path(folder), opener=opener)
+    try:
+        for b in reader.all_batches():
+            bodies = reader.bodies([b.schema_id, b.context_id])
+            if content_tag(b.data) != b.tag or len(bodies) < len({b.schema_id, b.context_id}):
+                damaged += 1
+                continue
+            locked += is_locked(b.data)
+            exported = Exported(
+                b.lane, b.epoch, b.seq, b.tag, b.data, bodies[b.schema_id], bodies[b.context_id]
+            )
+            (target / f"{b.epoch}-{b.seq:012d}.fbb").write_bytes(exported.pack())
+            written += 1
+    finally:
+        reader.close()
+    note = f", {locked} of them locked (--key opens those of `seal: gateway`)" if locked else ""
+    click.echo(f"{written} batches written to {target}{note}, {damaged} damaged ones left out")
     return 0 if not damaged else 1

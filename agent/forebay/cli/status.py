@@ -30,19 +30,24 @@ def status_command(config: Path, as_json: bool) -> int:
     try:
         facts = ask_once(folder, "status", timeout=ANSWER_S)
     except ForebayError:  # not running, or too busy with its end or start to answer: the file tells
-        facts = collect(folder, loaded.config.gateway.id)
+        facts = collect(folder, loaded.config.gateway.id, loaded.config.spool.max_bytes)
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else render(facts))
     return 0
 
 
-def collect(folder: Path, gateway: str) -> dict[str, Any]:
+def collect(folder: Path, gateway: str, max_bytes: int = 0) -> dict[str, Any]:
     """Return the facts of a spool."""
     reader = Reader(segment_path(folder))
     try:
         batches, readings, size = reader.counts()
         ledger = reader.ledger()
+        file_bytes, rate = reader.file_bytes(), reader.rate()
+        segments = [f"{number} {state}" for number, _, _, state in reader.segments()]
+        dead_letters = sum(row[3] for row in reader.dead_letters())
     finally:
         reader.close()
+    # As fast as what waits came in; while the receiver takes everything nothing waits, and nothing fills.
+    full_in_s = int(max(0, max_bytes - file_bytes) / rate) if rate and max_bytes else None
     return {
         "gateway": gateway,
         "running": is_running(folder),
@@ -51,7 +56,11 @@ def collect(folder: Path, gateway: str) -> dict[str, Any]:
             "pending_batches": batches,
             "pending_readings": readings,
             "pending_bytes": size,
-            "file_bytes": sum(p.stat().st_size for p in folder.glob("segment-*")),
+            "file_bytes": file_bytes,
+            "max_bytes": max_bytes,
+            "full_in_s": full_in_s,
+            "segments": segments,
+            "dead_letters": dead_letters,
         },
         "streams": ledger,
         "balanced": all(equations_hold(entry) for entry in ledger.values()),
@@ -91,6 +100,8 @@ def render(facts: dict[str, Any]) -> str:
             f"{name:<24}{entry['read']:>12}{filtered:>12}{entry['guarded']:>10}{rejected:>10}"
             f"{entry['accepted']:>12}{entry['delivered']:>12}{entry['pending']:>10}{lost:>8}"
         )
+    if spool["full_in_s"] is not None:
+        lines.insert(2, f"        full in {_span(spool['full_in_s'])} if nothing is delivered from now on")
     if not facts["balanced"]:
         lines.append("the ledger does not balance: please report this")
     return "\n".join(lines)
@@ -119,3 +130,8 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
         said = " ".join(f"{k}={v}" for k, v in trouble["facts"].items())
         lines.append(f"{trouble['level']:<8}{trouble['message']} {said} ({trouble['times']}x)")
     return lines
+
+
+def _span(seconds: int) -> str:
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {rest // 60} min"

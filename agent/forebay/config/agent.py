@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from forebay.blocks import Lane
-from forebay.config.base import ConfigPath, Duration, Options, Size
+from forebay.config.base import ByteRate, ConfigPath, Duration, Options, Size
 from forebay.config.fields import FieldOptions
 from forebay.config.masking import MaskingOptions
 from forebay.config.models import ModelsOptions
+from forebay.config.names import Name as Name
+from forebay.config.names import check_name as check_name
 from forebay.config.registry import AnySource, AnyStep
 from forebay.config.secrets import SecretRef
+from forebay.config.spool import OnFull as OnFull
+from forebay.config.spool import SpoolOptions as SpoolOptions
+from forebay.config.spool import Sync as Sync
 
 _SECOND = 1_000_000_000
 LINGER_NS = {Lane.URGENT: 0, Lane.NORMAL: _SECOND, Lane.BULK: 5 * _SECOND}
-DEFAULT_SPOOL = "/var/lib/forebay/spool"
 
 _HOST_PORT = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f/\\\"'`]([^\x00-\x1f\x7f/\\\"'`]{0,62}[^\s\x00-\x1f\x7f/\\\"'`])?")
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9*](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):([0-9]{1,5})")
-
-
-def check_name(text: str) -> str:
-    """Check the name of a source, pipeline, stream or field. Raises ValueError."""
-    if not _NAME.fullmatch(text):
-        raise ValueError(
-            "expected a name of 1 to 64 characters without quotes, slashes and spaces at the ends"
-        )
-    return text
 
 
 def check_endpoint(text: str) -> str:
@@ -46,11 +39,6 @@ def check_endpoint(text: str) -> str:
         raise ValueError("expected a port from 1 to 65535")
     return text
 
-
-Name = Annotated[
-    str, AfterValidator(check_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 64})
-]
-"""Name of a source, pipeline, stream or field."""
 
 Id = Annotated[str, Field(pattern=_ID)]
 """Name of a gateway or center on the wire and in the key list: letters, digits, `.`, `_`, `-`."""
@@ -102,39 +90,6 @@ class PipelineOptions(Options):
         return LINGER_NS[self.lane] if self.linger is None else self.linger
 
 
-class Sync(StrEnum):
-    """What a commit of the spool survives."""
-
-    FULL = "full"
-    NORMAL = "normal"
-
-
-class OnFull(StrEnum):
-    """What gives when the spool has reached its quota."""
-
-    EVICT_LOWEST_VALUE = "evict_lowest_value"
-    DROP_OLDEST = "drop_oldest"
-    DROP_NEWEST = "drop_newest"
-    BLOCK = "block"
-
-
-class SpoolOptions(Options):
-    """The durable buffer on this gateway's disk."""
-
-    dir: ConfigPath = Field(default=DEFAULT_SPOOL, validate_default=True)
-    """Folder of the spool."""
-    max_bytes: Size = Field(default=2 * 1024**3, ge=16 * 1024**2)
-    """Quota on disk, dead letters and write-ahead log included."""
-    sync: Sync = Sync.FULL
-    """`full` survives a power cut; `normal` may lose the last seconds in one."""
-    on_full: OnFull = OnFull.BLOCK
-    """What gives when the quota is reached. `block` stops reading the sources; the others delete batches that
-    are not on the wire, urgent ones last, and tell the center of each hole: `evict_lowest_value` bulk before
-    normal, `drop_oldest` whichever is older, `drop_newest` what would come in."""
-    compression: Literal["zstd", "none"] = "zstd"
-    """How batches are compressed on disk and wire."""
-
-
 class LinkKeys(Options):
     """Key files of the encrypted, mutually authenticated link."""
 
@@ -142,6 +97,54 @@ class LinkKeys(Options):
     """This side's private key, made by `forebay keys new`; `credential:NAME` for one that systemd hands over."""
     server: ConfigPath
     """The receiver's public key."""
+
+
+class BackfillOptions(Options):
+    """What waited when the connection came up, beside what comes in since."""
+
+    order: Literal["oldest_first", "newest_first"] = "oldest_first"
+    """In which order what waited is sent. What comes in is always sent in order."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    """Part of the bytes that goes to what waited while both have something to send; `1`: live data waits."""
+
+
+class BudgetOptions(Options):
+    """Bytes that the link may cost, and what gives way as they are used.
+
+    Counted are both directions, with estimates for what ZeroMQ, CURVE, TCP and heartbeats add. Urgent batches go out
+    even when all is spent.
+    """
+
+    day: Size = 0
+    """Bytes of a day, e.g. `50MiB`; `0`: no limit. The date is the wall clock's, and counts only while the
+    kernel calls that synchronised; without it a day is 24 hours of uptime."""
+    month: Size = 0
+    """Bytes of a month; `0`: no limit. Without a synchronised clock a month is 30 days of uptime."""
+    month_starts: int = Field(default=1, ge=1, le=28)
+    """Day of the month on which the bill begins."""
+    zone: Annotated[str, Field(pattern=r"^[+-](0[0-9]|1[0-4]):[0-5][0-9]$")] = "+00:00"
+    """Whose midnight, as an offset from UTC, e.g. `+08:00`."""
+    harder_at: float = Field(default=0.5, ge=0, le=1)
+    """Used share at which blocks wait longer and are compressed harder."""
+    thin_at: float = Field(default=0.75, ge=0, le=1)
+    """Used share at which normal and bulk batches are thinned, if `thin_keep` says so."""
+    thin_keep: int = Field(default=1, ge=1, le=1_000)
+    """Of normal and bulk batches every n-th is kept, the others are given up, each with a gap record;
+    `1`: none is given up."""
+    urgent_at: float = Field(default=0.9, ge=0, le=1)
+    """Used share at which only urgent batches go out; the others wait for the next day or month."""
+
+    @model_validator(mode="after")
+    def _rungs_in_order(self) -> BudgetOptions:
+        if not self.harder_at <= self.thin_at <= self.urgent_at:
+            raise ValueError("expected `harder_at` <= `thin_at` <= `urgent_at`")
+        return self
+
+    @property
+    def zone_s(self) -> int:
+        """Return the offset in seconds."""
+        minutes = int(self.zone[1:3]) * 60 + int(self.zone[4:6])
+        return -60 * minutes if self.zone[0] == "-" else 60 * minutes
 
 
 class ForwardOptions(Options):
@@ -159,6 +162,24 @@ class ForwardOptions(Options):
     """First wait before a retry; doubles, with jitter, up to `retry_max`."""
     retry_max: Duration = Field(default=60 * _SECOND, ge=10_000_000)
     """Longest wait before a retry."""
+    heartbeat: Duration = Field(default=500_000_000, ge=100_000_000, le=600 * _SECOND)
+    """How often an idle connection is looked at; a receiver that is silent for three of these is given up. Costs
+    about half a kilobyte each time: on a link that is paid by the byte, make it long here and at the receiver."""
+    rate_limit: ByteRate = 0
+    """Most bytes a second, e.g. `64KiB/s`; `0`: no limit. Urgent batches are within it, but go first."""
+    budget: BudgetOptions = Field(default_factory=BudgetOptions)
+    """Bytes of a day and a month."""
+    backfill: BackfillOptions = Field(default_factory=BackfillOptions)
+    """How what waited is sent."""
+    flush_jitter: Duration = Field(default=0, ge=0, le=3600 * _SECOND)
+    """Longest random wait before what waited is sent, so that a fleet does not begin at once. Urgent batches
+    do not wait."""
+    store: Annotated[str, Field(max_length=128)] = ""
+    """Id of the only store that data may go to. Empty: the first one met, remembered beside the spool; a
+    receiver with another is refused."""
+    checkpoint: Duration = Field(default=600 * _SECOND, ge=0, le=86_400 * _SECOND)
+    """Time between signed statements of what was delivered, by which the center sees whether a relay dropped
+    or forged something; `0`: none."""
 
     @model_validator(mode="after")
     def _waits_in_order(self) -> ForwardOptions:

@@ -106,6 +106,16 @@ def parse_rate(text: Any) -> float:
     return float(match[1]) * 1e9 / _DURATION_NS[match[2]]
 
 
+def parse_byte_rate(text: Any) -> int:
+    """Return bytes a second of e.g. `64KiB/s`. Raises ValueError."""
+    if isinstance(text, str) and text.strip() != "0":
+        size, slash, second = text.partition("/")
+        if not slash or second.strip() != "s":
+            raise ValueError("expected bytes a second such as `64KiB/s`")
+        return parse_size(size)
+    return _quantity(text, {}, "bytes a second", "64KiB/s")
+
+
 def format_duration(ns: int) -> str:
     """Return the shortest exact text of a duration, e.g. `10s`."""
     for unit in ("d", "h", "m", "s", "ms", "us"):
@@ -157,6 +167,14 @@ Rate = Annotated[
     _schema(r"^\s*[0-9]+(\.[0-9]+)?\s*/\s*(ns|us|µs|ms|s|m|min|h|d)\s*$", "5/s"),
 ]
 """Units per second; written `5/s` in YAML."""
+
+ByteRate = Annotated[
+    int,
+    _keep_parsed(parse_byte_rate),
+    PlainSerializer(lambda per_second: f"{format_size(per_second)}/s", return_type=str),
+    _schema(r"^\s*(0|[0-9]+(\.[0-9]+)?\s*(B|[KMGT]iB|kB|[MGT]B)\s*/\s*s)\s*$", "64KiB/s"),
+]
+"""Bytes per second; written `64KiB/s` in YAML."""
 
 ConfigPath = Annotated[
     Path,

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from forebay.config.agent import AgentConfig, PipelineOptions, Sync
+from forebay.config.base import format_size
 from forebay.config.explain import suggest
 from forebay.config.findings import Finding, KeyPath, Severity
 from forebay.config.receiver import ReceiverConfig
 from forebay.config.yaml_source import Document
 
+_HEARTBEAT_BYTES = 480  # what one costs on the wire, estimated as in forebay.forward.budget
 _NAMES_FIELDS = ("field", "fields", "inputs", "by")  # step options that hold names of fields
 
 
@@ -101,6 +103,16 @@ def check_config(config: AgentConfig, document: Document) -> list[Finding]:
         warn("no `masking` section: the shipped `base` policy applies", severity=Severity.INFO)
     if config.spool.sync is Sync.NORMAL:
         warn("a power cut may lose readings that were accepted", "spool", "sync", hint="`full` loses none")
+    budget = config.forward.budget if config.forward else None
+    if config.forward is not None and budget is not None and (budget.day or budget.month):
+        beats = 86_400 * 10**9 // config.forward.heartbeat * _HEARTBEAT_BYTES
+        if beats * 10 > min(limit for limit in (budget.day, budget.month // 30) if limit):
+            warn(
+                f"heartbeats alone cost about {format_size(beats // 2**20 * 2**20 or beats)} a day",
+                "forward",
+                "budget",
+                hint="make `heartbeat` longer, here and at the receiver",
+            )
     out += check_web(config, document)
     for name, pipeline in config.pipelines.items():
         out += _step_fields(name, pipeline, document)

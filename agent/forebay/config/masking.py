@@ -20,11 +20,11 @@ __all__ = ["OPERATOR_STRICTNESS", "ClassRule", "FieldRule"]
 
 TEXT_CLASSES: tuple[str, ...] = (
     *("resident_id", "mobile", "landline", "bank_card", "uscc", "passport", "plate", "vin", "imei"),
-    *("email", "ipv4", "ipv6", "mac", "gps"),
+    *("email", "ipv4", "ipv6", "mac", "gps", "name", "address"),
 )
 """Classes that the scan finds in free text."""
 
-DECLARED_CLASSES: tuple[str, ...] = (*TEXT_CLASSES, "name", "address")
+DECLARED_CLASSES: tuple[str, ...] = TEXT_CLASSES
 """Classes that a field may declare and a policy may rule on."""
 
 IMAGE_CLASSES: tuple[str, ...] = ("face", "plate", "person", "text")

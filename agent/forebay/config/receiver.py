@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
-from forebay.config.base import ConfigPath, Options
+from forebay.config.base import ConfigPath, Duration, Options
 from forebay.config.registry import TypedOptions, by_type
 
 PolicyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -18,6 +18,17 @@ class CenterOptions(Options):
 
     id: Id
     """Name of the center."""
+
+
+class LimitOptions(Options):
+    """What one gateway may bring into being here."""
+
+    streams: int = Field(default=1_000, ge=1, le=100_000)
+    """Most streams of one gateway; batches of further ones are kept whole in `unplaced`."""
+    columns: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Most columns that one gateway may add; batches that bring more are kept whole in `unplaced`."""
+    epochs_per_day: int = Field(default=100, ge=3, le=1_000_000)
+    """Most new epochs (new or restored spools) of one gateway in a day; those beyond must wait."""
 
 
 class ListenOptions(Options):
@@ -32,6 +43,11 @@ class ListenOptions(Options):
     require_policy: tuple[PolicyId, ...] = ()
     """Masking policies that batches must come from, by hash (`forebay check POLICY` prints it) or name; a name
     binds less. Others wait on their gateways, with an error here. Empty: any."""
+    heartbeat: Duration = Field(default=500_000_000, ge=100_000_000, le=600_000_000_000)
+    """How often an idle connection is looked at; a peer that is silent for three of these is given up. On a
+    link that is paid by the byte, make it long on both sides."""
+    limits: LimitOptions = Field(default_factory=LimitOptions)
+    """What one gateway may bring into being."""
 
 
 class SqliteSinkOptions(Options):

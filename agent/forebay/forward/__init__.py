@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import zmq
 
 from forebay.clock import Clock
+from forebay.config.agent import tcp_address
 from forebay.errors import LinkError
-from forebay.forward.link import LinkOptions, SpoolDoor
-from forebay.forward.session import Held, Session
+from forebay.forward.budget import Budget, BudgetPlan, Rung
+from forebay.forward.link import Held, LinkOptions, SpoolDoor, Unanswered
+from forebay.forward.memory import LinkMemory
+from forebay.forward.notary import Notary
+from forebay.forward.session import Extras, Session
+from forebay.forward.socket import ZmqLink
 from forebay.keys import PublicKey, SecretKey
 from forebay.wire import messages as m
 
-__all__ = ["Forwarder", "LinkOptions", "LinkState", "SpoolDoor"]
+__all__ = [
+    "Budget",
+    "BudgetPlan",
+    "Forwarder",
+    "LinkMemory",
+    "LinkOptions",
+    "LinkState",
+    "Notary",
+    "Rung",
+    "SpoolDoor",
+]
 
 log = logging.getLogger("forebay.forward")
 
-HELD_NS = 60_000_000_000  # between tries when the refusal will not pass by itself
+NS = 1_000_000_000
+HELD_NS = 60 * NS  # between tries when the refusal will not pass by itself
+MOST_PATIENCE = 6  # doublings of the wait for an acknowledgement
+PREFERRED_AGAIN_NS = 600 * NS  # how often a session with a later receiver asks whether an earlier one is back
+_PROBE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +67,21 @@ class Forwarder:
         clock: Clock,
         make_hello: Callable[[str], m.Hello],
         rng: random.Random | None = None,
+        *,
+        memory: LinkMemory | None = None,
+        budget: Budget | None = None,
+        notary: Notary | None = None,
     ) -> None:
         self._endpoints, self._keys, self._options = list(endpoints), keys, options
         self._door, self._clock, self._make_hello = door, clock, make_hello
         self._rng = rng or random.SystemRandom()
         self._stop = threading.Event()
-        self._store = ""
+        self._memory = memory or LinkMemory()
+        self._budget = budget or Budget(BudgetPlan(), self._memory, clock)
+        self._notary = notary
+        self._store = options.store or self._memory.store
+        self._patience = 0
+        self._go_back = False
         self.link = LinkState("down", reason="not tried yet")
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
 
@@ -65,21 +95,24 @@ class Forwarder:
         self._door.wake()
         self._thread.join(timeout)
         if not self._thread.is_alive():
+            self._budget.close()
             self._door.close()
 
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        failures = refusals = 0
+        failures = refusals = at = 0
         try:
             while not self._stop.is_set():
-                endpoint = self._endpoints[failures % len(self._endpoints)]
-                delivered = self._door.delivered
+                endpoint = self._endpoints[at % len(self._endpoints)]
+                delivered, self._go_back = self._door.delivered, False
                 try:
                     self._connect_and_run(context, endpoint)
+                    at = 0 if self._go_back else at
                 except Exception as trouble:  # noqa: BLE001 - sending must go on whatever happens
                     error = trouble if isinstance(trouble, LinkError) else _unforeseen(trouble, endpoint)
                     failures = 1 if self._door.delivered > delivered else failures + 1
                     refusals = refusals + 1 if isinstance(error, Held) else 0
+                    at += 1
                     self._report(endpoint, error)
                     self._stop.wait(self._pause_ns(failures, refusals) / 1e9)
         finally:
@@ -88,16 +121,62 @@ class Forwarder:
     def _connect_and_run(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         if not self.link.endpoint:
             self.link = LinkState("down", endpoint, "no answer yet", self._store)
-        hello = self._make_hello(self._store)
-        session = Session(context, endpoint, self._keys, self._options, self._door, self._clock, hello)
+        options, hello = self._patient(), self._make_hello(self._store)
+        link = ZmqLink(context, endpoint, self._keys, options, self._door)
+        extras = Extras(self._budget, self._notary, self._rng)
+        session = Session(link, options, self._door, self._clock, hello, extras)
+        delivered = self._door.delivered
         try:
             if session.open(self._stop.is_set) and session.welcome is not None:
-                self._store = session.welcome.store
+                self._bind(session.welcome.store)
                 self.link = LinkState("up", endpoint, store=self._store)
                 log.info("link is up endpoint=%s center=%s", endpoint, session.welcome.center)
-                session.run(self._stop.is_set)
+                if self._notary is not None:
+                    self._notary.resend()
+                session.run(self._until(session, endpoint))
+        except Unanswered:
+            self._patience = 1 if self._door.delivered > delivered else min(self._patience + 1, MOST_PATIENCE)
+            raise
         finally:
             session.close()
+
+    def _patient(self) -> LinkOptions:
+        """Return the options of the next session: after silence fewer bytes at once, and a longer wait.
+
+        What a slow link cannot carry within the wait would else be sent again and again, for ever.
+        """
+        options = self._options
+        return replace(
+            options,
+            ack_timeout_ns=options.ack_timeout_ns << self._patience,
+            window_bytes=max(options.window_bytes >> (2 * self._patience), 1),
+        )
+
+    def _bind(self, store: str) -> None:
+        """Keep which store this agent's data is in: it sends to no other from now on."""
+        self._store = store
+        if store != self._memory.store:
+            self._memory.store = store
+            self._memory.save()
+
+    def _until(self, session: Session, endpoint: str) -> Callable[[], bool]:
+        """Return when a session should end: the agent stops, or an earlier receiver of the list is back."""
+        earlier = self._endpoints[: self._endpoints.index(endpoint)]
+        if not earlier:
+            return self._stop.is_set
+        due = self._clock.monotonic_ns() + PREFERRED_AGAIN_NS
+
+        def ended() -> bool:
+            nonlocal due
+            if self._stop.is_set():
+                return True
+            if self._clock.monotonic_ns() >= due and session.idle:
+                due = self._clock.monotonic_ns() + PREFERRED_AGAIN_NS
+                self._go_back = any(_reachable(e) for e in earlier)
+                return self._go_back
+            return False
+
+        return ended
 
     def _report(self, endpoint: str, error: LinkError) -> None:
         state = "held" if isinstance(error, Held) else "down"
@@ -116,6 +195,18 @@ class Forwarder:
             return int(HELD_NS * self._rng.uniform(0.5, 1.0))
         most = min(self._options.backoff_max_ns, self._options.backoff_min_ns << min(failures - 1, 16))
         return int(most * self._rng.uniform(0.5, 1.0))
+
+
+def _reachable(endpoint: str) -> bool:
+    """Return whether something listens there. It need not be a receiver: the next session finds out."""
+    address = tcp_address(endpoint)
+    if address is None:
+        return Path(endpoint.removeprefix("ipc://")).exists()
+    try:
+        socket.create_connection(address, timeout=_PROBE_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _unforeseen(error: Exception, endpoint: str) -> LinkError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from forebay.errors import LinkError
 
 NS = 1_000_000_000
 
@@ -20,6 +22,13 @@ class LinkOptions:
     ack_timeout_ns: int = 15 * NS
     backoff_min_ns: int = NS // 5
     backoff_max_ns: int = 30 * NS
+    heartbeat_ns: int = NS // 2
+    rate: int = 0  # bytes a second, 0: no limit
+    newest_first: bool = False  # order of the backlog
+    backfill_share: float = 0.5  # of the bytes while live data waits as well
+    flush_jitter_ns: int = 0
+    thin_keep: int = 1
+    store: str = ""  # the only store that is accepted; empty: the first one met
 
 
 class BatchRow(Protocol):
@@ -65,8 +74,8 @@ class BatchRow(Protocol):
 class SpoolReader(Protocol):
     """What is read of the spool."""
 
-    def pending(self, lane: str, after: int, limit: int) -> Sequence[BatchRow]:
-        """Return waiting batches of a lane after an id."""
+    def pending(self, lane: str, after: int, limit: int, *, newest_first: bool = False) -> Sequence[BatchRow]:
+        """Return waiting batches of a lane above an id, oldest first; or below it, newest first."""
 
     def batch(self, batch_id: int) -> BatchRow | None:
         """Return one batch."""
@@ -83,6 +92,12 @@ class SpoolReader(Protocol):
     def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> Sequence[tuple[int, int]]:
         """Return ranges that the center acknowledged once and has no more."""
 
+    def receipts(self, limit: int) -> Sequence[tuple[int, int, int, bytes]]:
+        """Return id, epoch, seq and tag of batches that were acknowledged and are in no checkpoint yet."""
+
+    def ledger_entries(self) -> Sequence[tuple[str, str, str, int]]:
+        """Return (stream, kind, reason, readings)."""
+
     def close(self) -> None:
         """Close."""
 
@@ -97,12 +112,36 @@ class SpoolClaims(Protocol):
         """Mark as off the wire and to be sent again."""
 
 
+class Link(Protocol):
+    """A connection to one receiver. `forward.socket.ZmqLink` is the real one."""
+
+    endpoint: str
+
+    def send(self, frames: list[bytes]) -> bool:
+        """Send a message. Return False when the queue is full."""
+
+    def receive(self, timeout_ms: int) -> Iterable[list[bytes]]:
+        """Wait for messages, a wake-up of the door or the time, and return what has come. Raises LinkError."""
+
+    def close(self) -> None:
+        """Drop the connection."""
+
+
+class Held(LinkError):
+    """The receiver refuses for a reason that will not pass by itself: try seldom."""
+
+
+class Unanswered(LinkError):
+    """Something was sent and nothing has come back for too long."""
+
+
 class SpoolDoor:
     """The forwarder's side of the spool. `wake` is called by the writer after each commit."""
 
     def __init__(self, reader: SpoolReader, claims: SpoolClaims, answer: Callable[..., None]) -> None:
         self.reader, self.claims, self.answer = reader, claims, answer
         self.delivered = 0  # batches acknowledged since start
+        self.given_up: set[int] = set()  # thinned, and perhaps still there until the writer has deleted them
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def wake(self) -> None:

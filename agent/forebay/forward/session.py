@@ -6,35 +6,26 @@ lost when the receiver restarted.
 
 from __future__ import annotations
 
-import heapq
 import logging
-import sys
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import zmq
-
-from forebay.blocks import Lane
 from forebay.clock import Clock
-from forebay.errors import LinkError, SpoolError, WireError
-from forebay.forward.link import BatchRow, LinkOptions, SpoolDoor
-from forebay.keys import PublicKey, SecretKey
+from forebay.errors import LinkError, WireError
+from forebay.forward.budget import HEARTBEAT_BYTES, MESSAGE_BYTES, Budget, BudgetPlan, Pace
+from forebay.forward.link import BatchRow, Held, Link, LinkOptions, SpoolDoor, Unanswered
+from forebay.forward.memory import LinkMemory
+from forebay.forward.notary import Notary
+from forebay.forward.outgoing import Outgoing
 from forebay.wire import messages as m
-from forebay.wire.curve import set_client, set_heartbeat
 from forebay.wire.envelope import content_tag
 
 log = logging.getLogger("forebay.forward")
 
-LANES = (str(Lane.URGENT), str(Lane.NORMAL), str(Lane.BULK))
-READ_AT_ONCE = 16
 PERMANENTS_TO_HOLD = 5  # one bad receiver release must not dead-letter a fleet
 MS = 1_000_000
 GAPS_AGAIN_NS = 5_000 * MS
-_HANDSHAKE_FAILURES = {
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the receiver does not accept this gateway's key",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the key handshake failed: the server key is probably another one",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the key handshake failed: one of the two keys is probably wrong",
-}
 
 
 @dataclass(slots=True)
@@ -42,12 +33,18 @@ class _Sent:
     """A batch on the wire."""
 
     id: int
-    at_ns: int
+    lane: str
     size: int
+    receipt: tuple[int, int, bytes]  # epoch, seq, tag
 
 
-class Held(LinkError):
-    """The receiver refuses for a reason that will not pass by itself: try seldom."""
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What outlives a session beside the spool."""
+
+    budget: Budget
+    notary: Notary | None = None
+    rng: random.Random | None = None
 
 
 class Session:
@@ -55,58 +52,41 @@ class Session:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        endpoint: str,
-        keys: tuple[SecretKey, PublicKey],
+        link: Link,
         options: LinkOptions,
         door: SpoolDoor,
         clock: Clock,
         hello: m.Hello,
+        extras: Extras | None = None,
     ) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self._link = link.endpoint, link
         self._options, self._door, self._clock, self._hello = options, door, clock, hello
+        extras = extras or Extras(Budget(BudgetPlan(), LinkMemory(), clock))
+        self._budget, self._notary = extras.budget, extras.notary
         self.window = options.window
         self.welcome: m.Welcome | None = None
         self._in_flight: dict[m.Number, _Sent] = {}
         self._bytes_in_flight = 0
-        self._cursor = dict.fromkeys(LANES, -1)
-        self._later: list[tuple[int, int]] = []  # heap of (due ns, batch id)
+        self._out = Outgoing(door, options, clock, self._budget, extras.rng or random.SystemRandom())
+        self._pace = Pace(options.rate, clock)
+        self._paced_until_ns = 0
         self._bodies_sent: set[bytes] = set()
         self._gaps_sent: dict[m.Number, int] = {}
         self._gaps_due_ns = 0
         self._permanent: list[tuple[int, str]] = []
-        self._last_answer_ns = clock.monotonic_ns()
-        self._blocked = False  # libzmq's queue is full
-        self._socket = self._connect(context, keys)
-        self._monitor = self._socket.get_monitor_socket(
-            int(sum(_HANDSHAKE_FAILURES)) | int(zmq.EVENT_DISCONNECTED)
-        )
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
-        self._poller.register(door.wake_fd, zmq.POLLIN)
-
-    def _connect(
-        self, context: zmq.Context[zmq.Socket[bytes]], keys: tuple[SecretKey, PublicKey]
-    ) -> zmq.Socket[bytes]:
-        socket = context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.SNDHWM, 2 * self._options.window + 16)
-        socket.setsockopt(zmq.SNDTIMEO, 0)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, m.MAX_CONTROL_BYTES)
-        set_heartbeat(socket)
-        set_client(socket, *keys)
-        socket.connect(self.endpoint)
-        return socket
+        self._last_answer_ns = self._beaten_ns = clock.monotonic_ns()
+        self._blocked = False  # the link's queue is full
 
     def close(self) -> None:
         """Drop the connection; everything unanswered will be sent again by the next session."""
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
+        self._link.close()
         unanswered = [sent.id for sent in self._in_flight.values()]
         self._door.claims.release([*unanswered, *(batch_id for batch_id, _ in self._permanent)])
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is unanswered."""
+        return not self._in_flight
 
     # -- phases ---------------------------------------------------------------------------------------------
 
@@ -131,84 +111,74 @@ class Session:
         """Send and take answers until `stopping`. Raises LinkError."""
         self._last_answer_ns = self._clock.monotonic_ns()
         while not stopping():
-            self._fill()
-            self._bury_poison()
-            self._check_deadline()
-            self._poll(20 if self._blocked else self._poll_ms())
+            self.turn()
+
+    def turn(self) -> None:
+        """Send what may be sent, wait for something to happen, take what has come. Raises LinkError."""
+        self._fill()
+        self._bury_poison()
+        self._check_deadline()
+        self._count_heartbeats()
+        self._poll(20 if self._blocked else self._poll_ms())
 
     def _poll_ms(self) -> int:
         now = self._clock.monotonic_ns()
         due = [now + 500 * MS]
         if self._in_flight:
             due.append(self._last_answer_ns + self._options.ack_timeout_ns)
-        if self._later:
-            due.append(self._later[0][0])
+        if (again := self._out.due_ns()) is not None:
+            due.append(again)
+        if self._paced_until_ns > now:
+            due.append(self._paced_until_ns)
         return max(0, (min(due) - now) // MS + 1)
 
     def _poll(self, timeout_ms: int) -> None:
-        ready = dict(self._poller.poll(timeout_ms))
-        if self._door.wake_fd in ready:
-            self._door.take_wake()
-        if self._monitor in ready:
-            self._look_at_monitor()
-        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._take(self._socket.recv_multipart(zmq.NOBLOCK))
+        for frames in self._link.receive(timeout_ms):
+            self._budget.spend(sum(map(len, frames)) + MESSAGE_BYTES)
+            self._take(frames)
 
-    def _look_at_monitor(self) -> None:
-        # Frame 0 is event (16 bits) and value (32 bits), frame 1 the endpoint: zmq_socket_monitor(3). pyzmq's
-        # own reader would do, but its module imports asyncio: 0.1 s and 10 MB.
-        event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], sys.byteorder)
-        # A client that was refused never tries again by itself, and one that was cut off would wait for
-        # the acknowledgement to time out: both end the session.
-        reason = _HANDSHAKE_FAILURES.get(zmq.Event(event))
-        if reason is not None:
-            raise Held(reason, place=self.endpoint, hint="enrol with: forebay keys enroll GATEWAY_ID PUBFILE")
-        raise LinkError("the connection was closed", place=self.endpoint)
+    def _count_heartbeats(self) -> None:
+        """Count what an idle connection costs: it is on the bill as well."""
+        beats = (self._clock.monotonic_ns() - self._beaten_ns) // self._options.heartbeat_ns
+        if beats and self._budget.limited:
+            self._budget.spend(beats * HEARTBEAT_BYTES)
+        self._beaten_ns += beats * self._options.heartbeat_ns
 
     def _check_deadline(self) -> None:
         waited = self._clock.monotonic_ns() - self._last_answer_ns
         if self._in_flight and waited > self._options.ack_timeout_ns:
-            raise LinkError(f"no acknowledgement for {waited / 1e9:.1f} s", place=self.endpoint)
+            raise Unanswered(f"no acknowledgement for {waited / 1e9:.1f} s", place=self.endpoint)
 
     # -- sending --------------------------------------------------------------------------------------------
 
     def _try_send(self, frames: list[bytes]) -> bool:
-        try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
+        size = sum(map(len, frames)) + MESSAGE_BYTES
+        if not self._link.send(frames):
             return False
+        self._pace.take(size)
+        self._budget.spend(size)
         return True
 
     def _fill(self) -> None:
-        """Send what fits the window: what is due again first, then by lane."""
-        self._blocked = False
+        """Send what fits the window, the rate and the budget."""
+        self._blocked, self._paced_until_ns = False, 0
         self._send_gaps()
-        now = self._clock.monotonic_ns()
-        while self._later and self._later[0][0] <= now and self._has_room():
-            batch = self._door.reader.batch(heapq.heappop(self._later)[1])
-            if batch is not None and not self._send(batch):
-                heapq.heappush(self._later, (now, batch.id))
+        self._send_checkpoint()
+        self._out.refresh()
+        while self._has_room():
+            batch = self._out.peek()
+            if batch is None:
                 return
-        for lane in LANES:
-            while self._has_room():
-                batches = self._read(lane)
-                if not batches:
-                    break
-                for batch in batches:
-                    if not self._has_room() or not self._send(batch):
-                        return
-                    self._cursor[lane] = batch.id
+            wait_ns = self._pace.wait_ns(len(batch.data) + MESSAGE_BYTES)
+            if wait_ns:
+                self._paced_until_ns = self._clock.monotonic_ns() + wait_ns
+                return
+            if not self._send(batch):
+                return
+            self._out.pop()
 
     def _has_room(self) -> bool:
         return len(self._in_flight) < self.window and self._bytes_in_flight < self._options.window_bytes
-
-    def _read(self, lane: str) -> Sequence[BatchRow]:
-        limit = min(READ_AT_ONCE, self.window - len(self._in_flight))
-        try:
-            return self._door.reader.pending(lane, self._cursor[lane], limit)
-        except SpoolError as error:
-            log.warning("spool cannot be read now: %s", error)
-            return []
 
     def _send(self, batch: BatchRow) -> bool:
         """Send one batch. Return False when libzmq's queue is full."""
@@ -234,7 +204,7 @@ class Session:
         if not self._in_flight:
             self._last_answer_ns = self._clock.monotonic_ns()
         number = (batch.epoch, batch.seq)
-        self._in_flight[number] = _Sent(batch.id, self._clock.monotonic_ns(), len(batch.data))
+        self._in_flight[number] = _Sent(batch.id, batch.lane, len(batch.data), (*number, batch.tag))
         self._bytes_in_flight += len(batch.data)
         return True
 
@@ -248,6 +218,13 @@ class Session:
             return False
         self._bodies_sent.update(new)
         return True
+
+    def _send_checkpoint(self) -> None:
+        if self._notary is None or self.welcome is None or self.welcome.above is None:
+            return
+        message = self._notary.look(self._door)
+        if message is not None and self._try_send([m.encode(message)]):
+            self._notary.sent()
 
     def _send_gaps(self) -> None:
         now = self._clock.monotonic_ns()
@@ -272,7 +249,10 @@ class Session:
             case m.Welcome():
                 self._accept(message)
             case m.Ack(numbers):
-                self._door.answer(acked=[sent.id for sent in self._settle(numbers)])
+                settled = self._settle(numbers)
+                # The receipts go with them: one transaction deletes the batches and keeps their tags.
+                receipts = [sent.receipt for sent in settled] if self._notary is not None else []
+                self._door.answer(acked=[sent.id for sent in settled], receipts=receipts)
                 self._door.delivered += len(numbers)
                 self._bury(self._permanent)
             case m.RetryLater(numbers, delay_ms):
@@ -294,6 +274,9 @@ class Session:
             case m.GapsAck(numbers):
                 confirmed = [self._gaps_sent.pop(n) for n in numbers if n in self._gaps_sent]
                 self._door.answer(gaps_confirmed=confirmed)
+            case m.CheckpointAck(digest, verdict):
+                if self._notary is not None:
+                    self._notary.answered(digest, verdict, self._door)
             case m.Refused(reason):
                 raise Held(f"the receiver refuses this gateway: {reason}", place=self.endpoint)
             case m.UpgradeNeeded(protocols):
@@ -306,28 +289,31 @@ class Session:
     def _accept(self, welcome: m.Welcome) -> None:
         if self._hello.store and welcome.store != self._hello.store:
             raise Held(
-                "the receiver keeps its data in another store than before",
+                f"the receiver keeps its data in store {welcome.store}, this agent's is in {self._hello.store}",
                 place=self.endpoint,
-                hint="receivers that share gateways must share the store",
+                hint="receivers that share gateways must share the store; if it has moved for good, set"
+                f" `forward.store: {welcome.store}`",
             )
-        self._compare(welcome.marks)
+        self._compare(welcome.marks, welcome.above or {})
         self.welcome = welcome
         self.window = min(self._options.window, welcome.window)
 
-    def _compare(self, marks: dict[int, int]) -> None:
+    def _compare(self, marks: dict[int, int], above: dict[int, list[m.Number]]) -> None:
         """Look whether spool and center are of one history: a restored card or a restored center is not."""
         for epoch, (_lane, next_seq) in self._hello.epochs.items():
-            mark = marks.get(epoch, 0)
-            if mark >= next_seq:
+            mark, ranges = marks.get(epoch, 0), above.get(epoch, [])
+            highest = max([mark, *(high for _, high in ranges)])
+            if highest >= next_seq:
                 log.error(
                     "the center has numbers that this spool has not given yet: a new epoch begins mark=%d",
-                    mark,
+                    highest,
                 )
-                self._door.answer(regressed=[(epoch, mark)])
+                self._door.answer(regressed=[(epoch, highest)])
                 raise LinkError("the spool is older than what the center has", place=self.endpoint)
-            for low, high in self._door.reader.lost_by_center(epoch, next_seq, mark):
-                log.error("the center has lost batches that it acknowledged from=%d to=%d", low, high)
-                self._door.answer(holes=[(epoch, low, high)])
+            for lost in self._door.reader.lost_by_center(epoch, next_seq, mark):
+                for low, high in _without(lost, ranges):
+                    log.error("the center has lost batches that it acknowledged from=%d to=%d", low, high)
+                    self._door.answer(holes=[(epoch, low, high)])
 
     def _settle(self, numbers: Iterable[m.Number]) -> list[_Sent]:
         """Take answered batches out of the window. An answer to something never sent is ignored.
@@ -341,8 +327,7 @@ class Session:
     def _send_again(self, numbers: Iterable[m.Number], due_ns: int) -> None:
         settled = self._settle(numbers)
         self._door.claims.release([sent.id for sent in settled])
-        for sent in settled:
-            heapq.heappush(self._later, (due_ns, sent.id))
+        self._out.later([(sent.lane, sent.id) for sent in settled], due_ns)
 
     def _hold_if_all_refused(self, reason: str) -> None:
         if len(self._permanent) >= PERMANENTS_TO_HOLD:
@@ -360,3 +345,14 @@ class Session:
         if refused:
             self._door.answer(dead=[(batch_id, "dead_lettered", reason) for batch_id, reason in refused])
             refused.clear()
+
+
+def _without(whole: m.Number, parts: Iterable[m.Number]) -> Iterator[m.Number]:
+    """Yield what is left of a range without some others."""
+    low, high = whole
+    for a, b in sorted(parts):
+        if low < a and low <= high:
+            yield low, min(high, a - 1)
+        low = max(low, b + 1)
+    if low <= high:
+        yield low, high

@@ -65,7 +65,8 @@ class Masker:
     Raises
     ------
     ConfigError
-        The policy makes tokens and its secret cannot be read.
+        The policy makes tokens and its secret cannot be read, or a field asks for the tagger of the extra
+        `ner` and it is not installed.
     """
 
     def __init__(
@@ -84,6 +85,11 @@ class Masker:
         self._images = ImageMasker(policy, detectors or {})
         self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
+        self._tagger = None
+        if policy.uses_tagger:
+            from forebay.mask import ner  # the model takes a second and 100 MB: only where a field asks
+
+            self._tagger = ner.load()
         self._budgets: Budgets | None = None  # None: unknown, so nothing is left
         if policy.adds_noise:
             from forebay.mask.noise import Budgets
@@ -202,7 +208,9 @@ class Masker:
         return null_out(replace(column, spans=None), present, plan.code)
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        spans, codes, _ = search(column, self._operators.classes, plan.context)
+        spans, codes, _ = search(
+            column, self._operators.classes, plan.context, self._tagger if plan.ner else None
+        )
         self._tell(name, plan, spans, codes)
         self._mark_drops(column.rows, spans[:, 0], codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept

@@ -45,8 +45,8 @@ class Plan:
     """What happens to one field.
 
     `rule` and `label` belong to CELL: the operator and the class it counts under. `code` is the quality of
-    NULL. `context` are the contexts that the field's name vouches for (forebay_core.text_tables.CONTEXTS).
-    `at` is the key of the policy that decided, e.g. `("grades", "core")`.
+    NULL. `ner` asks for the neural tagger. `context` are the contexts that the field's name vouches for
+    (forebay_core.text_tables.CONTEXTS). `at` is the key of the policy that decided, e.g. `("grades", "core")`.
     """
 
     action: Action
@@ -57,6 +57,7 @@ class Plan:
     unguarded: bool = False
     context: int = 0
     at: Place = ()
+    ner: bool = False
 
 
 # What a field's name says about every value in it, as bits of text_tables.CONTEXTS.
@@ -70,6 +71,12 @@ _NAME_CONTEXTS: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
             "phone|(^|_)tel|fax|电话|传真|座机",
             "gps|(^|_)(lat|lng|lon)|coord|position|location|坐标|经纬|位置",
             "version|firmware|(^|_)(ver|fw)(_|$)|版本|固件",
+            "姓名|联系人|户主|户名|收件人|申请人|经办人|患者|(^|_)xm$|linkman"
+            "|(real|full|patient|customer|contact|owner|driver|person|staff|employee|receiver)_?name$",
+            "地址|住址|(^|_)addr",
+            "plate|车牌|号牌",
+            "(^|_)vin(_|$)|车架",
+            "(^|_)(order|serial|sn)(_|$)|流水|序列号|订单|单号",
         )
     )
 )
@@ -116,6 +123,11 @@ class Policy:
     def needs_key(self) -> bool:
         """Whether some rule makes tokens or encrypts, so that the secret is needed."""
         return any(rule.operator in KEYED for rule in self._all_rules())
+
+    @property
+    def uses_tagger(self) -> bool:
+        """Whether some field asks for the neural tagger, so that the extra `ner` is needed."""
+        return any(rule.operator == "scan" and rule.ner for rule in self.options.fields.values())
 
     @cached_property
     def adds_noise(self) -> str:
@@ -315,7 +327,8 @@ def _by_name(field: Field, pattern: str, rule: FieldRule) -> Plan:
     if rule.operator == "pass":
         return Plan(Action.PASS, why, rule, unguarded=rule.unguarded, at=at)
     if rule.operator == "scan":
-        return replace(_searched(field, "scan", why), at=at)
+        plan = _searched(field, "scan", why)
+        return replace(plan, at=at, ner=rule.ner and plan.action is Action.SCAN)
     label = next((c for c in field.classes), "field")
     return replace(_whole(field, rule, label, why), at=at)
 

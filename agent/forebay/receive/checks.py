@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from forebay.blocks import MAX_WAVEFORM_ROWS, Schema
 from forebay.errors import WireError
+from forebay.keys import SecretKey
 from forebay.receive.sink import Incoming
+from forebay.wire.atrest import is_locked, open_at_center
 from forebay.wire.columns import decode_columns
 from forebay.wire.envelope import Context, Envelope, body_id, content_tag
 from forebay.wire.messages import Batch
@@ -80,8 +82,10 @@ def policy_accepted(context: Context, required: Sequence[str]) -> bool:
     return not required or context.policy_hash in required or context.policy in required
 
 
-def read_batch(head: Batch, data: bytes, frame_bytes: int, bodies: Bodies) -> Incoming:
-    """Check a batch from outside in: tag, envelope, bodies, payload.
+def read_batch(
+    head: Batch, data: bytes, frame_bytes: int, bodies: Bodies, key: SecretKey | None = None
+) -> Incoming:
+    """Check a batch from outside in: tag, lock (opened with this receiver's `key`), envelope, bodies, payload.
 
     Raises
     ------
@@ -94,6 +98,8 @@ def read_batch(head: Batch, data: bytes, frame_bytes: int, bodies: Bodies) -> In
     """
     if content_tag(data) != head.tag:
         raise Damaged("the content tag does not match")
+    if key is not None and is_locked(data):  # `spool.seal: center`; the tag is over the locked bytes
+        data = open_at_center(data, key.transport, key.public.transport)
     envelope = Envelope.unpack(data)
     raw = {key: bodies.raw(key) for key in (envelope.schema_id, envelope.context_id)}
     missing = [key for key, body in raw.items() if body is None]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from forebay.blocks import Block, Schema
+from forebay.receive.checkpoints import Kept
+from forebay.receive.marks import Marks
 from forebay.wire.envelope import Context, Envelope
 from forebay.wire.messages import Gap
 
@@ -18,7 +20,7 @@ class Verdict(StrEnum):
     STORED = "stored"
     DUPLICATE = "duplicate"  # stored before, with the same tag: acknowledged
     CONFLICT = "conflict"  # another batch has this number
-    TOO_FAR = "too_far"  # more than the 256 numbers above the mark that are remembered
+    TOO_FAR = "too_far"  # beyond the 256 ranges above the mark that are remembered
     REFUSED = "refused"  # will never be stored; see `reason`
 
 
@@ -70,14 +72,29 @@ class Sink(Protocol):
             Nothing was stored; the same work may be tried again.
         """
 
-    def marks(self, gateway: str, epochs: Sequence[int]) -> dict[int, int]:
-        """Return for each epoch the number up to which everything is stored or closed by a gap."""
+    def marks(self, gateway: str, epochs: Sequence[int]) -> dict[int, Marks]:
+        """Return for each epoch which numbers are stored or closed by a gap."""
+
+    def epochs(self, gateway: str) -> set[int]:
+        """Return the epochs of a gateway that something is stored of."""
 
     def closed(self, gateway: str, gap: Gap) -> bool:
         """Return whether all numbers of a gap are marked, so that it may be confirmed."""
 
     def body(self, body_id: bytes) -> bytes | None:
         """Return a schema or context body stored before."""
+
+    def tags(self, gateway: str, epoch: int, low: int, high: int) -> Iterator[tuple[int, bytes]]:
+        """Yield number and tag of the stored batches in a range, in order."""
+
+    def checkpoint_digests(self, gateway: str, number: int) -> set[bytes]:
+        """Return the digests of the verified checkpoints kept under a number."""
+
+    def checkpoints_of(self, gateway: str) -> int:
+        """Return the highest number of a verified checkpoint, 0 if there is none."""
+
+    def keep_checkpoint(self, kept: Kept, received_at: int) -> None:
+        """Keep a checkpoint; one that is there already stays as it is. Raises ForebayError."""
 
     def close(self) -> None:
         """Close."""

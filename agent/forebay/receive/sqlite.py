@@ -6,15 +6,18 @@ import itertools
 import json
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forebay.blocks import Block, Field, Schema, Type
 from forebay.errors import ForebayError
-from forebay.receive.marks import MOST_ABOVE, Marks
+from forebay.receive.caps import Limits
+from forebay.receive.checkpoints import Kept
+from forebay.receive.marks import Marks
 from forebay.receive.rows import cells, row_quality
 from forebay.receive.sink import Incoming, Verdict, Work
-from forebay.receive.sqlite_schema import open_database
+from forebay.receive.sqlite_schema import corrected_view, open_database
+from forebay.receive.sqlite_schema import quote as _quote
 from forebay.receive.tables import Placed, column_name, table_name
 from forebay.wire.envelope import Exported
 from forebay.wire.messages import Gap
@@ -35,22 +38,28 @@ class SqliteSink:
 
     transactional = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limits: Limits | None = None) -> None:
         self.path = path
+        self._limits = limits or Limits()
         self._db = open_database(path)
         (self.store_id,) = self._db.execute("SELECT value FROM store WHERE name = 'store_id'").fetchone()
         self._marks: dict[tuple[str, int], Marks] = {}
         self._placed: dict[str, Placed] = {}
         self._inserts: dict[tuple[str, Schema], str] = {}
+        self._streams: dict[str, set[str]] = {}
         self._bodies: set[bytes] = {row[0] for row in self._db.execute("SELECT id FROM bodies")}
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def marks(self, gateway: str, epochs: Sequence[int]) -> dict[int, int]:
+    def marks(self, gateway: str, epochs: Sequence[int]) -> dict[int, Marks]:
         """See Sink."""
-        return {epoch: self._load_marks(gateway, epoch).mark for epoch in epochs}
+        return {epoch: self._load_marks(gateway, epoch) for epoch in epochs}
+
+    def epochs(self, gateway: str) -> set[int]:
+        """See Sink."""
+        return {row[0] for row in self._db.execute("SELECT epoch FROM marks WHERE gateway = ?", (gateway,))}
 
     def body(self, body_id: bytes) -> bytes | None:
         """See Sink."""
@@ -82,6 +91,7 @@ class SqliteSink:
         self._marks.clear()
         self._placed.clear()
         self._inserts.clear()
+        self._streams.clear()
         self._bodies.clear()
 
     def _store(self, work: Work) -> None:
@@ -132,10 +142,11 @@ class SqliteSink:
                 self._db.execute("INSERT OR IGNORE INTO bodies VALUES (?, ?)", (key, body))
                 self._bodies.add(key)
         placed = self._place(batch.schema)
-        misfit = placed.misfit(batch.schema)
+        misfit = placed.misfit(batch.schema) or self._over_limit(batch, placed)
         if batch.block is None or misfit:
             self._set_aside(batch, misfit or batch.reason, received_at)
         else:
+            self._note_stream(batch, len(placed.missing(batch.schema)))
             self._widen(placed, batch.schema)
             self._insert_rows(placed, batch.block, batch)
         self._insert_batch(batch, received_at)
@@ -152,6 +163,34 @@ class SqliteSink:
             self._placed[schema.stream] = placed
         return placed
 
+    def _over_limit(self, batch: Incoming, placed: Placed) -> str:
+        """Return which of its gateway's limits a batch would break, empty if none."""
+        new = len(placed.missing(batch.schema))
+        if not new and batch.schema.stream in self._streams.get(batch.gateway, ()):
+            return ""
+        mine = dict(
+            self._db.execute(
+                "SELECT stream, columns FROM gateway_streams WHERE gateway = ?", (batch.gateway,)
+            )
+        )
+        self._streams[batch.gateway] = set(mine)
+        if batch.schema.stream not in mine and len(mine) >= self._limits.streams:
+            return f"more than {self._limits.streams} streams of one gateway"
+        if sum(mine.values()) + new > self._limits.columns:
+            return f"more than {self._limits.columns} columns of one gateway"
+        return ""
+
+    def _note_stream(self, batch: Incoming, new_columns: int) -> None:
+        """Count the stream, and the columns that this batch brings, for its gateway."""
+        known = self._streams.setdefault(batch.gateway, set())
+        if new_columns or batch.schema.stream not in known:
+            self._db.execute(
+                "INSERT INTO gateway_streams VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET columns = columns + excluded.columns",
+                (batch.gateway, batch.schema.stream, new_columns),
+            )
+            known.add(batch.schema.stream)
+
     def _widen(self, placed: Placed, schema: Schema) -> None:
         """Create the table or add the columns that this schema brings."""
         missing = placed.missing(schema)
@@ -160,6 +199,7 @@ class SqliteSink:
                 f"CREATE TABLE IF NOT EXISTS {_quote(placed.table)} (time INTEGER NOT NULL, quality TEXT NOT NULL,"
                 " quality_detail TEXT, gateway TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL)"
             )
+            self._db.execute(corrected_view(placed.table))
         taken = {c.casefold() for c in placed.columns.values()}
         for f in missing:
             column = column_name(f.name, taken)
@@ -252,37 +292,78 @@ class SqliteSink:
     # -- gaps -----------------------------------------------------------------------------------------------
 
     def _store_gap(self, gateway: str, gap: Gap, received_at: int) -> None:
+        """Record what of a gap is really missing.
+
+        An agent that was killed after sending may evict what is stored here: it never saw the answer. What is
+        stored is no hole. A gap without rows tells of numbers alone (`regressed`) and is kept as it is.
+        """
         marks = self._load_marks(gateway, gap.epoch)
-        self._db.execute(
-            "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                gateway,
-                gap.epoch,
-                gap.seq_from,
-                gap.seq_to,
-                gap.stream,
-                gap.rows,
-                gap.readings,
-                gap.first_time,
-                gap.last_time,
-                gap.cause,
-                received_at,
-            ),
+        query = (
+            "SELECT seq, rows, readings FROM batches WHERE gateway = ? AND epoch = ? AND seq BETWEEN ? AND ?"
+            " ORDER BY seq"
         )
-        if gap.seq_from <= marks.mark + 1 or gap.seq_to - gap.seq_from < MOST_ABOVE - len(marks.above):
+        bounds = (gateway, gap.epoch, gap.seq_from, gap.seq_to)
+        stored = self._db.execute(query, bounds).fetchall() if gap.rows else []
+        rows = max(0, gap.rows - sum(n for _, n, _ in stored))
+        readings = max(0, gap.readings - sum(n for _, _, n in stored))
+        for low, high in _holes(gap, [seq for seq, _, _ in stored]):
+            counts = (gap.stream, rows, readings, gap.first_time, gap.last_time, gap.cause, received_at)
+            self._db.execute(
+                f"INSERT OR IGNORE INTO gaps VALUES ({', '.join('?' * 11)})",
+                (gateway, gap.epoch, low, high, *counts),
+            )
+            rows = readings = 0  # of a gap in several parts the first stands for all
+        if marks.fits(gap.seq_from, gap.seq_to):
             marks.add(gap.seq_from, gap.seq_to)
 
     def closed(self, gateway: str, gap: Gap) -> bool:
         """Return whether all numbers of a gap are marked, so that it may be confirmed."""
         marks = self._load_marks(gateway, gap.epoch)
-        return marks.has(gap.seq_from) and marks.has(gap.seq_to)
+        return marks.covers(gap.seq_from, gap.seq_to)
+
+    # -- checkpoints ----------------------------------------------------------------------------------------
+
+    def tags(self, gateway: str, epoch: int, low: int, high: int) -> Iterator[tuple[int, bytes]]:
+        """See Sink."""
+        query = "SELECT seq, tag FROM batches WHERE gateway = ? AND epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        yield from self._db.execute(query, (gateway, epoch, low, high))
+
+    def checkpoint_digests(self, gateway: str, number: int) -> set[bytes]:
+        """See Sink."""
+        query = "SELECT digest FROM checkpoints WHERE gateway = ? AND number = ? AND length(body) > 0"
+        return {row[0] for row in self._db.execute(query, (gateway, number))}
+
+    def checkpoints_of(self, gateway: str) -> int:
+        """See Sink."""
+        query = "SELECT coalesce(max(number), 0) FROM checkpoints WHERE gateway = ? AND length(body) > 0"
+        return int(self._db.execute(query, (gateway,)).fetchone()[0])
+
+    def keep_checkpoint(self, kept: Kept, received_at: int) -> None:
+        """See Sink."""
+        values = (
+            *(kept.gateway, kept.number, kept.digest, kept.previous, kept.boot, kept.batches),
+            *(kept.body, kept.signature, kept.verdict.value, kept.detail, received_at),
+        )
+        try:
+            self._db.execute(f"INSERT OR IGNORE INTO checkpoints VALUES ({', '.join('?' * 11)})", values)
+        except sqlite3.Error as error:
+            raise ForebayError(
+                f"cannot store: {error.sqlite_errorname}", place=str(self.path), retryable=True
+            ) from None
+
+
+def _holes(gap: Gap, stored: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a gap that are not stored."""
+    low = gap.seq_from
+    for seq in stored:
+        if low < seq:
+            yield low, seq - 1
+        low = seq + 1
+    if low <= gap.seq_to:
+        yield low, gap.seq_to
 
 
 def _describe(f: Field) -> tuple[str, ...]:
     grade = "" if f.grade is None else str(f.grade)
     classes = ",".join(f.classes)
     return (f.given or f.name, str(f.type), f.unit, grade, classes, f.description, f.identifier, f.model)
-
-
-def _quote(name: str) -> str:
-    return '"' + name.replace('"', '""').replace("\x00", "\ufffd") + '"'

@@ -24,6 +24,7 @@ class AllowList:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._by_key: dict[bytes, str] = {}
+        self._signing: dict[str, bytes] = {}
         self._seen: object = None
         self._looked_ns = -LOOK_AGAIN_NS
 
@@ -43,11 +44,12 @@ class AllowList:
             log.error(
                 "allow-list cannot be read, nobody is let in folder=%s error=%s", self._folder, error.strerror
             )
-            self._by_key, self._seen = {}, None
+            self._by_key, self._signing, self._seen = {}, {}, None
             return
         for problem in errors:
             log.error("an enrolled key cannot be used: %s", problem)
         self._by_key = {key.transport: gateway for gateway, key in allowed.items()}
+        self._signing = {gateway: key.signing for gateway, key in allowed.items()}
         self._seen = seen
         log.info("allow-list read gateways=%d", len(allowed))
         if not allowed:
@@ -59,7 +61,11 @@ class AllowList:
 
     def has(self, gateway: str) -> bool:
         """Return whether a gateway is enrolled now."""
-        return gateway in self._by_key.values()
+        return gateway in self._signing
+
+    def signing_key(self, gateway: str) -> bytes | None:
+        """Return the key that a gateway signs with."""
+        return self._signing.get(gateway)
 
 
 class ZapHandler:

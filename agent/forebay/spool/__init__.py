@@ -1,29 +1,33 @@
-"""The durable buffer: SQLite, one blob a batch, one writer, group commit."""
+"""The durable buffer: SQLite segments, one blob a batch, one writer, group commit."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import logging
 import os
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from forebay.errors import SpoolError
+from forebay.spool.adopt import ReadRange
 from forebay.spool.claims import Claims
-from forebay.spool.reader import Reader
+from forebay.spool.limits import Limits, StreamLimits
+from forebay.spool.reader import Opener, Reader
+from forebay.spool.recovery import Recovery, segment_path
 from forebay.spool.store import Store
 from forebay.spool.writer import Writer
 
-__all__ = ["Claims", "Reader", "Spool", "Writer", "segment_path"]
-
-log = logging.getLogger("forebay.spool")
-
-
-def segment_path(folder: Path) -> Path:
-    """Return the segment in use: the highest number there is."""
-    return max(folder.glob("segment-*.db"), default=folder / "segment-000001.db")
+__all__ = [
+    "Claims",
+    "Limits",
+    "Opener",
+    "Reader",
+    "Spool",
+    "StreamLimits",
+    "Writer",
+    "segment_path",
+]
 
 
 @dataclass(slots=True)
@@ -35,17 +39,37 @@ class Spool:
     writer: Writer
     claims: Claims
     lock: int
+    recovery: Recovery
+    opener: Opener | None = None
 
     @classmethod
     def open(
-        cls, folder: Path, *, sync: str, max_bytes: int, on_full: str, on_stored: Callable[[], None]
+        cls,
+        folder: Path,
+        *,
+        sync: str,
+        max_bytes: int = 0,
+        on_full: str = "block",
+        on_stored: Callable[[], None],
+        limits: Limits | None = None,
+        opener: Opener | None = None,
+        read_range: ReadRange | None = None,
     ) -> Spool:
-        """Open or create the spool in `folder`.
+        """Open or create the spool in `folder`, whatever state its files are in.
+
+        Parameters
+        ----------
+        sync : `full` or `normal`
+        limits : quotas and policies; or `max_bytes` and `on_full` alone
+        on_stored : called after each transaction that stored batches
+        opener : opens what was sealed at rest, for readers
+        read_range : from a batch's bytes and its context body the owner and the position behind it, None if the
+            batch does not say; for a spool whose positions are lost
 
         Raises
         ------
         SpoolError
-            Another agent uses it, or the folder cannot be written.
+            Another agent uses it, the folder cannot be written, or a newer release wrote it.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,23 +81,43 @@ class Spool:
                 hint="check its owner and mode",
             ) from None
         claims = Claims()
-        path = segment_path(folder)
+        if opener is not None and read_range is not None:
+            read_range = _opened_first(opener, read_range)
+        recovery = Recovery(folder, sync, claims, limits or Limits(max_bytes, on_full), read_range)
         try:
-            store = _open_or_set_aside(path, sync=sync, max_bytes=max_bytes, on_full=on_full, claims=claims)
+            store = recovery.open()
         except BaseException:
             os.close(lock)
             raise
-        return cls(folder, store, Writer(store, on_stored=on_stored), claims, lock)
+        writer = Writer(store, on_stored=on_stored, recovery=recovery)
+        return cls(folder, store, writer, claims, lock, recovery, opener)
 
     def reader(self) -> Reader:
-        """Return a reader with a connection of its own."""
-        return Reader(self.store.path)
+        """Return a reader with connections of its own that follows the writer from segment to segment."""
+        return Reader(
+            self.store.path,
+            current=lambda: self.store.path,
+            suspect=self.writer.suspect,
+            opener=self.opener,
+        )
 
     def close(self, timeout: float = 10.0) -> bool:
         """Write what is queued and close. Return whether all of it is durable."""
         complete = self.writer.close(timeout)
-        os.close(self.lock)
+        self.recovery.close()
+        with contextlib.suppress(OSError):
+            os.close(self.lock)
         return complete
+
+
+def _opened_first(opener: Opener, read_range: ReadRange) -> ReadRange:
+    def read(data: bytes, context_body: bytes) -> tuple[str, bytes] | None:
+        try:
+            return read_range(opener.open(data)[0], context_body)
+        except SpoolError:
+            return None
+
+    return read
 
 
 def _lock(folder: Path) -> int:
@@ -90,22 +134,3 @@ def _lock(folder: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
-
-
-def _open_or_set_aside(path: Path, *, sync: str, max_bytes: int, on_full: str, claims: Claims) -> Store:
-    """Open the segment; one that SQLite cannot read is kept aside and a fresh one begins at once."""
-    try:
-        return Store(path, sync=sync, max_bytes=max_bytes, on_full=on_full, claims=claims)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname not in _DAMAGE:
-            raise SpoolError(f"cannot open the spool: {error.sqlite_errorname}", place=str(path)) from None
-        fresh = path.with_name(f"segment-{int(path.stem.split('-')[1]) + 1:06d}.db")
-        log.error(
-            "spool segment is damaged and kept aside; a fresh one accepts at once damaged=%s fresh=%s",
-            path,
-            fresh,
-        )
-        return Store(fresh, sync=sync, max_bytes=max_bytes, on_full=on_full, claims=claims)
-
-
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")

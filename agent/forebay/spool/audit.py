@@ -201,7 +201,7 @@ class AuditReader:
         for context, body in self._rows("SELECT context, body FROM audit_open"):
             yield _dump({**json.loads(context), **json.loads(body)})
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Any:
         try:
             return connect(self.path, read_only=True)
         except sqlite3.Error as error:

@@ -1,17 +1,35 @@
-"""What the forwarder and the commands read of a spool; a connection of its own, never a write."""
+"""What the forwarder and the commands read of a spool; connections of its own, never a write."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from forebay.errors import SpoolError
-from forebay.spool.schema import LANE_SHIFT, connect
-from forebay.spool.store import RANK
+from forebay.spool import receipts
+from forebay.spool.books import empty_entry, equations_hold
+from forebay.spool.older import DamagedSegment, Older
+from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
+from forebay.spool.schema import VERSION, check_version, connect
 
-_FIELDS = "id, lane, epoch, seq, stream, rows, readings, schema_id, context_id, tag, data"
+__all__ = ["GapRow", "Pending", "Reader", "equations_hold"]
+
+log = logging.getLogger("forebay.spool")
+
+_FIELDS = f"{HEAD}, mark, data"
+_WIDTH = len(Head._fields)
+
+
+class Opener(Protocol):
+    """Opens what was sealed when it was stored."""
+
+    def open(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return bytes and content tag. Raises ForebayError."""
 
 
 class Pending(NamedTuple):
@@ -46,65 +64,292 @@ class GapRow(NamedTuple):
 
 
 class Reader:
-    """Reads one segment."""
+    """Reads a spool by its newest segment. One thread only.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    path : the newest segment
+    current : returns the newest segment now, for a reader that lives as long as the agent
+    suspect : told the number of a segment that turns out to be damaged
+    opener : opens what is sealed at rest
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        current: Callable[[], Path] | None = None,
+        suspect: Callable[[int], None] | None = None,
+        opener: Opener | None = None,
+    ) -> None:
         if not path.exists():
             raise SpoolError("there is no spool here", place=str(path), hint="has the agent run yet?")
-        self._db = connect(path, read_only=True)
+        self._path, self._current, self._suspect, self._opener = path, current, suspect, opener
+        self._older = Older(path.parent)
+        # An open file takes disk space even when it is deleted: one that lives long opens only what it reads.
+        self._connection = self._connect(path) if current is None else None
+
+    def _connect(self, path: Path) -> Any:
+        db = connect(path, read_only=True)
+        try:
+            version = check_version(db, path)
+            if version < VERSION:
+                raise SpoolError(
+                    f"the spool has version {version}, this release {VERSION}",
+                    place=str(path),
+                    hint="start the agent once: it migrates the spool",
+                )
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    @property
+    def _db(self) -> Any:
+        """The connection to what is the newest segment now."""
+        path = self._current() if self._current is not None else self._path
+        if path != self._path or self._connection is None:
+            fresh = self._connect(path)
+            if self._connection is not None:
+                self._connection.close()
+            self._connection, self._path = fresh, path
+            self._older.keep_only(set())
+        return self._connection
+
+    @property
+    def path(self) -> Path:
+        """The newest segment."""
+        return self._path
 
     def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
+        """Close the connections."""
+        self._older.close()
+        if self._connection is not None:
+            self._connection.close()
 
-    def pending(self, lane: str, after: int, limit: int) -> list[Pending]:
-        """Return up to `limit` batches of a lane with an id above `after`, oldest first. Raises SpoolError."""
-        low, high = RANK_BOUNDS[lane]
-        query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+    # -- segments -------------------------------------------------------------------------------------------
+
+    def segments(self) -> list[tuple[int, int, int, str]]:
+        """Return number, bounds of running numbers and state of the older segments."""
+        found = list(self._db.execute("SELECT number, first, last, state FROM segment ORDER BY first"))
+        self._older.keep_only({number for number, _, _, state in found if state == "sealed"})
+        return found
+
+    def _is_gone(self, number: int, batch_id: int) -> bool:
+        sql = "SELECT 1 FROM gone WHERE segment = ? AND id = ?"
+        return self._db.execute(sql, (number, batch_id)).fetchone() is not None
+
+    def _query_older(self, number: int, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        """Query an older segment; one that is damaged is reported and read as empty."""
         try:
-            return [Pending(*row) for row in self._db.execute(query, (max(after, low), high, limit))]
-        except sqlite3.Error as error:
-            raise SpoolError(f"cannot read ({error.sqlite_errorname})", retryable=True) from None
+            return self._older.query(number, sql, values)
+        except DamagedSegment:
+            state = self._db.execute("SELECT state FROM segment WHERE number = ?", (number,)).fetchone()
+            if state == ("sealed",):  # else it has been emptied or set aside meanwhile
+                self._report(number)
+            self._older.keep_only(set())
+            return []
+
+    def _report(self, number: int) -> None:
+        self._older.let_go(number)  # what takes its place is another file
+        if self._suspect is not None:
+            self._suspect(number)
+        else:
+            log.error("a segment is damaged segment=%d", number)
+
+    # -- batches --------------------------------------------------------------------------------------------
+
+    def pending(self, lane: str, after: int, limit: int, *, newest_first: bool = False) -> list[Pending]:
+        """Return up to `limit` batches of a lane with an id above `after`, oldest first; or below, newest first.
+
+        Raises SpoolError.
+        """
+        low, high = RANK_BOUNDS[lane]
+        try:
+            if newest_first:
+                return self._newest(low, min(after, high), limit)
+            return self._pending(max(after, low), high, limit)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorname", "") in DAMAGE:
+                self._report(segment_number(self._path.name))
+            raise SpoolError(
+                f"cannot read ({getattr(error, 'sqlite_errorname', '')})", retryable=True
+            ) from None
+
+    def _pending(self, after: int, high: int, limit: int) -> list[Pending]:
+        query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+        number = segment_number(self._path.name)
+        found = self._taken(number, self._db.execute(query, (after, high, limit)))
+        for older, first, last, state in self.segments():
+            if state != "sealed" or last < after & RUNNING:
+                continue
+            found.sort()
+            if len(found) >= limit and found[limit - 1].id & RUNNING < first:
+                break
+            at, kept = after, 0
+            while kept < limit:
+                rows = self._query_older(older, query, (at, high, limit))
+                made = self._taken(older, (r for r in rows if not self._is_gone(older, r[0])))
+                found += made
+                kept += len(made)
+                if len(rows) < limit:
+                    break
+                at = rows[-1][0]
+        found.sort()
+        return found[:limit]
+
+    def _newest(self, low: int, below: int, limit: int) -> list[Pending]:
+        """Return the newest batches of a lane below an id: the newest segment first, then the older ones."""
+        query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id DESC LIMIT ?"
+        number = segment_number(self._path.name)
+        found = self._taken(number, self._db.execute(query, (low, below, limit)))
+        for older, first, _, state in reversed(self.segments()):
+            if len(found) >= limit:
+                break  # what is in a segment is older than all that is in later ones
+            if state != "sealed" or first > below & RUNNING:
+                continue
+            at = below
+            while len(found) < limit:
+                rows = self._query_older(older, query, (low, at, limit))
+                found += self._taken(older, (r for r in rows if not self._is_gone(older, r[0])))
+                if len(rows) < limit:
+                    break
+                at = rows[-1][0]
+        return sorted(found, reverse=True)[:limit]
+
+    def _taken(self, number: int, rows: Any) -> list[Pending]:
+        out = []
+        for row in rows:
+            head = row[:_WIDTH]
+            if row[_WIDTH] != mark("batch", head):
+                self._report(number)  # a number or count in the row has changed
+                continue
+            out.append(self._made(Head(*head), row[-1]))
+        return out
+
+    def _made(self, head: Head, data: bytes) -> Pending:
+        tag = head.tag
+        if self._opener is not None:
+            try:
+                if hashlib.blake2b(data, digest_size=TAG_BYTES).digest() != tag:
+                    raise SpoolError("damaged on disk")
+                data, tag = self._opener.open(data)
+            except SpoolError:
+                tag = b""  # matches nothing: the batch will be set aside as damaged
+        return Pending(*head[:7], head.schema_id, head.context_id, tag, data)
 
     def batch(self, batch_id: int) -> Pending | None:
         """Return one batch, None if it is gone."""
-        row = self._db.execute(f"SELECT {_FIELDS} FROM batch WHERE id = ?", (batch_id,)).fetchone()
-        return None if row is None else Pending(*row)
+        rows = self._pending(batch_id - 1, batch_id + 1, 1)
+        return rows[0] if rows else None
 
     def exists(self, batch_id: int) -> bool:
         """Return whether a batch still waits."""
-        return self._db.execute("SELECT 1 FROM batch WHERE id = ?", (batch_id,)).fetchone() is not None
+        sql = "SELECT 1 FROM batch WHERE id = ?"
+        if self._db.execute(sql, (batch_id,)).fetchone() is not None:
+            return True
+        return any(
+            state == "sealed"
+            and first <= batch_id & RUNNING <= last
+            and not self._is_gone(number, batch_id)
+            and bool(self._query_older(number, sql, (batch_id,)))
+            for number, first, last, state in self.segments()
+        )
 
     def counts(self) -> tuple[int, int, int]:
         """Return batches, readings and bytes that wait."""
-        row = self._db.execute("SELECT count(*), total(readings), total(length(data)) FROM batch").fetchone()
+        row = self._db.execute("SELECT total(batches), total(readings), total(bytes) FROM waiting").fetchone()
         return int(row[0]), int(row[1]), int(row[2])
 
     def is_empty(self) -> bool:
         """Return whether nothing waits, neither batch nor gap."""
-        query = "SELECT EXISTS (SELECT 1 FROM batch) OR EXISTS (SELECT 1 FROM gap)"
+        query = "SELECT EXISTS (SELECT 1 FROM waiting) OR EXISTS (SELECT 1 FROM gap)"
         return not self._db.execute(query).fetchone()[0]
 
     def bodies(self, ids: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return schema and context bodies by id."""
         found = {}
         for key in ids:
-            row = self._db.execute("SELECT body FROM body WHERE id = ?", (key,)).fetchone()
+            sql = "SELECT body FROM body WHERE id = ?"
+            row = self._db.execute(sql, (key,)).fetchone()
+            if row is None:
+                parts = (
+                    self._query_older(number, sql, (key,))
+                    for number, _, _, state in reversed(self.segments())
+                    if state == "sealed"
+                )
+                row = next((rows[0] for rows in parts if rows), None)
             if row is not None:
                 found[key] = row[0]
         return found
 
+    def receipts(self, limit: int) -> list[tuple[int, int, int, bytes]]:
+        """Return id, epoch, seq and tag of acknowledged batches that no signed checkpoint covers yet."""
+        return receipts.waiting(self._db, limit)
+
+    def ledger_entries(self) -> list[tuple[str, str, str, int]]:
+        """Return the ledger as it is stored: stream, kind, reason, readings."""
+        return list(self._db.execute("SELECT stream, kind, reason, readings FROM ledger"))
+
+    def all_batches(self) -> Iterator[Pending]:
+        """Yield every waiting batch, urgent lane first, in order of its id."""
+        for lane in RANK_BOUNDS:
+            after = -1
+            while rows := self.pending(lane, after, 64):
+                yield from rows
+                after = rows[-1].id
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return batches, readings and bytes that wait by stream and lane."""
+        names = ("stream", "lane", "batches", "readings", "bytes")
+        query = (
+            "SELECT stream, lane, sum(batches), sum(readings), sum(bytes) FROM waiting GROUP BY stream, lane"
+        )
+        return [dict(zip(names, row, strict=True)) for row in self._db.execute(query)]
+
+    def doubtful(self) -> list[int]:
+        """Return the segments in which a waiting batch is not what it was, or that cannot be read."""
+        newest = segment_number(self._path.name)
+        found = []
+        for number in (newest, *(n for n, _, _, s in self.segments() if s == "sealed")):
+            try:
+                if next(self._bad_rows(number, newest), None) is not None:
+                    found.append(number)
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
+                found.append(number)
+        return found
+
+    def damaged(self) -> list[tuple[int, int]]:
+        """Return (epoch, seq) of waiting batches that are not what they were."""
+        newest = segment_number(self._path.name)
+        numbers = [newest, *(n for n, _, _, s in self.segments() if s == "sealed")]
+        return [(row[2], row[3]) for number in numbers for row in self._bad_rows(number, newest)]
+
+    def _bad_rows(self, number: int, newest: int) -> Iterator[Any]:
+        db = self._db if number == newest else self._older.db(number)
+        for row in db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):
+            if not is_intact(row[:_WIDTH], row[_WIDTH], row[-1]) and not self._is_gone(number, row[0]):
+                yield row
+
+    # -- gaps -----------------------------------------------------------------------------------------------
+
     def gaps(self, limit: int) -> list[GapRow]:
         """Return gaps to be told to the receiver."""
-        return [GapRow(*row) for row in self._db.execute("SELECT * FROM gap ORDER BY id LIMIT ?", (limit,))]
+        names = ", ".join(GapRow._fields)
+        return [
+            GapRow(*row) for row in self._db.execute(f"SELECT {names} FROM gap ORDER BY id LIMIT ?", (limit,))
+        ]
 
     def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> list[tuple[int, int]]:
         """Return the ranges above the center's mark that are neither waiting here nor told as gaps.
 
-        They were acknowledged once and are gone from here: the center has been restored to an older state.
+        They were acknowledged once and are gone from here: the center has been restored to an older state. Nothing
+        is said while a damaged segment is examined, which may hold them.
         """
-        row = self._db.execute("SELECT min(seq) FROM batch WHERE epoch = ?", (epoch,)).fetchone()
-        end = next_seq if row[0] is None else row[0]
+        segments = self.segments()
+        if next_seq <= mark + 1 or any(state == "damaged" for *_, state in segments):
+            return []
+        end = min(self._first_seq(epoch, segments), next_seq)
         ranges, low = [], mark + 1
         query = "SELECT seq_from, seq_to FROM gap WHERE epoch = ? ORDER BY seq_from"
         for gap_from, gap_to in [*self._db.execute(query, (epoch,)), (end, end)]:
@@ -113,76 +358,87 @@ class Reader:
             low = max(low, gap_to + 1)
         return ranges
 
-    def all_batches(self) -> Iterator[Pending]:
-        """Yield every waiting batch in order of its id."""
-        for row in self._db.execute(f"SELECT {_FIELDS} FROM batch ORDER BY id"):
-            yield Pending(*row)
+    def _first_seq(self, epoch: int, segments: Sequence[tuple[int, int, int, str]]) -> int:
+        row = self._db.execute("SELECT min(seq) FROM batch WHERE epoch = ?", (epoch,)).fetchone()
+        least = [] if row[0] is None else [int(row[0])]
+        for number, _, _, state in segments:
+            if state == "sealed":
+                sql = "SELECT seq, id FROM batch WHERE epoch = ? ORDER BY id"
+                rows = self._query_older(number, sql, (epoch,))
+                least += [seq for seq, batch_id in rows if not self._is_gone(number, batch_id)]
+        return min(least, default=1 << 62)
+
+    # -- facts ----------------------------------------------------------------------------------------------
 
     def ledger(self) -> dict[str, dict[str, Any]]:
         """Return readings per stream; see `equations_hold` for what must be true of them."""
-        self._db.execute("BEGIN")  # both queries see one moment
+        db = self._db
+        db.execute("BEGIN")  # both queries see one moment
         try:
-            return self._read_ledger()
+            streams: dict[str, dict[str, Any]] = {}
+            for stream, kind, reason, readings in db.execute(
+                "SELECT stream, kind, reason, readings FROM ledger"
+            ):
+                entry = streams.setdefault(stream, empty_entry())
+                if isinstance(entry[kind], dict):
+                    entry[kind][reason] = readings
+                else:
+                    entry[kind] = readings
+            for stream, readings in db.execute("SELECT stream, sum(readings) FROM waiting GROUP BY stream"):
+                streams.setdefault(stream, empty_entry())["pending"] = readings
+            return streams
         finally:
-            self._db.execute("COMMIT")
+            db.execute("COMMIT")
 
-    def _read_ledger(self) -> dict[str, dict[str, Any]]:
-        streams: dict[str, dict[str, Any]] = {}
-        for stream, kind, reason, readings in self._db.execute(
-            "SELECT * FROM ledger ORDER BY stream, kind, reason"
-        ):
-            entry = streams.setdefault(stream, _empty_entry())
-            if isinstance(entry[kind], dict):
-                entry[kind][reason] = readings
-            else:
-                entry[kind] += readings
-        for stream, readings in self._db.execute("SELECT stream, sum(readings) FROM batch GROUP BY stream"):
-            streams.setdefault(stream, _empty_entry())["pending"] = readings
-        return streams
+    def recount(self) -> dict[str, int]:
+        """Return the readings that wait by stream, counted from the batches themselves."""
+        waits: dict[str, int] = {}
+        number = segment_number(self._path.name)
+        sql = "SELECT id, stream, readings FROM batch"
+        rows = [(number, *row) for row in self._db.execute(sql)]
+        for older, _, _, state in self.segments():
+            if state == "sealed":
+                rows += [(older, *row) for row in self._older.query(older, sql)]
+        for segment, batch_id, stream, readings in rows:
+            if segment == number or not self._is_gone(segment, batch_id):
+                waits[stream] = waits.get(stream, 0) + readings
+        return waits
 
     def check_structure(self) -> str:
         """Return `ok` or SQLite's first complaint. It does not see a flipped bit inside a blob: the tags do."""
-        return str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        told = str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+        for number, _, _, state in self.segments():
+            if told == "ok" and state == "sealed":
+                told = str(self._older.query(number, "PRAGMA integrity_check(1)")[0][0])
+        return told
 
     def counters(self) -> dict[str, int]:
         """Return epochs, next numbers, transactions."""
         return dict(self._db.execute("SELECT name, value FROM counter"))
+
+    def rate(self) -> float:
+        """Return bytes that came to wait per second of uptime, over the newest batches that still do."""
+        sql = (
+            f"SELECT stored, length(data) FROM batch WHERE id > ? AND id < ? ORDER BY id DESC LIMIT {_SAMPLE}"
+        )
+        rows = [row for low, high in RANK_BOUNDS.values() for row in self._db.execute(sql, (low, high))]
+        span = max((r[0] for r in rows), default=0) - min((r[0] for r in rows), default=0)
+        return sum(r[1] for r in rows) / (span / 1e9) if span else 0.0
 
     def dead_letters(self) -> list[tuple[str, str, int, int]]:
         """Return stream, reason, batches and readings of what was set aside."""
         query = "SELECT stream, reason, count(*), sum(readings) FROM dead_letter GROUP BY stream, reason"
         return list(self._db.execute(query))
 
-
-RANK_BOUNDS = {str(lane): (rank << LANE_SHIFT, (rank + 1) << LANE_SHIFT) for lane, rank in RANK.items()}
-
-
-def _empty_entry() -> dict[str, Any]:
-    return {
-        "read": 0,
-        "filtered": {},
-        "guarded": 0,
-        "rejected": {},
-        "accepted": 0,
-        "delivered": 0,
-        "pending": 0,
-        "evicted": {},
-        "dead_lettered": {},
-        "quarantined": {},
-    }
+    def file_bytes(self) -> int:
+        """Return the size of all files of the spool."""
+        total = 0
+        folder = self._path.parent
+        for path in (p for kind in ("segment", "damaged", "lost") for p in folder.glob(f"{kind}-*")):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
 
-def equations_hold(entry: dict[str, Any]) -> bool:
-    """Return whether both equations of the ledger hold for a stream.
-
-    read = accepted + filtered + guarded + rejected, and
-    accepted = delivered + pending + evicted + dead_lettered + quarantined.
-    """
-
-    def total(kind: str) -> int:
-        value = entry[kind]
-        return sum(value.values()) if isinstance(value, dict) else int(value)
-
-    into = total("accepted") + total("filtered") + total("guarded") + total("rejected")
-    onward = sum(total(kind) for kind in ("delivered", "pending", "evicted", "dead_lettered", "quarantined"))
-    return total("read") == into and total("accepted") == onward
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT_VTAB")
+_SAMPLE = 200

@@ -1,9 +1,11 @@
-"""One spool segment: the transactions. Used by the writer thread only; no threads, no waiting in here.
+"""The transactions on the newest segment. Used by the writer thread only; no threads, no waiting in here.
 
 Invariants
 ----------
 - A batch's number (epoch, seq) is given in the transaction that stores it; seq rises by one per lane.
 - Ledger, positions and step states move in the same transaction as the batches they belong to.
+- What leaves an older segment is written down here (`gone`), in the transaction that counts it. Older segments are
+  never written.
 - `txn` rises by one a transaction, so that after an I/O error, when nobody knows whether the commit took
   place, reopening and reading it decides.
 """
@@ -12,138 +14,132 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from forebay.blocks import Lane
-from forebay.spool import audit
+from forebay.spool import audit, receipts, schema
+from forebay.spool import control as control_part
 from forebay.spool.claims import Claims
-from forebay.spool.schema import LANE_SHIFT, connect, prepare
+from forebay.spool.limits import Limits
+from forebay.spool.older import Older
+from forebay.spool.rolling import create, fresh_control
+from forebay.spool.room import Room
+from forebay.spool.rows import HEAD, LANE_SHIFT, LANES, RANK, RUNNING, Head, mark, marked, segment_number
+from forebay.spool.txn import Answers, Txn, join_gaps
 from forebay.stages import Commit, Sealed
+
+__all__ = ["RANK", "Answers", "Store"]
 
 log = logging.getLogger("forebay.spool")
 
-LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
-RANK = {lane: rank for rank, lane in enumerate(LANES)}
-_EPOCH_RANDOM_BITS = 32
-_EMPTY_PAGES = 32  # tables, indexes and the pages of a transaction in an empty spool
-_COMMIT_PAGES = 16  # pages of tables and indexes that a commit rewrites
-_EVICT_SHARE = 32  # evict at least this part of the quota at once, so that a full spool does not thrash
-
-LedgerKey = tuple[str, str, str]  # (stream, kind, reason)
+_BATCH = ", ".join("?" * (len(Head._fields) + 2))
+_TOO_LARGE, _NEWEST = "too_large", "drop_newest"
 
 
-class Head(NamedTuple):
-    """A batch row without its data."""
-
-    id: int
-    lane: str
-    epoch: int
-    seq: int
-    stream: str
-    rows: int
-    readings: int
-    first_time: int
-    last_time: int
-    schema_id: bytes
-    context_id: bytes
-    tag: bytes
+class BooksDamaged(sqlite3.DatabaseError):
+    """Rows of the control part are not what they were."""
 
 
-HEAD = ", ".join(Head._fields)
-
-
-@dataclass(slots=True)
-class Answers:
-    """What the receiver said of batches, by batch id, to be applied in the next transaction."""
-
-    acked: list[int] = field(default_factory=list)
-    dead: list[tuple[int, str, str]] = field(default_factory=list)  # (id, ledger kind, reason)
-    gaps_confirmed: list[int] = field(default_factory=list)
-    conflicts: list[int] = field(default_factory=list)  # ids whose number belongs to another batch there
-    regressed: list[tuple[int, int]] = field(default_factory=list)  # (epoch, the receiver's mark)
-    holes: list[tuple[int, int, int]] = field(default_factory=list)  # (epoch, from, to) the center has lost
-
-    def __bool__(self) -> bool:
-        return any((self.acked, self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes))
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Store:
-    """Transactions on one segment file."""
+    """Transactions on one segment file and the older ones beside it."""
 
-    def __init__(self, path: Path, *, sync: str, max_bytes: int, on_full: str, claims: Claims) -> None:
-        self.path = path
-        self._sync, self._max_bytes, self._on_full, self._claims = sync, max_bytes, on_full, claims
-        self._db = self._open()
-        self.txn: int = self._counters["txn"]
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sync: str,
+        claims: Claims,
+        limits: Limits | None = None,
+        max_bytes: int = 0,
+        on_full: str = "block",
+        monotonic_ns: Callable[[], int] = _boottime_ns,
+    ) -> None:
+        self.path, self.folder = path, path.parent
+        self.number = segment_number(path.name)
+        self.sync, self.claims = sync, claims
+        self.limits = limits or Limits(max_bytes, on_full)
+        self.older = Older(self.folder)
+        self._monotonic_ns = monotonic_ns
+        if not path.exists():
+            create(path, fresh_control(self.number))
+        self.db = self._open()
+        self.txn: int = self.counters["txn"]
+        self._since_ns = monotonic_ns()
+        self.room = Room(self)
 
-    def _open(self) -> sqlite3.Connection:
-        db = connect(self.path, sync=self._sync)
+    def _open(self) -> Any:
+        db = schema.connect(self.path, sync=self.sync)
         try:
-            prepare(db, self.path)
+            version = schema.check_version(db, self.path)
+            if version < schema.VERSION:
+                from forebay.spool.migrate import migrate
+
+                migrate(db, self.path, version)
             audit.prepare(db)
-            self._counters: dict[str, int] = dict(db.execute("SELECT name, value FROM counter"))
+            control = control_part.from_db(db)
+            if not control.complete:
+                raise BooksDamaged(f"rows of the control part are damaged: {sorted(control.broken)}")
+            self.counters = control.counters()
+            self.ledger = control.ledger()
+            self.waiting = control.waiting()
+            self.segments: dict[int, tuple[int, int, str]] = {
+                r[0]: (r[1], r[2], r[3]) for r in control.tables["segment"].values()
+            }
             self._known_bodies = {row[0] for row in db.execute("SELECT id FROM body")}
-            self._page_size: int
-            (self._page_size,) = db.execute("PRAGMA page_size").fetchone()
-            if "txn" not in self._counters:
-                self._initialise(db)
         except BaseException:
             db.close()
             raise
         return db
 
-    def _initialise(self, db: sqlite3.Connection) -> None:
-        # The segment's number leads the epoch, so that (epoch, seq) orders what one spool wrote; the random
-        # part tells clones and new cards apart.
-        generation = int(self.path.stem.rpartition("-")[2])
-        counters = {"txn": 0, "running": 0}
-        for lane in LANES:
-            epoch = (generation << _EPOCH_RANDOM_BITS) | secrets.randbits(_EPOCH_RANDOM_BITS)
-            counters[f"{lane}.epoch"] = epoch
-            counters[f"{lane}.next"] = 1
-        db.execute("BEGIN IMMEDIATE")
-        db.executemany("INSERT INTO counter VALUES (?, ?)", counters.items())
-        db.execute("COMMIT")
-        self._counters = counters
-
     def reopen(self) -> bool:
         """Close and open again after an error. Return whether the last transaction took place after all."""
         expected = self.txn
         self.close()
-        self._db = self._open()
-        self.txn = self._counters["txn"]
+        self.db = self._open()
+        self.txn = self.counters["txn"]
         return self.txn > expected
+
+    def switch(self, path: Path) -> None:
+        """Go on in another segment, which begins where this one stood."""
+        self.close()
+        self.path, self.number = path, segment_number(path.name)
+        self.db = self._open()
+        self.txn = self.counters["txn"]
 
     def close(self) -> None:
         """Close the file; SQLite folds the WAL in if this was the last connection."""
+        self.older.close()
         with contextlib.suppress(sqlite3.Error):  # unreadable by now? what was committed is in its WAL
-            self._db.close()
+            self.db.close()
 
     # -- reading --------------------------------------------------------------------------------------------
 
     def epochs(self) -> dict[int, tuple[str, int]]:
         """Return lane and next number of each epoch in use."""
-        return {self._counters[f"{lane}.epoch"]: (lane, self._counters[f"{lane}.next"]) for lane in LANES}
+        return {self.counters[f"{lane}.epoch"]: (lane, self.counters[f"{lane}.next"]) for lane in LANES}
 
     def progress(self, owner: str) -> dict[str, bytes]:
         """Return the saved position (under '') and step states of an owner."""
-        return dict(self._db.execute("SELECT step, data FROM progress WHERE owner = ?", (owner,)))
+        return dict(self.db.execute("SELECT step, data FROM progress WHERE owner = ?", (owner,)))
 
     def bodies(self) -> set[bytes]:
         """Return the ids of the bodies stored."""
         return self._known_bodies
 
+    def uptime_ns(self) -> int:
+        """Return for how long this spool has been in use, over all restarts."""
+        return self.counters["uptime_ns"] + max(0, self._monotonic_ns() - self._since_ns)
+
     def used_bytes(self) -> int:
-        """Return live pages plus WAL, in bytes: what the quota bounds."""
-        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        return int(pages - free) * self._page_size + self.wal_bytes()
+        """Return what the spool takes on disk: all segments, damaged ones too, and logs."""
+        return self.room.used_bytes()
 
     def wal_bytes(self) -> int:
         """Return the size of the WAL file."""
@@ -152,17 +148,19 @@ class Store:
         except FileNotFoundError:
             return 0
 
-    def checkpoint(self, mode: str) -> None:
-        """Fold the WAL into the database on the writer's own connection. Failing is harmless."""
+    def checkpoint(self, mode: str) -> bool:
+        """Fold the WAL into the database on the writer's own connection; return whether all of it was."""
         try:
-            self._db.execute(f"PRAGMA wal_checkpoint({mode})")
+            busy, in_log, folded = self.db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
             log.debug("checkpoint put off error=%s", error.sqlite_errorname)
+            return False
+        return not busy and in_log == folded
 
     def checkpoint_aside(self) -> None:
         """Fold what can be folded without holding up the writer. From the checkpointer thread."""
         try:
-            aside = connect(self.path, sync=self._sync)
+            aside = schema.connect(self.path, sync=self.sync)
         except sqlite3.Error as error:
             log.debug("checkpoint put off error=%s", error.sqlite_errorname)
             return
@@ -175,25 +173,54 @@ class Store:
 
     # -- writing --------------------------------------------------------------------------------------------
 
-    def room_for(self, size: int) -> bool:
-        """Return whether `size` more bytes fit the quota as it stands."""
-        # A stored byte passes through the WAL before its page is folded in: it counts there and in the file.
-        if self.used_bytes() + self._cost(size) <= self._max_bytes:
-            return True
-        self.checkpoint("TRUNCATE")  # the WAL's own size counts, and this gives it back
-        return self.used_bytes() + self._cost(size) <= self._max_bytes
+    @contextlib.contextmanager
+    def transaction(self) -> Any:
+        """Run a block as one transaction, ledger and counters included; on leaving it is durable.
 
-    def _cost(self, size: int) -> int:
-        """Return the most that a commit of `size` bytes adds to `used_bytes`."""
-        return 2 * size + _COMMIT_PAGES * self._page_size
+        Raises
+        ------
+        sqlite3.Error
+            The outcome is unknown: call `reopen`, which tells.
+        """
+        txn = Txn(dict(self.counters))
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield txn
+            self._count(txn)
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+        finally:
+            self.claims.settle_doomed()
+        self.counters, self.txn = txn.counters, txn.counters["txn"]
+        self._since_ns = txn.now_ns
+        self.ledger.update(txn.ledger)
+        self.waiting = {k: v for k, v in (self.waiting | txn.waiting).items() if v[0]}
+        self._known_bodies |= txn.bodies
+        self.segments = {n: s for n, s in (self.segments | txn.segments).items() if s[2]}
 
-    def fits_ever(self, size: int) -> bool:
-        """Return whether `size` bytes in one commit would fit an empty spool."""
-        return 2 * size + _EMPTY_PAGES * self._page_size <= self._max_bytes
-
-    def can_evict(self) -> bool:
-        """Return whether the policy makes room by itself."""
-        return self._on_full != "block"
+    def _count(self, txn: Txn) -> None:
+        """Write down what the transaction has counted."""
+        totals = [(*key, self.ledger[key] + n) for key, n in txn.ledger.items() if n]
+        self.db.executemany("REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", marked("ledger", totals))
+        waiting = [(*key, *sums) for key, sums in txn.waiting.items() if sums[0]]
+        self.db.executemany("REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", marked("waiting", waiting))
+        empty = [key for key, sums in txn.waiting.items() if not sums[0]]
+        self.db.executemany("DELETE FROM waiting WHERE segment = ? AND stream = ? AND lane = ?", empty)
+        for number, row in txn.segments.items():
+            if row[2]:
+                self.db.executemany(
+                    "REPLACE INTO segment VALUES (?, ?, ?, ?, ?)", marked("segment", [(number, *row)])
+                )
+            else:
+                self.db.execute("DELETE FROM segment WHERE number = ?", (number,))
+        txn.now_ns = self._monotonic_ns()
+        txn.counters["uptime_ns"] += max(0, txn.now_ns - self._since_ns)
+        txn.counters["txn"] += 1
+        changed = [(k, v) for k, v in txn.counters.items() if self.counters.get(k) != v]
+        self.db.executemany("REPLACE INTO counter VALUES (?, ?, ?)", marked("counter", changed))
 
     def apply(self, commits: Sequence[Commit], answers: Answers) -> None:
         """Do it all in one transaction; on return it is durable.
@@ -203,205 +230,204 @@ class Store:
         sqlite3.Error
             The outcome is unknown: call `reopen`, which tells.
         """
-        counters = dict(self._counters)
-        ledger: Counter[LedgerKey] = Counter()
         size = sum(c.nbytes for c in commits)
         # Before the transaction: within one the WAL cannot be folded in, and would count against the quota.
-        full = bool(size) and self.can_evict() and not self.room_for(size)
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._answer(answers, ledger)
-            self._renumber(answers, counters)
-            if full and self._on_full != "drop_newest":
-                self._evict(max(self._cost(size), self._max_bytes // _EVICT_SHARE), ledger)
-            bodies: set[bytes] = set()
+        is_full = bool(size) and self.limits.can_evict and not self.room.make(size)
+        with self.transaction() as txn:
+            self._answer(answers, txn)
+            self._renumber(answers, txn)
             for commit in commits:
-                reason = "drop_newest" if full and self._on_full == "drop_newest" else ""
-                if not self.fits_ever(commit.nbytes):
-                    reason = "too_large"
+                reason = _NEWEST if is_full and self.limits.on_full == _NEWEST else ""
+                if not self.room.fits_ever(commit.nbytes):
+                    reason = _TOO_LARGE
                     log.error(
                         "a commit is larger than the whole spool may be: it is dropped and counted"
                         " owner=%s bytes=%d max_bytes=%d",
                         commit.owner,
                         commit.nbytes,
-                        self._max_bytes,
+                        self.limits.max_bytes,
                     )
-                bodies |= self._store(commit, counters, ledger, dropped_as=reason)
-            self._count(ledger)
-            counters["txn"] += 1
-            changed = [(v, k) for k, v in counters.items() if self._counters[k] != v]
-            self._db.executemany("UPDATE counter SET value = ? WHERE name = ?", changed)
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        finally:
-            self._claims.settle_doomed()
+                self._store(commit, txn, dropped_as=reason)
         buried = (batch_id for batch_id, _, _ in answers.dead)
-        self._claims.release([*answers.acked, *buried, *answers.conflicts])
-        self._counters, self.txn = counters, counters["txn"]
-        self._known_bodies |= bodies
+        self.claims.release([*answers.acked, *buried, *answers.conflicts])
+        self.room.tidy()
 
-    def _store(
-        self, commit: Commit, counters: dict[str, int], ledger: Counter[LedgerKey], *, dropped_as: str
-    ) -> set[bytes]:
-        new = {key: body for key, body in commit.bodies.items() if key not in self._known_bodies}
-        self._db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", new.items())
+    def _store(self, commit: Commit, txn: Txn, *, dropped_as: str) -> None:
+        self._add_bodies(commit.bodies, txn)
+        txn.ledger.update(commit.ledger)
         heads: list[Head] = []
-        for batch in commit.batches:
-            counters["running"] += 1
-            seq = counters[f"{batch.lane}.next"]
-            counters[f"{batch.lane}.next"] = seq + 1
-            batch_id = (RANK[batch.lane] << LANE_SHIFT) | counters["running"]
-            heads.append(_head(batch_id, counters[f"{batch.lane}.epoch"], seq, batch))
+        counters = txn.counters
+        stored = self.uptime_ns()
+        totals: dict[str, int] = {}
+        for batch in reversed(commit.batches):
+            totals.setdefault(
+                batch.stream,
+                self.ledger[batch.stream, "accepted", ""] + txn.ledger[batch.stream, "accepted", ""],
+            )
+        for batch in reversed(commit.batches):  # the last one's total is the ledger's, the others' lower
+            heads.append(_head(batch, totals[batch.stream], stored))
+            totals[batch.stream] -= batch.readings
+        numbered = [self._number(head, counters) for head in reversed(heads)]
         if dropped_as:
-            self._drop(heads, dropped_as, ledger)
+            self.drop(numbered, dropped_as, txn)
         else:
-            rows = [(*head, batch.data) for head, batch in zip(heads, commit.batches, strict=True)]
-            self._db.executemany("INSERT INTO batch VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            for head, batch in zip(numbered, commit.batches, strict=True):
+                self.insert(head, batch.data, txn)
         progress = dict(commit.state)
         if commit.position is not None:
             progress[""] = commit.position
-        self._db.executemany(
-            "INSERT INTO progress VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET data = excluded.data",
-            [(commit.owner, step, data) for step, data in progress.items()],
-        )
-        ledger.update(commit.ledger)
+        rows = [(commit.owner, step, data) for step, data in progress.items()]
+        self.db.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", marked("progress", rows))
         if commit.audit_note is not None:
-            audit.add(self._db, commit.audit_note, commit.owner, [(head.epoch, head.seq) for head in heads])
-        return set(new)
+            audit.add(self.db, commit.audit_note, commit.owner, [(head.epoch, head.seq) for head in numbered])
 
-    def _count(self, ledger: Counter[LedgerKey]) -> None:
-        self._db.executemany(
-            "INSERT INTO ledger VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET readings = readings + excluded.readings",
-            [(*key, readings) for key, readings in ledger.items() if readings],
-        )
+    def _add_bodies(self, bodies: dict[bytes, bytes], txn: Txn) -> None:
+        new = {key: body for key, body in bodies.items() if key not in self._known_bodies}
+        self.db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", new.items())
+        txn.bodies |= set(new)
 
-    def _answer(self, answers: Answers, ledger: Counter[LedgerKey]) -> None:
+    def _number(self, head: Head, counters: dict[str, int]) -> Head:
+        counters["running"] += 1
+        seq = counters[f"{head.lane}.next"]
+        counters[f"{head.lane}.next"] = seq + 1
+        rank = next(r for lane, r in RANK.items() if lane == head.lane)
+        batch_id = (rank << LANE_SHIFT) | counters["running"]
+        return head._replace(id=batch_id, epoch=counters[f"{head.lane}.epoch"], seq=seq)
+
+    def insert(self, head: Head, data: bytes, txn: Txn) -> None:
+        """Insert a batch into the newest segment."""
+        self.db.execute(f"INSERT INTO batch VALUES ({_BATCH})", (*head, mark("batch", head), data))
+        self.wait(txn, self.number, head, len(data), 1)
+
+    def wait(self, txn: Txn, segment: int, head: Head, size: int, sign: int) -> None:
+        """Count a batch as waiting in a segment (`sign` 1), or no longer (-1)."""
+        key = (segment, head.stream, head.lane)
+        old = txn.waiting.get(key) or self.waiting.get(key, (0, 0, 0))
+        txn.waiting[key] = (old[0] + sign, old[1] + sign * head.readings, old[2] + sign * size)
+
+    def locate(self, batch_id: int) -> tuple[int, Head, int] | None:
+        """Return segment, head and size of a waiting batch, None if it does not wait. Raises DamagedSegment."""
+        sql = f"SELECT {HEAD}, length(data) FROM batch WHERE id = ?"
+        row = self.db.execute(sql, (batch_id,)).fetchone()
+        if row is not None:
+            return self.number, Head(*row[:-1]), row[-1]
+        running = batch_id & RUNNING
+        for number, (first, last, state) in self.segments.items():
+            if state != "sealed" or not first <= running <= last or self.is_gone(number, batch_id):
+                continue
+            rows = self.older.query(number, sql, (batch_id,))
+            if rows:
+                return number, Head(*rows[0][:-1]), rows[0][-1]
+        return None
+
+    def is_gone(self, segment: int, batch_id: int) -> bool:
+        """Return whether a batch of an older segment no longer waits there."""
+        sql = "SELECT 1 FROM gone WHERE segment = ? AND id = ?"
+        return self.db.execute(sql, (segment, batch_id)).fetchone() is not None
+
+    def remove(self, segment: int, head: Head, size: int, txn: Txn) -> None:
+        """Take a batch out of what waits."""
+        if segment == self.number:
+            self.db.execute("DELETE FROM batch WHERE id = ?", (head.id,))
+        else:
+            self.db.executemany("INSERT INTO gone VALUES (?, ?, ?)", marked("gone", [(segment, head.id)]))
+        self.wait(txn, segment, head, size, -1)
+
+    def data_of(self, segment: int, batch_id: int) -> bytes:
+        """Return the stored bytes of a waiting batch. Raises DamagedSegment."""
+        sql = "SELECT data FROM batch WHERE id = ?"
+        if segment == self.number:
+            return bytes(self.db.execute(sql, (batch_id,)).fetchone()[0])
+        return bytes(self.older.query(segment, sql, (batch_id,))[0][0])
+
+    # -- answers --------------------------------------------------------------------------------------------
+
+    def _answer(self, answers: Answers, txn: Txn) -> None:
         for batch_id in answers.acked:
-            row = self._db.execute(
-                "DELETE FROM batch WHERE id = ? RETURNING stream, readings", (batch_id,)
-            ).fetchone()
-            if row is not None:
-                ledger[row[0], "delivered", ""] += row[1]
+            found = self.locate(batch_id)
+            if found is not None:
+                self.remove(*found, txn)
+                txn.ledger[found[1].stream, "delivered", ""] += found[1].readings
         for batch_id, kind, reason in answers.dead:
-            self._bury(batch_id, kind, reason, ledger)
-        self._db.executemany("DELETE FROM gap WHERE id = ?", [(g,) for g in answers.gaps_confirmed])
+            self._bury(batch_id, kind, reason, txn)
+        for batch_id in answers.thinned:
+            found = self.locate(batch_id)
+            if found is not None:
+                self.remove(*found, txn)
+                self.drop([found[1]], "byte_budget", txn)
+        self.db.executemany("DELETE FROM gap WHERE id = ?", [(g,) for g in answers.gaps_confirmed])
+        receipts.note(self.db, answers)
 
-    def _renumber(self, answers: Answers, counters: dict[str, int]) -> None:
+    def _renumber(self, answers: Answers, txn: Txn) -> None:
         """Meet a center that knows other numbers than this spool.
 
         Its mark is ahead, or a number is taken: this spool is an older copy, or a clone, of the one that wrote
         them. New batches go into a new epoch; what waits under old numbers keeps them (the center drops what
         it has), unless its number is taken. Its marks are behind: it was restored, and is told of the hole.
         """
-        for epoch, mark in answers.regressed:
+        counters = txn.counters
+        for epoch, center_mark in answers.regressed:
             for lane in LANES:
                 low = counters[f"{lane}.next"]
-                if counters[f"{lane}.epoch"] == epoch and mark >= low:
-                    _open_epoch(counters, lane)
-                    self._close_numbers(epoch, low, mark, "regressed")
+                if counters[f"{lane}.epoch"] == epoch and center_mark >= low:
+                    open_epoch(counters, lane)
+                    self._close_numbers(epoch, low, center_mark, "regressed", txn)
         for batch_id in answers.conflicts:
-            row = self._db.execute("SELECT lane, epoch FROM batch WHERE id = ?", (batch_id,)).fetchone()
-            if row is None:
+            found = self.locate(batch_id)
+            if found is None:
                 continue
-            lane, epoch = row
-            if counters[f"{lane}.epoch"] == epoch:
-                _open_epoch(counters, lane)
-            seq = counters[f"{lane}.next"]
-            counters[f"{lane}.next"] = seq + 1
-            self._db.execute(
-                "UPDATE batch SET epoch = ?, seq = ? WHERE id = ?", (counters[f"{lane}.epoch"], seq, batch_id)
-            )
+            segment, head, size = found
+            if counters[f"{head.lane}.epoch"] == head.epoch:
+                open_epoch(counters, head.lane)
+            data = self.data_of(segment, batch_id)
+            self.remove(segment, head, size, txn)
+            seq = counters[f"{head.lane}.next"]
+            counters[f"{head.lane}.next"] = seq + 1
+            self.insert(head._replace(epoch=counters[f"{head.lane}.epoch"], seq=seq), data, txn)
         for epoch, low, high in answers.holes:
-            self._close_numbers(epoch, low, high, "center_regressed")
+            self._close_numbers(epoch, low, high, "center_regressed", txn)
 
-    def _close_numbers(self, epoch: int, low: int, high: int, cause: str) -> None:
-        gap = (epoch, low, high, "", 0, 0, 0, 0, cause)
-        self._db.execute("INSERT INTO gap VALUES (NULL,?,?,?,?,?,?,?,?,?)", gap)
+    def _close_numbers(self, epoch: int, low: int, high: int, cause: str, txn: Txn) -> None:
+        self.add_gaps([(epoch, low, high, "", 0, 0, 0, 0, cause)], txn)
 
-    def _bury(self, batch_id: int, kind: str, reason: str, ledger: Counter[LedgerKey]) -> None:
-        row = self._db.execute(f"SELECT {HEAD} FROM batch WHERE id = ?", (batch_id,)).fetchone()
-        if row is None:
+    def add_gaps(self, gaps: Iterable[Sequence[Any]], txn: Txn) -> None:
+        """Write down numbers that will never arrive."""
+        rows = []
+        for gap in gaps:
+            txn.counters["gap"] += 1
+            rows.append((txn.counters["gap"], *gap))
+        self.db.executemany("INSERT INTO gap VALUES (?,?,?,?,?,?,?,?,?,?,?)", marked("gap", rows))
+
+    def _bury(self, batch_id: int, kind: str, reason: str, txn: Txn) -> None:
+        found = self.locate(batch_id)
+        if found is None:
             return
-        head = Head(*row)
-        self._db.execute(
-            "INSERT OR REPLACE INTO dead_letter SELECT *, ? FROM batch WHERE id = ?", (reason, batch_id)
-        )
-        self._db.execute("DELETE FROM batch WHERE id = ?", (batch_id,))
-        ledger[head.stream, kind, reason] += head.readings
-        self._gap([head], reason)
+        segment, head, size = found
+        data = self.data_of(segment, batch_id)
+        row = (*head, mark("batch", head), data, reason)
+        self.db.execute(f"REPLACE INTO dead_letter VALUES ({_BATCH}, ?)", row)
+        self.remove(segment, head, size, txn)
+        txn.ledger[head.stream, kind, reason] += head.readings
+        self.add_gaps(join_gaps([head], reason), txn)
+        self.room.bound_dead_letters()
 
-    def _evict(self, wanted: int, ledger: Counter[LedgerKey]) -> None:
-        """Delete what is worth least until `wanted` bytes are free: lowest lane first, oldest first."""
-        if self._on_full == "drop_oldest":  # of normal and bulk whatever is oldest; urgent still last
-            orders = [
-                f"id >= {1 << LANE_SHIFT} ORDER BY id & {(1 << LANE_SHIFT) - 1}",
-                f"id < {1 << LANE_SHIFT} ORDER BY id",
-            ]
-        else:
-            bounds = [(rank << LANE_SHIFT, (rank + 1) << LANE_SHIFT) for rank in reversed(range(len(LANES)))]
-            orders = [f"id >= {low} AND id < {high} ORDER BY id" for low, high in bounds]
-        freed = 0
-        for order in orders:
-            victims: list[Head] = []
-            for *row, size in self._db.execute(f"SELECT {HEAD}, length(data) FROM batch WHERE {order}"):
-                if freed >= wanted:
-                    break
-                if self._claims.doom(row[0]):
-                    victims.append(Head(*row))
-                    freed += size
-            self._db.executemany("DELETE FROM batch WHERE id = ?", [(v.id,) for v in victims])
-            self._drop(victims, self._on_full, ledger)
-
-    def _drop(self, heads: Sequence[Head], reason: str, ledger: Counter[LedgerKey]) -> None:
+    def drop(self, heads: Sequence[Head], reason: str, txn: Txn) -> None:
+        """Count batches as evicted and close their numbers."""
         for head in heads:
-            ledger[head.stream, "evicted", reason] += head.readings
-        self._gap(heads, "evicted")
-
-    def _gap(self, heads: Iterable[Head], cause: str) -> None:
-        """Record numbers that will never arrive, joining neighbours of one stream."""
-        gaps: list[list[Any]] = []
-        last: Head | None = None
-        for head in sorted(heads, key=lambda h: (h.epoch, h.seq)):
-            if last and (last.epoch, last.seq + 1, last.stream) == (head.epoch, head.seq, head.stream):
-                _extend(gaps[-1], head)
-            else:
-                counts = [head.rows, head.readings, head.first_time, head.last_time]
-                gaps.append([head.epoch, head.seq, head.seq, head.stream, *counts, cause])
-            last = head
-        self._db.executemany("INSERT INTO gap VALUES (NULL,?,?,?,?,?,?,?,?,?)", gaps)
+            txn.ledger[head.stream, "evicted", reason] += head.readings
+        self.add_gaps(join_gaps(heads, "evicted"), txn)
 
 
-def _extend(gap: list[Any], head: Head) -> None:
-    gap[2] = head.seq
-    gap[4] += head.rows
-    gap[5] += head.readings
-    gap[6] = min(gap[6], head.first_time)
-    gap[7] = max(gap[7], head.last_time)
-
-
-def _open_epoch(counters: dict[str, int], lane: str) -> None:
-    generation = (counters[f"{lane}.epoch"] >> _EPOCH_RANDOM_BITS) + 1
-    counters[f"{lane}.epoch"] = (generation << _EPOCH_RANDOM_BITS) | secrets.randbits(_EPOCH_RANDOM_BITS)
+def open_epoch(counters: dict[str, int], lane: str) -> None:
+    """Give a lane a new epoch, which orders behind the one before."""
+    generation = (counters[f"{lane}.epoch"] >> control_part.EPOCH_RANDOM_BITS) + 1
+    counters[f"{lane}.epoch"] = control_part.new_epoch(generation)
     counters[f"{lane}.next"] = 1
 
 
-def _head(batch_id: int, epoch: int, seq: int, batch: Sealed) -> Head:
+def _head(batch: Sealed, total: int, stored: int) -> Head:
     schema_id, context_id = batch.bodies
     return Head(
-        batch_id,
-        str(batch.lane),
-        epoch,
-        seq,
-        batch.stream,
-        batch.rows,
-        batch.readings,
-        batch.first_time,
-        batch.last_time,
-        schema_id,
-        context_id,
-        batch.tag,
-    )
+        0, str(batch.lane), 0, 0, batch.stream, batch.rows, batch.readings, batch.first_time, batch.last_time,
+        schema_id, context_id, batch.tag, total, stored,
+    )  # fmt: skip

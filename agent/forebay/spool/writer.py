@@ -9,23 +9,30 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from forebay.errors import ForebayError
+from forebay.spool.disk import Disk
+from forebay.spool.older import DamagedSegment
+from forebay.spool.recovery import Recovery, is_damage, write_copy
 from forebay.spool.store import Answers, Store
 from forebay.stages import Commit
 
 log = logging.getLogger("forebay.spool")
 
 GROUP_BYTES = 4 * 1024 * 1024  # most bytes in one transaction
+LEAST_GROUP_BYTES = 64 * 1024
 GROUP_ANSWERS = 4096  # most answers applied in one transaction
+FEW_ANSWERS = 8  # applied at once on a full disk
 ANSWER_DELAY_S = 0.05  # answers alone wait this long for a commit to ride on
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 PASSIVE_WAL_BYTES = 2 * 1024 * 1024
 FORCED_WAL_BYTES = 32 * 1024 * 1024
+LOOK_S = 1.0  # between looks at disk, ages and salvage
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,20 @@ class Condition:
 class Writer:
     """Owns the store; everything that changes the spool goes through here."""
 
-    def __init__(self, store: Store, *, on_stored: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_stored: Callable[[], None] = lambda: None,
+        recovery: Recovery | None = None,
+        disk: Disk | None = None,
+    ) -> None:
         self._store = store
+        self._recovery = recovery or Recovery(store.folder, store.sync, store.claims, store.limits)
+        self._disk = disk or Disk(store.folder, store.limits)
+        self._suspects: set[int] = set()
+        self._looked_s = 0.0
+        self._group_bytes = GROUP_BYTES
         self._on_stored = on_stored
         self._lock = threading.Condition()
         self._queue: deque[Commit] = deque()
@@ -82,6 +101,12 @@ class Writer:
                 getattr(self._answers, name).extend(items)
             self._lock.notify_all()
 
+    def suspect(self, number: int) -> None:
+        """Tell that a segment turned out to be damaged. From any thread."""
+        with self._lock:
+            self._suspects.add(number)
+            self._lock.notify_all()
+
     def close(self, timeout: float = 10.0) -> bool:
         """Write what is queued, then close the file. Return whether all of it is durable.
 
@@ -89,7 +114,7 @@ class Writer:
         `accepted`, and a replayable source starts again before it.
         """
         if self._thread.ident is None:  # never started
-            self._store.close()
+            self._end()
             return True
         with self._lock:
             self._closing = True
@@ -105,8 +130,13 @@ class Writer:
         for commit in left:
             _tell(commit, durable=False)
         if not self._thread.is_alive():
-            self._store.close()
+            self._end()
         return not left
+
+    def _end(self) -> None:
+        self._recovery.close()
+        write_copy(self._store)
+        self._store.close()
 
     # -- the thread -----------------------------------------------------------------------------------------
 
@@ -116,13 +146,17 @@ class Writer:
             if work is None:
                 return
             commits, answers = work
-            if not self._write(commits, answers):
+            written = self._write(commits, answers)
+            if written is None:
+                continue  # they are still queued
+            if not written:
                 return
             with self._lock:
                 for commit in commits:
                     self._queue.popleft()
                     self._outstanding[commit.owner] -= 1
                 self._lock.notify_all()
+            self._look_after()
             for commit in commits:
                 _tell(commit, durable=True)
             if commits:
@@ -133,7 +167,8 @@ class Writer:
         """Wait for work. Commits stay queued until they are durable. None: closing and nothing left."""
         with self._lock:
             while True:
-                self._lock.wait_for(lambda: self._queue or self._answers or self._closing)
+                while not self._lock.wait_for(self._has_work, LOOK_S):
+                    self._look_after()
                 if not self._queue and self._answers and not self._closing:
                     # Answers alone are in no hurry: a lost one costs a resend, an fsync costs flash.
                     self._lock.wait_for(
@@ -141,23 +176,62 @@ class Writer:
                         ANSWER_DELAY_S,
                     )
                 answers, self._answers = self._answers, Answers()
+                if self._suspects:
+                    self._look_after()
                 commits = self._fitting()
                 if commits or answers:
                     return commits, answers
                 if self._hurry or (self._closing and not self._queue):
                     return None
-                self._lock.wait(0.5)  # full: an answer will make room
+                if self._queue:
+                    self._lock.wait(0.5)  # full: an answer will make room
+                    self._look_after()
+
+    def _has_work(self) -> bool:
+        return bool(self._queue or self._answers or self._closing or self._suspects)
+
+    def _look_after(self) -> None:
+        """Do what is not urgent, and seldom: the disk, limits of age and count, salvage, segments in doubt."""
+        now = time.monotonic()
+        if now - self._looked_s < LOOK_S and not self._suspects:
+            return
+        self._looked_s = now
+        suspects, self._suspects = self._suspects, set()
+        store = self._store
+        try:
+            for number in suspects:
+                self._doubt(number)
+            self._recovery.poll(store)
+            store.room.low_disk = self._disk.look()
+            if not store.room.low_disk:
+                self._group_bytes = min(GROUP_BYTES, 2 * self._group_bytes)
+            store.room.enforce()
+        except DamagedSegment as error:
+            self._suspects.add(error.number)
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            kind = getattr(error, "sqlite_errorname", type(error).__name__)
+            log.warning("the spool cannot be looked after now error=%s", kind)
+            self._took_place(error)
+
+    def _doubt(self, number: int) -> None:
+        if number == self._store.number:
+            self._recovery.replace(self._store, "a row is not what it was")
+        elif number in self._store.segments:
+            self._recovery.set_aside(self._store, number)
 
     def _fitting(self) -> list[Commit]:
         """Return the queued commits that go into the next transaction: bounded, and within the quota."""
         group: list[Commit] = []
         size = 0
         for commit in self._queue:
-            if group and size + commit.nbytes > GROUP_BYTES:
+            if group and size + commit.nbytes > self._group_bytes:
                 break
-            must_wait = commit.nbytes and not self._store.can_evict() and self._store.fits_ever(commit.nbytes)
-            if must_wait and not self._room(size + commit.nbytes):
-                self._set_condition("full", "the quota is reached; sources wait until batches are delivered")
+            if self._must_wait(commit) and not self._room(size + commit.nbytes):
+                room = self._store.room
+                why = (
+                    "the disk is nearly full" if room.low_disk or room.short_disk else "the quota is reached"
+                )
+                self._set_condition("full", f"{why}; sources wait until batches are delivered")
                 break
             group.append(commit)
             size += commit.nbytes
@@ -165,37 +239,86 @@ class Writer:
             self._set_condition("ok")
         return group
 
+    def _must_wait(self, commit: Commit) -> bool:
+        """Return whether a commit waits for room; with `drop_newest` it is dropped instead."""
+        room, policy = self._store.room, self._store.limits.on_full
+        return bool(commit.nbytes) and policy != "drop_newest" and room.fits_ever(commit.nbytes)
+
     def _room(self, size: int) -> bool:
         try:
-            return self._store.room_for(size)
+            return self._store.room.make(size)
         except sqlite3.Error:
             return True  # apply() will meet the same error and recover
 
-    def _write(self, commits: list[Commit], answers: Answers) -> bool:
-        """Apply until it is durable. Return False when told to give up."""
+    def _write(self, commits: list[Commit], answers: Answers) -> bool | None:
+        """Apply until it is durable. Return False when told to give up, None when commits must wait for room."""
         attempt = 0
         while True:
             try:
                 self._store.apply(commits, answers)
                 self._set_condition("ok")
                 return True
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
                 kind = getattr(error, "sqlite_errorname", type(error).__name__)
                 self._set_condition("failing", f"{kind} while writing {self._store.path}")
+                if kind == "SQLITE_FULL":
+                    self._disk.fill()
+                    self._store.room.low_disk = True
+                    return self._wait_for_disk(answers, error)
                 delay = RETRY_S[min(attempt, len(RETRY_S) - 1)]
                 attempt += 1
                 with self._lock:
                     if self._lock.wait_for(lambda: self._hurry, delay):
                         return False
-                if self._took_place():
+                if self._took_place(error):
                     self._set_condition("ok")
                     return True
+                answers = self._answer_alone(answers)
 
-    def _took_place(self) -> bool:
+    def _wait_for_disk(self, answers: Answers, error: Exception) -> bool | None:
+        """The disk is full: give the ballast back, and use it for what frees space, not for more data."""
+        self._group_bytes = max(
+            LEAST_GROUP_BYTES, self._group_bytes // 4
+        )  # a large one may be what does not fit
+        if self._took_place(error):
+            return True
+        self._store.checkpoint("TRUNCATE")
+        left = self._answer_alone(answers)
+        with self._lock:
+            left.add(self._answers)
+            self._answers = left
+            self._lock.wait_for(lambda: self._hurry, RETRY_S[0])
+        return None
+
+    def _answer_alone(self, answers: Answers) -> Answers:
+        """Apply what the receiver said without the commits: that makes room for them. Return what is left."""
+        with self._lock:
+            more, self._answers = self._answers, Answers()
+        answers.add(more)
+        while answers:
+            part = answers.take(FEW_ANSWERS)  # few at a time: on a full disk each page of log counts
+            try:
+                self._store.apply([], part)
+                self._store.checkpoint("TRUNCATE")
+            except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+                if not self._took_place(error):
+                    answers.add(part)
+                    return answers
+        return answers
+
+    def _took_place(self, error: Exception) -> bool:
+        """Open the file again, or set it aside; return whether the last transaction took place after all."""
         try:
+            if isinstance(error, DamagedSegment):
+                self._recovery.set_aside(self._store, error.number)
+                return False
+            if is_damage(error):
+                return self._recovery.replace(self._store, str(error))
             return self._store.reopen()
-        except (sqlite3.Error, ForebayError, OSError) as error:
-            log.warning("spool cannot be opened again yet error=%s", type(error).__name__)
+        except (sqlite3.Error, ForebayError, OSError, UnicodeDecodeError) as again:
+            log.warning("spool cannot be opened again yet error=%s", type(again).__name__)
+            if is_damage(again):
+                return self._recovery.replace(self._store, str(again))
             return False
 
     def _set_condition(self, state: str, detail: str = "") -> None:

@@ -1,8 +1,8 @@
 """Messages between agent and receiver: frame 0 is a msgpack array that begins with its kind.
 
-    agent -> receiver   HELLO, BATCH (frame 1: sealed bytes), BODIES, GAPS
+    agent -> receiver   HELLO, BATCH (frame 1: sealed bytes), BODIES, GAPS, CHECKPOINT
     receiver -> agent   WELCOME, ACK, RETRY_LATER, PERMANENT, NEED_SCHEMA, CONFLICT, GAPS_ACK, REFUSED,
-                        UPGRADE_NEEDED
+                        UPGRADE_NEEDED, CHECKPOINT_ACK
 
 docs/wire-format.md gives every field. A kind that this version does not know is a WireError: the receiver
 answers UPGRADE_NEEDED, the agent closes the connection.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from enum import IntEnum
+from itertools import tee
 from typing import Any, ClassVar, TypeVar
 
 from forebay.blocks import Lane
@@ -22,6 +23,7 @@ from forebay.wire.packing import pack, unpack
 
 PROTOCOL = 1
 MAX_CONTROL_BYTES = 1024 * 1024
+MAX_CHECKPOINT_BYTES = 512 * 1024
 MAX_NUMBERS = 1024  # most batches named in one reply
 LANES = tuple(Lane)
 
@@ -33,6 +35,7 @@ class Kind(IntEnum):
     BATCH = 2
     BODIES = 3
     GAPS = 4
+    CHECKPOINT = 5
     WELCOME = 16
     ACK = 17
     RETRY_LATER = 18
@@ -42,6 +45,7 @@ class Kind(IntEnum):
     UPGRADE_NEEDED = 22
     GAPS_ACK = 23
     REFUSED = 24
+    CHECKPOINT_ACK = 25
 
 
 Number = tuple[int, int]  # (epoch, seq)
@@ -104,7 +108,10 @@ class Gaps:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Answers HELLO. `marks` gives for each epoch asked for the number up to which all is stored."""
+    """Answers HELLO. `marks` gives for each epoch asked for the number up to which all is stored.
+
+    `above` gives the ranges above it that are stored as well; None: a receiver of before there were checkpoints.
+    """
 
     KIND: ClassVar = Kind.WELCOME
     protocol: int
@@ -113,6 +120,7 @@ class Welcome:
     window: int
     max_bytes: int
     marks: dict[int, int]
+    above: dict[int, list[Number]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +190,24 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement of what this gateway has delivered; see forebay.wire.checkpoint."""
+
+    KIND: ClassVar = Kind.CHECKPOINT
+    body: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAck:
+    """The checkpoint with this digest is kept; `verdict` says how it compares with what is stored."""
+
+    KIND: ClassVar = Kind.CHECKPOINT_ACK
+    digest: bytes
+    verdict: str
+
+
 Message = (
     Hello
     | Batch
@@ -196,6 +222,8 @@ Message = (
     | UpgradeNeeded
     | GapsAck
     | Refused
+    | Checkpoint
+    | CheckpointAck
 )
 
 
@@ -203,7 +231,10 @@ def encode(message: Message) -> bytes:
     """Return frame 0 of a message."""
     if isinstance(message, Gaps):
         return pack([message.KIND, [astuple(gap) for gap in message.gaps]])
-    return pack([message.KIND, *(getattr(message, name) for name in message.__slots__)])
+    items = [getattr(message, name) for name in message.__slots__]
+    if isinstance(message, Welcome) and message.above is None:
+        items.pop()  # as before there were checkpoints
+    return pack([message.KIND, *items])
 
 
 def decode(frame: bytes | memoryview) -> Message:
@@ -246,6 +277,11 @@ class _Items:
         if not isinstance(raw, list) or len(raw) > most:
             raise WireError(f"expected a list of at most {most}")
         return [read(item) for item in raw]
+
+    def ended(self) -> bool:
+        """Return whether nothing follows: an item that an older release does not send."""
+        self._raw, rest = tee(self._raw)
+        return next(rest, None) is None
 
     def mapping(self, read: Callable[[Any], T], most: int = MAX_NUMBERS) -> dict[int, T]:
         raw = self._next()
@@ -305,7 +341,14 @@ def _hello(i: _Items) -> Message:
 
 
 def _welcome(i: _Items) -> Message:
-    return Welcome(i.integer(0), i.text(128), i.text(128), i.integer(1), i.integer(1), i.mapping(_as_int, 64))
+    head = (i.integer(0), i.text(128), i.text(128), i.integer(1), i.integer(1), i.mapping(_as_int, 64))
+    return Welcome(*head, None if i.ended() else i.mapping(_ranges, 64))
+
+
+def _ranges(raw: Any) -> list[Number]:
+    if not isinstance(raw, list) or len(raw) > MAX_NUMBERS:
+        raise WireError(f"expected at most {MAX_NUMBERS} ranges")
+    return [_number(item) for item in raw]
 
 
 _READERS: dict[int, Callable[[_Items], Message]] = {
@@ -322,4 +365,6 @@ _READERS: dict[int, Callable[[_Items], Message]] = {
     Kind.UPGRADE_NEEDED: lambda i: UpgradeNeeded(i.items(_as_int, 16)),
     Kind.GAPS_ACK: lambda i: GapsAck(i.items(_number)),
     Kind.REFUSED: lambda i: Refused(i.text(256)),
+    Kind.CHECKPOINT: lambda i: Checkpoint(i.binary(MAX_CHECKPOINT_BYTES), i.binary(64)),
+    Kind.CHECKPOINT_ACK: lambda i: CheckpointAck(i.binary(32), i.text(32)),
 }

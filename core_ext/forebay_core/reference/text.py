@@ -13,8 +13,10 @@ from forebay_core.reference import text_checks as check
 from forebay_core.reference.text_address import AddressRules
 from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
 from forebay_core.reference.text_fold import PAD
+from forebay_core.reference.text_people import People, merged
 
 SEPARATORS = frozenset(b" -.")
+PEOPLE = 1 << tables.CODES["name"] | 1 << tables.CODES["address"]
 
 
 def scan(
@@ -27,7 +29,10 @@ def scan(
     raw = np.asarray(data).tobytes()
     hits: list[tuple[int, int, int, int, int]] = []
     for row, (start, end) in enumerate(pairwise(bounds)):
-        found = _Cell(raw[start:end], classes, context).scan()
+        cell = _Cell(raw[start:end], classes, context)
+        found = cell.scan()
+        if classes & PEOPLE:
+            found = merged(found, People(cell.points, cell.pos, found, classes, context).find())
         hits += [(row, *hit) for hit in found]
     table = np.array(hits, dtype=np.int64).reshape(-1, 5)
     return (
@@ -78,8 +83,6 @@ class _Groups(NamedTuple):
 
 class _Cell(AddressRules):
     def scan(self) -> list[tuple[int, int, int, int]]:
-        if sum(c in DIGITS for c in self.raw) < 2 and not any(c in (64, 92, 0xEF) for c in self.raw):
-            return []
         s, j, colons_until = self.s, PAD, 0
         while j < self.end:
             if s[j] in ALNUM:
@@ -91,6 +94,8 @@ class _Cell(AddressRules):
                 j, colons_until = self.colon_run(j, colons_until)
             elif s[j] == tables.PROVINCE:
                 j = self.plate(j)
+            elif s[j] == tables.PLATE_END:
+                j = self.embassy(j)
             else:
                 j += 1
         return self.hits
@@ -103,7 +108,7 @@ class _Cell(AddressRules):
         b = d
         while self.s[b - 1] in LETTERS:
             b -= 1
-        if self.s[b - 1] in ALNUM:
+        if self.s[b - 1] in DIGITS and d - b <= 2:  # a short one behind a digit is part of a name
             return False
         return self.s[b:d].decode().lower() in tables.LABELS
 
@@ -150,6 +155,10 @@ class _Cell(AddressRules):
                 self.emit(b, end, "mac", 90)
                 return end
         run = s[b:e]
+        if e - b in (2, 7):
+            end = self.service_plate(b, e)
+            if end:
+                return end
         if not any(c in DIGITS for c in run):
             return e
         if not run.isdigit() and self.mixed(b, e, run):
@@ -175,8 +184,13 @@ class _Cell(AddressRules):
         if len(run) == 18 and check.is_uscc(run) and not resident:
             self.emit(b, e, "uscc", 97)
             return True
-        if len(run) == 17 and check.is_vin(run):
-            self.emit(b, e, "vin", 95)
+        kind = check.vin_kind(run) if len(run) == 17 else 0
+        if kind and (kind == 1 or self.near(b, tables.CONTEXT_VIN)):
+            self.emit(b, e, "vin", 95 if kind == 1 else 70)
+            return True
+        foreign = len(run) == 15 and run[3:].isdigit() and not any(c in DIGITS for c in run[:3])
+        if foreign and self.within(b, tables.CONTEXT_PERMIT, tables.LABEL_BYTES):
+            self.emit(b, e, "passport", 75)  # permanent residence, the form before 2017
             return True
         if len(run) not in (9, 11):
             return False
@@ -200,8 +214,12 @@ class _Cell(AddressRules):
             return f
         if n > 19 or not self.left_open(d) or not self.right_open(f):
             return f
-        if n == 11 and check.is_mobile(t):
-            self.emit(d, f, "mobile", 90)
+        if (
+            n == 11
+            and check.is_mobile(t)
+            and (check.is_assigned(t) or self.near(d, tables.CONTEXT_PHONE) or self.country_before(d))
+        ):
+            self.emit(d, f, "mobile", self.sure(d, 90))
         elif n == 13 and t[:2] == b"86" and check.is_mobile(t[2:]):
             self.emit(d + 2, f, "mobile", 90)
         elif n == 15 and t[:4] == b"0086" and check.is_mobile(t[4:]):
@@ -215,10 +233,18 @@ class _Cell(AddressRules):
         elif n >= 13:
             kind = check.card_kind(t)
             if kind == 1 or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
-                self.emit(d, f, "bank_card", 90)
+                self.emit(d, f, "bank_card", self.sure(d, 90))
             elif n == 15 and check.is_resident15(t):
                 self.emit(d, f, "resident_id", 70)
         return f
+
+    def country_before(self, d: int) -> bool:
+        b = d - 1 if self.s[d - 1] in SEPARATORS else d
+        return self.s[b - 2 : b] == b"86" and self.s[b - 3] not in DIGITS - {0x30}
+
+    def sure(self, d: int, confidence: int) -> int:
+        """Lower what stands right behind the word for another number: masked, but no alarm of the guard."""
+        return 60 if self.within(d, tables.CONTEXT_OTHER, tables.LABEL_BYTES) else confidence
 
     @staticmethod
     def plain_landline(t: bytes) -> bool:
@@ -239,8 +265,36 @@ class _Cell(AddressRules):
                 return end
         if f - d < 2 or not self.left_open(d):
             return 0
+        if 6 <= f - d <= 8:
+            end = self.labelled(d, f)
+            if end:
+                return end
         if (after in SEPARATORS and s[f + 1] in DIGITS) or (after == 0x29 and s[d - 1] == 0x28):
             return self.joined(d)
+        return 0
+
+    def labelled(self, d: int, f: int) -> int:
+        """Try 6 to 8 digits that only the word before them makes something."""
+        s, n, p = self.s, f - d, self.points
+        if s[f] in ALNUM or (s[f] in b".-:/" and s[f + 1] in ALNUM):
+            return 0
+        first = d - 1 if p[d - 1] == 0x7B2C else d  # 第
+        if (
+            p[first - 1] == 0x5B57 and 0x4E00 <= p[first - 2] < 0xA000
+        ):  # a character and 字: an officer's number
+            if not self.within(first, tables.CONTEXT_PERMIT, tables.CONTEXT_BYTES):
+                return 0
+            end = f + 1 if p[f] == 0x53F7 else f  # 号
+            self.emit(first - 2, end, "passport", 80)
+            return end
+        if n < 7 or s[d - 1] in b".-/" or (n == 8 and check.is_date8(s[d:f])):
+            return 0
+        if n == 8 and self.within(d, tables.CONTEXT_PERMIT, tables.LABEL_BYTES):
+            self.emit(d, f, "passport", 65)
+            return f
+        if 0x32 <= s[d] <= 0x38 and self.within(d, tables.CONTEXT_PHONE, tables.LABEL_BYTES):
+            self.emit(d, f, "landline", 60)
+            return f
         return 0
 
     def collect(self, d: int) -> _Groups:

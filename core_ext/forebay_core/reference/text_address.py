@@ -16,7 +16,7 @@ class AddressRules:
 
     def __init__(self, raw: bytes, classes: int, context: int) -> None:
         self.raw, self.classes, self.context = raw, classes, context
-        self.s, self.pos = fold(raw)
+        self.s, self.pos, self.points = fold(raw)
         self.end = len(self.s) - PAD
         self.hits: list[tuple[int, int, int, int]] = []
 
@@ -34,9 +34,16 @@ class AddressRules:
         self.hits.append((first, self.pos[end], CODE[name], confidence))
 
     def near(self, j: int, kind: int) -> bool:
+        reach = tables.CONTEXT_BYTES
+        if kind == tables.CONTEXT_VERSION:
+            reach = tables.VERSION_BYTES
+        elif kind == tables.CONTEXT_OTHER:
+            reach = tables.LABEL_BYTES
+        return self.within(j, kind, reach)
+
+    def within(self, j: int, kind: int, reach: int) -> bool:
         if self.context >> kind & 1:
             return True
-        reach = tables.VERSION_BYTES if kind == tables.CONTEXT_VERSION else tables.CONTEXT_BYTES
         end = self.pos[j]
         window = self.raw[max(0, end - reach) : end].lower()
         return any(word in window for word in tables.CONTEXTS[kind])
@@ -94,7 +101,9 @@ class AddressRules:
             return 0
         low, high = min(a, b), max(a, b)
         in_china = 3 <= low <= 53 and 73 <= high <= 135
-        if not (plain and in_china) and (low > 90 or high > 180 or not self.near(end, tables.CONTEXT_GPS)):
+        # anywhere else beside a word that stands before the first of them
+        named = low <= 90 and high <= 180 and self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES)
+        if not (plain and in_china) and not named:
             return 0
         self.emit(d - 1 if s[d - 1] in b"+-" else d, second, "gps", 80)
         return second
@@ -128,10 +137,16 @@ class AddressRules:
         serial = s[i:e].upper()
         n = len(serial)
         digits = sum(c in DIGITS for c in serial)
-        if n > 6 or digits < 2 or any(c in b"IO" for c in serial):
+        if n > 6 or any(c in b"IO" for c in serial):
+            return j + 1
+        # GA 36 has at most two letters; older ones that their owners chose have more
+        sure = s[i - 1] == tables.MIDDLE_DOT or digits >= 2
+        if not sure and not self.near(j, tables.CONTEXT_PLATE):
             return j + 1
         if n == 4 and s[e] == tables.PLATE_END:
             e += 1
+        elif n == 4 and self.points[e : e + 2] == [0x5E94, 0x6025]:  # rescue services
+            e += 2
         elif n == 6:
             letter_first = serial[0] in LETTERS
             rest = serial[2:] if letter_first else serial[:5]
@@ -141,6 +156,51 @@ class AddressRules:
             return j + 1
         self.emit(j, e, "plate", 90)
         return e
+
+    def embassy(self, j: int) -> int:
+        """Six digits behind the first character, which stands for an embassy; a dot may halve them."""
+        s, k = self.s, j + 1
+        if self.points[j] != 0x4F7F:
+            return j + 1
+        halved = s[j + 4] == tables.MIDDLE_DOT
+        if self.has_han_before(j) and not halved:
+            return j + 1
+        for n in range(6):
+            if n == 3 and halved:
+                k += 1
+            if s[k] not in DIGITS:
+                return j + 1
+            k += 1
+        if s[k] in ALNUM or s[k] in b".":
+            return j + 1
+        self.emit(j, k, "plate", 80)
+        return k
+
+    def has_han_before(self, j: int) -> bool:
+        return 0x4E00 <= self.points[j - 1] < 0xA000
+
+    def service_plate(self, b: int, e: int) -> int:
+        """Return the end of a plate of the armed police (`WJ京12345`) or, beside its word, the army (`KA12345`)."""
+        s = self.s
+        if s[b:e].upper() == b"WJ":
+            k = e
+            if s[k] == tables.PROVINCE:
+                k += 1
+            if s[k] == tables.MIDDLE_DOT or (s[k] in b"- " and k == e):
+                k += 1
+            f = self.while_in(k, ALNUM)
+            digits = sum(c in DIGITS for c in s[k:f])
+            if f - k in (4, 5) and digits >= 4 and k > e:
+                if f - k == 4 and s[f] == tables.PLATE_END:
+                    f += 1
+                self.emit(b, f, "plate", 85)
+                return f
+            return 0
+        army = e - b == 7 and s[b] in LETTERS and s[b + 1] in LETTERS and s[b + 2 : e].isdigit()
+        if army and self.within(b, tables.CONTEXT_PLATE, tables.LABEL_BYTES):
+            self.emit(b, e, "plate", 70)
+            return e
+        return 0
 
     def email(self, j: int) -> int:
         s, b, i, end = self.s, j, j + 1, 0

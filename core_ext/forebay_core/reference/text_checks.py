@@ -60,11 +60,18 @@ def card_kind(t: bytes) -> int:
         return 1
     if n == 14 and ((four <= 3059 and four >= 3000) or four // 100 in (36, 38, 39)):
         return 2
-    return 2 if n >= 13 and (four // 1000 == 4 or four // 100 == 62 or four == 6907) else 0
+    if n >= 13 and (four // 1000 == 4 or four // 100 == 62 or four == 6907):
+        return 2
+    return 2 if n >= 16 and t[0] >= 0x33 else 0  # issuers that we know nothing of
 
 
 def is_mobile(t: bytes) -> bool:
     return t[:1] == b"1" and t[1:2] >= b"3"
+
+
+def is_assigned(t: bytes) -> bool:
+    """Whether a mobile number's first three digits belong to an operator."""
+    return int(t[:3]) in tables.MOBILE_STARTS
 
 
 def is_uscc(t: bytes) -> bool:
@@ -82,14 +89,15 @@ def is_uscc(t: bytes) -> bool:
     return -inner % 11 == int(text[16])
 
 
-def is_vin(t: bytes) -> bool:
+def vin_kind(t: bytes) -> int:
+    """Return 0: no VIN; 1: its check digit holds; 2: only its form does."""
     text = t.decode("latin-1").upper()
     if any(c not in tables.VIN_VALUES for c in text) or not t[13:].isdigit():
-        return False
+        return 0
     if sum(c.isalpha() for c in text) < 2:
-        return False
+        return 0
     rest = sum(tables.VIN_VALUES[c] * w for c, w in zip(text, tables.VIN_WEIGHTS, strict=True)) % 11
-    return text[8] == "0123456789X"[rest]
+    return 1 if text[8] == "0123456789X"[rest] else 2
 
 
 def passport_kind(t: bytes) -> int:

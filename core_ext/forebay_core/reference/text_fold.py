@@ -7,25 +7,28 @@ from forebay_core.reference.text_checks import HEX
 
 PAD = 8
 _ESCAPES = frozenset(b"nrtbf")
+_UNKNOWN = 1  # code point of what is no character of the basic plane
 
 
-def fold(raw: bytes) -> tuple[bytes, list[int]]:
-    """Return the folded symbols with PAD zeros on either side, and the byte where each begins."""
-    symbols, pos = bytearray(PAD), [0] * PAD
+def fold(raw: bytes) -> tuple[bytes, list[int], list[int]]:
+    """Return the folded symbols with PAD zeros on either side, the byte where each begins, its code point."""
+    symbols, pos, points = bytearray(PAD), [0] * PAD, [0] * PAD
     i, percent_end = 0, -1
     while i < len(raw):
-        symbol, length = _symbol(raw, i, percent_end == i)
+        code, length = _character(raw, i, percent_end == i)
         if raw[i] == 0x25:  # percent sign
             percent_end = i + (length if length > 1 else 0)
+        symbol = tables.SYMBOLS[code] if code > _UNKNOWN or raw[i] == code else tables.OTHER
         if symbol != tables.SKIP:
             symbols.append(symbol)
             pos.append(i)
+            points.append(symbol if symbol < 0x80 else code)
         i += length
     pos += [len(raw)] * PAD
-    return bytes(symbols + bytearray(PAD)), pos
+    return bytes(symbols + bytearray(PAD)), pos, points + [0] * PAD
 
 
-def _symbol(raw: bytes, i: int, inside: bool) -> tuple[int, int]:
+def _character(raw: bytes, i: int, inside: bool) -> tuple[int, int]:
     byte = raw[i]
     if byte == 0x5C:
         return _escape(raw, i)
@@ -35,10 +38,10 @@ def _symbol(raw: bytes, i: int, inside: bool) -> tuple[int, int]:
         return byte, 1
     tail = raw[i + 1 : i + 3]
     if 0xC2 <= byte < 0xE0 and len(tail) >= 1 and tail[0] & 0xC0 == 0x80:
-        return tables.SYMBOLS[(byte & 0x1F) << 6 | tail[0] & 0x3F], 2
+        return (byte & 0x1F) << 6 | tail[0] & 0x3F, 2
     if 0xE0 <= byte < 0xF0 and len(tail) == 2 and tail[0] & 0xC0 == 0x80 and tail[1] & 0xC0 == 0x80:
-        return tables.SYMBOLS[(byte & 0x0F) << 12 | (tail[0] & 0x3F) << 6 | tail[1] & 0x3F], 3
-    return tables.OTHER, 1
+        return (byte & 0x0F) << 12 | (tail[0] & 0x3F) << 6 | tail[1] & 0x3F, 3
+    return _UNKNOWN, 1
 
 
 def _escape(raw: bytes, i: int) -> tuple[int, int]:
@@ -46,16 +49,26 @@ def _escape(raw: bytes, i: int) -> tuple[int, int]:
     if follow and follow[0] in _ESCAPES:
         return 10, 2
     if len(follow) == 5 and follow[:1] == b"u" and all(c in HEX for c in follow[1:]):
-        return tables.SYMBOLS[int(follow[1:], 16)], 6
+        return int(follow[1:], 16), 6
     return raw[i], 1
 
 
+def _hex(raw: bytes, i: int) -> int:
+    """Return the byte that `%XX` at i stands for, -1 if it is none."""
+    text = raw[i : i + 3]
+    if len(text) < 3 or text[0] != 0x25 or text[1] not in HEX or text[2] not in HEX:
+        return -1
+    return int(text[1:], 16)
+
+
 def _percent(raw: bytes, i: int, inside: bool) -> tuple[int, int]:
-    follow = raw[i + 1 : i + 3]
-    if len(follow) == 2 and all(c in HEX for c in follow):
-        code = int(follow, 16)
-        if 0x20 <= code < 0x30 or 0x3A <= code <= 0x40:
-            return code, 3
-        if code >= 0xC2 or (code >= 0x80 and inside):
-            return tables.OTHER, 3
+    code = _hex(raw, i)
+    if 0x20 <= code < 0x30 or 0x3A <= code <= 0x40:
+        return code, 3
+    if 0xE0 <= code < 0xF0:
+        second, third = _hex(raw, i + 3), _hex(raw, i + 6)
+        if 0x80 <= second < 0xC0 and 0x80 <= third < 0xC0:
+            return (code & 0x0F) << 12 | (second & 0x3F) << 6 | third & 0x3F, 9
+    if code >= 0xC2 or (code >= 0x80 and inside):
+        return _UNKNOWN, 3
     return raw[i], 1

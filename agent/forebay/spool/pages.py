@@ -1,0 +1,205 @@
+"""Rows straight from the pages of an SQLite file, without SQLite: for files that SQLite refuses, hangs on or misreads.
+
+Every step is checked and bounded; whatever is broken is skipped and counted. Only rowid and WITHOUT ROWID tables with
+UTF-8 text and no reserved bytes are read, which is what a segment is (https://sqlite.org/fileformat2.html).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from forebay.spool.schema import PAGE_BYTES, ROOTS
+from forebay.spool.wal import Wal
+
+_LEAF_TABLE, _INNER_TABLE, _LEAF_INDEX, _INNER_INDEX = 13, 5, 10, 2
+_MOST_RECORD = 80 * 1024 * 1024
+_INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
+
+
+class Broken(Exception):
+    """A page or record that is not what it should be."""
+
+
+class Pages:
+    """The pages of a file as of its last commit, the log laid over it.
+
+    Attributes
+    ----------
+    broken : pages and cells that were skipped so far
+    """
+
+    def __init__(self, data: Any, wal: Wal | None = None) -> None:
+        self._data, self._wal = data, wal or Wal()
+        self.size = PAGE_BYTES
+        self.count = max(len(data) // self.size, self._wal.db_pages, max(self._wal.pages, default=0))
+        self.broken = 0
+        self._seen: set[int] = set()
+        self._roots = ROOTS | self._named_roots()
+        self.broken = 0
+
+    def page(self, number: int) -> bytes:
+        """Return a page. Raises Broken."""
+        if not 1 <= number <= self.count or number in self._wal.stale:
+            raise Broken
+        page = self._wal.page(number)
+        if page is None:
+            page = bytes(self._data[(number - 1) * self.size : number * self.size])
+        if len(page) != self.size:
+            raise Broken
+        return page
+
+    def rows(self, table: str, *, rowid: bool = False) -> Iterator[list[Any]]:
+        """Yield the rows of a table; `rowid`: its first column is the rowid. Broken ones are counted."""
+        self._seen = set()
+        for values in self._walk(self._roots[table]):
+            yield [values[0], *values[2:]] if rowid else values[1:]
+
+    def _named_roots(self) -> dict[str, int]:
+        """Return what the schema table says; a migrated file has its tables elsewhere than a new one."""
+        return {
+            row[2]: row[4]
+            for row in self._walk(1)
+            if len(row) == 6 and row[1] == "table" and isinstance(row[4], int) and 1 < row[4] <= self.count
+        }
+
+    def orphans(self) -> Iterator[list[Any]]:
+        """Yield rows of leaf pages that the walk before did not reach and that are not free."""
+        free = self._free_pages()
+        if free is None:
+            return
+        for number in range(2, self.count + 1):
+            if number in self._seen or number in free:
+                continue
+            try:
+                page = self.page(number)
+            except Broken:
+                continue
+            if page[0] == _LEAF_TABLE:
+                yield from ([v[0], *v[2:]] for v in self._cells(page))
+
+    def _free_pages(self) -> set[int] | None:
+        try:
+            (trunk,) = struct.unpack(">I", self.page(1)[32:36])
+            free: set[int] = set()
+            while trunk:
+                if trunk in free:
+                    return None
+                page = self.page(trunk)
+                following, count = struct.unpack(">2I", page[:8])
+                if count > self.size // 4 - 2:
+                    return None
+                free |= {trunk, *struct.unpack(f">{count}I", page[8 : 8 + 4 * count])}
+                trunk = following
+        except Broken:
+            return None
+        return free
+
+    def _walk(self, root: int) -> Iterator[list[Any]]:
+        stack = [root]
+        while stack:
+            number = stack.pop()
+            if number in self._seen:
+                self.broken += 1
+                continue
+            self._seen.add(number)
+            try:
+                page = self.page(number)
+                start = 100 if number == 1 else 0
+                kind = page[start]
+                if kind not in (_LEAF_TABLE, _INNER_TABLE, _LEAF_INDEX, _INNER_INDEX):
+                    raise Broken
+            except Broken:
+                self.broken += 1
+                continue
+            if kind in (_INNER_TABLE, _INNER_INDEX):
+                cells = self._cell_offsets(page, start, 12)
+                children = [struct.unpack(">I", page[c : c + 4])[0] for c in cells if c + 4 <= self.size]
+                stack += [struct.unpack(">I", page[start + 8 : start + 12])[0], *reversed(children)]
+            if kind != _INNER_TABLE:
+                yield from self._cells(page, start)
+
+    def _cell_offsets(self, page: bytes, start: int, header: int) -> list[int]:
+        (count,) = struct.unpack(">H", page[start + 3 : start + 5])
+        first = start + header
+        if first + 2 * count > self.size:
+            self.broken += 1
+            count = (self.size - first) // 2
+        return list(struct.unpack(f">{count}H", page[first : first + 2 * count]))
+
+    def _cells(self, page: bytes, start: int = 0) -> Iterator[list[Any]]:
+        kind = page[start]
+        for at in self._cell_offsets(page, start, 12 if kind == _INNER_INDEX else 8):
+            try:
+                yield self._cell(page, at + (4 if kind == _INNER_INDEX else 0), kind == _LEAF_TABLE)
+            except (Broken, IndexError, struct.error, UnicodeDecodeError):
+                self.broken += 1
+
+    def _cell(self, page: bytes, at: int, is_table: bool) -> list[Any]:
+        size, at = _varint(page, at)
+        rowid = 0
+        if is_table:
+            rowid, at = _varint(page, at)
+        if size > _MOST_RECORD:
+            raise Broken
+        usable = self.size
+        most = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
+        if size <= most:
+            local, overflow = size, 0
+        else:
+            least = (usable - 12) * 32 // 255 - 23
+            local = least + (size - least) % (usable - 4)
+            local = least if local > most else local
+            (overflow,) = struct.unpack(">I", page[at + local : at + local + 4])
+        record = page[at : at + local]
+        if len(record) != local:
+            raise Broken
+        return _decode(rowid, record + self._overflow(overflow, size - local))
+
+    def _overflow(self, number: int, left: int) -> bytes:
+        parts = []
+        while left > 0:
+            page = self.page(number)
+            parts.append(page[4 : 4 + left])
+            left -= self.size - 4
+            (number,) = struct.unpack(">I", page[:4])
+        return b"".join(parts)
+
+
+def _decode(rowid: int, record: bytes) -> list[Any]:
+    end, at = _varint(record, 0)
+    kinds = []
+    while at < end:
+        kind, at = _varint(record, at)
+        kinds.append(kind)
+    values: list[Any] = [rowid]
+    for kind in kinds:
+        if kind in (0, 8, 9):
+            values.append(None if kind == 0 else kind - 8)
+            continue
+        if kind in (7, 10, 11):
+            raise Broken  # no floats in a segment
+        size = _INTEGER_BYTES[kind] if kind < 7 else (kind - 12) // 2
+        raw = record[at : at + size]
+        if len(raw) != size:
+            raise Broken
+        at += size
+        if kind < 7:
+            values.append(int.from_bytes(raw, "big", signed=True))
+        else:
+            values.append(raw if kind % 2 == 0 else raw.decode())
+    return values
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for place in range(9):
+        byte = data[at + place]
+        if place == 8:
+            value = (value << 8) | byte
+            return (value - (1 << 64) if value >> 63 else value), at + 9
+        value = (value << 7) | (byte & 0x7F)
+        if byte < 0x80:
+            return value, at + place + 1
+    raise Broken

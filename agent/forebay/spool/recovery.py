@@ -1,0 +1,355 @@
+"""A spool that opens whatever its files look like, and goes on whatever becomes of them.
+
+A segment that cannot be trusted is set aside under another name and a new one accepts at once, with the control part
+of the damaged one as far as that is intact. A child process then salvages its batches (salvage.py); when it is done
+they are taken into the books (adopt.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from forebay.errors import SpoolError
+from forebay.spool import audit, schema
+from forebay.spool import control as control_part
+from forebay.spool.adopt import ReadRange, adopt
+from forebay.spool.claims import Claims
+from forebay.spool.control import Control
+from forebay.spool.limits import Limits
+from forebay.spool.older import DamagedSegment, older_path
+from forebay.spool.pages import Broken
+from forebay.spool.rolling import create, damaged_path, fresh_control
+from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
+from forebay.spool.salvage import open_pages
+from forebay.spool.store import BooksDamaged, Store, open_epoch
+from forebay.spool.wal import examine
+
+log = logging.getLogger("forebay.spool")
+
+COPY = "control.bak"
+LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions are known again
+WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
+SALVAGE_S = 120.0
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+_FAR = 1 << 32  # beyond any running number that is not known
+
+
+def segment_path(folder: Path) -> Path:
+    """Return the segment in use: the highest number there is."""
+    return max(folder.glob("segment-*.db"), default=older_path(folder, 1))
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether an error says that the file is broken, not that the disk is full or away."""
+    return (
+        isinstance(error, BooksDamaged | UnicodeDecodeError)
+        or getattr(error, "sqlite_errorname", "") in _DAMAGE
+    )
+
+
+def _carry_audit(damaged: Path, store: Store) -> None:
+    """Go on with the audit log of a damaged segment, as far as SQLite can still read it.
+
+    What was in its write-ahead log only is missing then: the log's verification against a checkpoint tells.
+    """
+    try:
+        uri = f"{damaged.absolute().as_uri()}?mode=ro&immutable=1"  # not a byte of the evidence is touched
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as old:
+            store.db.execute("BEGIN IMMEDIATE")
+            try:
+                audit.carry(old, store.db)
+                store.db.execute("COMMIT")
+            except BaseException:
+                store.db.execute("ROLLBACK")
+                raise
+    except (sqlite3.Error, UnicodeDecodeError):
+        log.error(
+            "the audit log begins anew: that of the damaged segment cannot be read damaged=%s", damaged.name
+        )
+
+
+class Recovery:
+    """Opens a spool, sets damaged segments aside and takes back what was salvaged.
+
+    Attributes
+    ----------
+    positions_lost : nobody knows where the sources stood: one that can be replayed must not start
+    """
+
+    def __init__(
+        self, folder: Path, sync: str, claims: Claims, limits: Limits, read_range: ReadRange | None = None
+    ) -> None:
+        self._folder, self._sync, self._claims, self._limits = folder, sync, claims, limits
+        self._read_range = read_range
+        self._child: tuple[int, subprocess.Popen[bytes], float] | None = None
+        self._failed: set[int] = set()
+        self._store: Store | None = None
+        self._unclear: set[int] = set()  # segments whose books were not whole
+        self.positions_lost = False
+
+    # -- opening --------------------------------------------------------------------------------------------
+
+    def open(self) -> Store:
+        """Open or create the spool. Raises SpoolError."""
+        for leftover in self._folder.glob("*.new*"):
+            leftover.unlink()
+        path = segment_path(self._folder)
+        aside = max((segment_number(p.name) for p in self._folder.glob("damaged-*.db")), default=0)
+        if aside and (not path.exists() or segment_number(path.name) < aside):
+            # A crash came between setting it aside and making the next one.
+            return self._opened(self._begin_anew(older_path(self._folder, aside), "it was being set aside"))
+        if not path.exists():
+            return self._opened(self._make(path))
+        reason = suspicion(path)
+        if not reason:
+            try:
+                return self._opened(self._make(path))
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if not is_damage(error):
+                    name = getattr(error, "sqlite_errorname", type(error).__name__)
+                    raise SpoolError(f"cannot open the spool: {name}", place=str(path)) from None
+                reason = str(error)
+        return self._opened(self._begin_anew(path, reason))
+
+    def _make(self, path: Path) -> Store:
+        return Store(path, sync=self._sync, limits=self._limits, claims=self._claims)
+
+    def _opened(self, store: Store) -> Store:
+        self._store = store
+        (self._folder / COPY).unlink(missing_ok=True)  # from now on it would be an older state
+        self._find_strangers(store)
+        self.positions_lost = bool(store.counters.get(LOST_POSITIONS))
+        if self.positions_lost:
+            deadline = time.monotonic() + WAIT_S
+            while self.poll(store) and time.monotonic() < deadline:
+                time.sleep(0.02)
+        return store
+
+    def _find_strangers(self, store: Store) -> None:
+        """Have segments examined that the newest one does not know: it was made without knowing all."""
+        for path in [*self._folder.glob("segment-*.db"), *self._folder.glob("damaged-*.db")]:
+            number = segment_number(path.name)
+            if number < store.number and number not in store.segments:
+                self.set_aside(store, number)
+
+    # -- damage ---------------------------------------------------------------------------------------------
+
+    def _begin_anew(self, path: Path, reason: str) -> Store:
+        number = segment_number(path.name)
+        fresh = older_path(self._folder, number + 1)
+        log.error(
+            "spool segment is damaged and set aside; a fresh one accepts at once damaged=%s fresh=%s: %s",
+            path.name,
+            fresh.name,
+            reason,
+        )
+        set_aside(self._folder, number)
+        control = self._recover(number)
+        control.tables["segment"][(number,)] = (number, 0, RUNNING, "damaged")
+        create(fresh, control)
+        store = self._make(fresh)
+        _carry_audit(damaged_path(self._folder, number), store)
+        return store
+
+    def _recover(self, number: int) -> Control:
+        """Return the control part of a damaged segment, mended from older copies where it must be."""
+        found = _control_of(damaged_path(self._folder, number))
+        if found.complete:
+            return found
+        self._unclear.add(number)
+        copies = [c for c in self._copies(number) if c is not None]
+        best = max(copies, key=lambda c: c.txn, default=fresh_control(number + 1))
+        if best.txn == found.txn and "counter" not in found.broken:
+            return best  # the copy is of the very state that was lost
+        merged = control_part.merge(found, best)
+        counters = control_part.fresh_counters(number + 1) | merged.counters()
+        if "counter" in found.broken:
+            counters["running"] += _FAR
+            for lane in LANES:
+                open_epoch(counters, str(lane))
+        if "progress" in found.broken:
+            # An older position would have rows read again that were delivered: rather none.
+            merged.tables["progress"] = {}
+            counters[LOST_POSITIONS] = 1
+        control_part.set_rows(merged, "counter", counters.items())
+        log.error(
+            "part of the spool's books is lost and is put together from copies: %s", sorted(found.broken)
+        )
+        return merged
+
+    def _copies(self, number: int) -> list[Control | None]:
+        copies: list[Control | None] = []
+        with contextlib.suppress(OSError, ValueError):
+            copies.append(control_part.unpack((self._folder / COPY).read_bytes()))
+        for path in sorted(self._folder.glob("segment-*.db"), reverse=True)[:1]:
+            older = _control_of(path)
+            copies.append(older if older.complete and segment_number(path.name) < number else None)
+        return copies
+
+    def replace(self, store: Store, reason: str) -> bool:
+        """Set the newest segment aside while the agent runs. Return whether the last transaction took place."""
+        expected, known = store.txn, store.number
+        store.close()
+        fresh = self._begin_anew(store.path, reason)
+        fresh.close()
+        store.switch(older_path(self._folder, known + 1))
+        store.room.forget_sizes()
+        return store.txn > expected
+
+    def set_aside(self, store: Store, number: int) -> None:
+        """Set an older segment aside to be salvaged."""
+        if number in store.segments and store.segments[number][2] == "damaged":
+            return
+        log.error("an older spool segment is damaged and examined segment=%d", number)
+        store.older.keep_only({n for n, s in store.segments.items() if s[2] == "sealed" and n != number})
+        set_aside(self._folder, number)
+        with store.transaction() as txn:
+            txn.segments[number] = (0, RUNNING, "damaged")
+        store.room.forget_sizes()
+
+    # -- salvage --------------------------------------------------------------------------------------------
+
+    def poll(self, store: Store) -> bool:
+        """Go on with salvage: start it, wait for it, take in its result. Return whether there is more to do."""
+        if self._child is not None and not self._ended():
+            return True
+        for number, (_, _, state) in list(store.segments.items()):
+            if state != "damaged" or number in self._failed:
+                continue
+            if older_path(self._folder, number).exists():
+                self._adopt(store, number)
+            else:
+                self._start(number)
+                if self._child is not None:
+                    return True
+                self._adopt(store, number)
+        return False
+
+    def _adopt(self, store: Store, number: int) -> None:
+        store.older.keep_only(set())
+        owners, lost = adopt(store, number, self._read_range if self.positions_lost else None)
+        if owners:
+            log.warning("positions of sources are taken from salvaged batches owners=%s", sorted(owners))
+        put_away(self._folder, number, keep=lost > 0 or number in self._unclear)
+        store.room.forget_sizes()
+
+    def _start(self, number: int) -> None:
+        if not damaged_path(self._folder, number).exists():
+            create(older_path(self._folder, number), Control())  # it is gone: nothing is intact
+            return
+        command = [
+            sys.executable, "-m", "forebay.spool.salvage",
+            str(damaged_path(self._folder, number)), str(older_path(self._folder, number)),
+        ]  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        child = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._child = (number, child, time.monotonic() + SALVAGE_S)
+
+    def _ended(self) -> bool:
+        assert self._child is not None
+        number, child, deadline = self._child
+        if child.poll() is None:
+            if time.monotonic() < deadline:
+                return False
+            child.kill()
+            child.wait()
+        if child.returncode != 0:
+            self._failed.add(number)
+            log.error(
+                "a damaged segment could not be examined; it is kept for `forebay spool repair` and the next start"
+                " segment=%d code=%s",
+                number,
+                child.returncode,
+            )
+        self._child = None
+        return True
+
+    def read_again(self, store: Store) -> None:
+        """Let sources whose position is lost begin anew, at the price of rows that are delivered twice."""
+        with store.transaction() as txn:
+            txn.counters[LOST_POSITIONS] = 0
+        self.positions_lost = False
+
+    def close(self) -> None:
+        """End a salvage that runs: the next start begins it again."""
+        if self._child is not None:
+            self._child[1].kill()
+            self._child[1].wait()
+            self._child = None
+
+
+def write_copy(store: Store) -> None:
+    """Leave a copy of the control part at a clean end: used only if the segment is found damaged in this very state."""
+    path = store.folder / COPY
+    with contextlib.suppress(OSError, sqlite3.Error):
+        path.with_suffix(".tmp").write_bytes(control_part.pack(control_part.from_db(store.db)))
+        path.with_suffix(".tmp").rename(path)
+
+
+def suspicion(path: Path) -> str:
+    """Return why a segment must not be opened by SQLite, an empty text if it may."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    if header[:16] != b"SQLite format 3\0" or header[16:18] != schema.PAGE_BYTES.to_bytes(2, "big"):
+        return "the header is not one of a spool"
+    wal = examine(path.with_name(path.name + "-wal"))
+    if wal.is_damaged:
+        return "the write-ahead log is damaged before its end"
+    pages = open_pages(path)
+    try:
+        first = pages.page(1)
+    except Broken:
+        return "it is shorter than a page"
+    if int.from_bytes(first[60:64], "big", signed=True) != schema.VERSION:
+        return ""  # to be migrated or refused
+    said = int.from_bytes(first[28:32], "big")
+    there = path.stat().st_size // schema.PAGE_BYTES
+    if any(wal.page(n) is None for n in range(there + 1, said + 1)):
+        return "it is shorter than it says"
+    control = control_part.from_pages(pages)
+    return "" if control.complete else f"the books are damaged: {sorted(control.broken)}"
+
+
+def _control_of(path: Path) -> Control:
+    try:
+        return control_part.from_pages(open_pages(path))
+    except Exception as error:  # noqa: BLE001 - whatever a broken file does, the agent goes on
+        log.warning("a damaged segment cannot be read error=%s", type(error).__name__)
+        return Control(broken=set(CONTROL))
+
+
+def set_aside(folder: Path, number: int) -> None:
+    """Rename a segment's files so that nobody opens them as a spool."""
+    source, target = older_path(folder, number), damaged_path(folder, number)
+    for suffix in ("", "-wal"):  # the log last: without it the file would look whole
+        path = source.with_name(source.name + suffix)
+        if path.exists():
+            path.rename(target.with_name(target.name + suffix))
+    source.with_name(source.name + "-shm").unlink(missing_ok=True)
+    schema.sync_folder(folder)
+
+
+def put_away(folder: Path, number: int, *, keep: bool) -> None:
+    """Delete the files of a damaged segment that was salvaged; `keep` them, as evidence, until room is needed."""
+    source = damaged_path(folder, number)
+    for suffix in ("", "-wal"):
+        path = source.with_name(source.name + suffix)
+        if keep and path.exists():
+            path.rename(path.with_name(path.name.replace("damaged-", "lost-")))
+        path.unlink(missing_ok=True)
+
+
+__all__ = ["DamagedSegment", "Recovery", "is_damage", "segment_path"]

@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -132,6 +134,47 @@ def test_a_hanging_child_is_ended_at_the_limit(isolated: IsolatedSession) -> Non
     assert child.poll() == -signal.SIGKILL
     isolated._limit_s = 60.0
     isolated.run({"window": ROWS}, ("error",))
+
+
+ENDS_BADLY = """
+import sys, threading
+import numpy as np
+from forebay.infer.isolated import IsolatedSession
+from forebay.infer.session import SessionOptions
+made = []
+def start():
+    made.append(IsolatedSession(open(sys.argv[1], "rb").read(), SessionOptions(), place=""))
+starter = threading.Thread(target=start)  # as a reload does; that this thread ends must not end the child
+starter.start()
+starter.join()
+threading.Timer(2.0, lambda: print(made[0]._child.pid, made[0]._child.poll(), flush=True)).start()
+made[0].run({"window": np.full((2, 26), 2.0**40, np.float32)}, ("error",))
+"""
+
+
+def command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # gone, perhaps between open and read
+        return b""
+
+
+def test_a_busy_child_outlives_the_thread_that_started_it_but_not_the_agent() -> None:
+    agent = subprocess.Popen(
+        [sys.executable, "-c", ENDS_BADLY, str(DATA / "slow_if_asked.onnx")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert agent.stdout is not None
+    pid, ended = agent.stdout.readline().split()
+    assert ended == "None"
+    agent.kill()
+    agent.wait()
+    agent.stdout.close()
+    deadline = time.monotonic() + 60
+    while b"isolated" in command_line(pid):
+        assert time.monotonic() < deadline, "the child lives on without the agent"
+        time.sleep(0.05)
 
 
 def test_a_graph_that_the_child_cannot_load_is_the_same_error_as_here() -> None:

@@ -27,6 +27,7 @@ from forebay.infer.session import Arrays, ModelTimeout, Session, SessionOptions
 
 START_S = 120.0  # importing the runtime and loading a large graph on a loaded gateway
 MAX_FRAME = 1 << 31
+PARENT_LOOK_S = 1.0
 _HEAD = struct.Struct("<I")
 _DTYPES = frozenset({"float32", "float64", "int64", "uint8", "int32", "bool"})
 
@@ -56,8 +57,8 @@ def _frame(message: dict[str, Any]) -> bytes:
 class IsolatedSession(Session):
     """Like `session.Session`, but in a child process that is started anew when it died or hung.
 
-    Used by one thread at a time (a lock sees to that). The child is ended with its session, and by the kernel if
-    the agent dies.
+    Used by one thread at a time (a lock sees to that). The child is ended with its session, and ends by
+    itself when the agent dies.
     """
 
     def __init__(self, model: bytes, options: SessionOptions, *, place: str) -> None:
@@ -230,6 +231,17 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         sink.flush()
 
 
+def _end_with(parent: int) -> None:
+    """End when the parent does, in the middle of a run too.
+
+    The kernel's signal for that (PR_SET_PDEATHSIG) comes at the end of the thread that started the child, and a
+    reload's thread ends soon.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_LOOK_S)
+    os._exit(0)
+
+
 def main() -> None:
     """Run as the child: no core dump, and no life after the parent's."""
     import ctypes
@@ -238,8 +250,8 @@ def main() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((1, signal.SIGKILL), (4, 0)):  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE
-        libc.prctl(option, int(value), 0, 0, 0)
+    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: a core pattern that pipes to a program ignores the limit
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
     with os.fdopen(os.dup(1), "wb") as sink:
         os.dup2(2, 1)  # what a library prints is no answer

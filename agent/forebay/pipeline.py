@@ -76,10 +76,11 @@ class Builder:
     def _manifests(self) -> dict[str, str]:
         """Return the digest of the manifest of each model that a pipeline names."""
         wanted = {
-            entry.options.model
+            model
             for pipeline in self._config.pipelines.values()
             for entry in pipeline.steps
             if isinstance(entry.options, InferOptions)
+            for model in entry.options.models()
         }
         if not wanted:
             return {}
@@ -161,7 +162,7 @@ class Builder:
             policy=self.policy.name,
             policy_hash=self.policy.hash,
             key_id=self.policy.key_id,
-            models=tuple(sorted({model for step in steps if (model := getattr(step, "model", ""))})),
+            models=tuple(sorted({model for step in steps for model in _models(step)})),
         )
         sealer = Sealer(
             context,
@@ -212,6 +213,12 @@ class Builder:
             clock=self._clock,
         )
         return build_live(config, context)
+
+
+def _models(step: Step) -> tuple[str, ...]:
+    """Return the models whose results a step may give: with a candidate that may be promoted, both."""
+    found: tuple[str, ...] = getattr(step, "models", ()) or (getattr(step, "model", ""),)
+    return tuple(model for model in found if model)
 
 
 def at_rest_lock(loaded: LoadedConfig[AgentConfig]) -> GatewayLock | CenterLock | None:

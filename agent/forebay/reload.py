@@ -102,7 +102,7 @@ def fingerprint(loaded: Loaded, name: str, policy_hash: str, manifests: Mapping[
     """Return a digest of everything that a pipeline is built from. `manifests`: digest of each model's manifest."""
     config = loaded.config
     pipeline = config.pipelines[name]
-    models = [e.options.model for e in pipeline.steps if isinstance(e.options, InferOptions)]
+    models = [m for e in pipeline.steps if isinstance(e.options, InferOptions) for m in e.options.models()]
     facts = {
         "base": str(loaded.base),
         "gateway": config.gateway.model_dump(mode="json"),

@@ -72,6 +72,7 @@ def _pipeline(unit: Unit, now: int) -> dict[str, Any]:
         "queue_bytes": worker.queue.nbytes,
         "idle_s": round((now - worker.last_progress_ns) / 1e9, 3),
         "steps": list(worker.step_names()),
+        "reports": worker.reports(),
     }
 
 

@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -178,6 +178,11 @@ class Worker:
     def step_names(self) -> list[str]:
         """Return the names of the steps in their order."""
         return [step.name for step in self._steps]
+
+    def reports(self) -> dict[str, Any]:
+        """Return what steps say of themselves, by name: names and numbers, never a data value."""
+        told = {step.name: getattr(step, "report", None) for step in self._steps}
+        return {name: report() for name, report in told.items() if report is not None}
 
     def abandon(self) -> None:
         """Tell the senders of what is in memory that it was not accepted. Only when `run` does not run."""

@@ -148,16 +148,18 @@ def test_an_unknown_model_names_the_known_ones() -> None:
     result = run("facs", DEMO / "photos" / "astronaut.jpg")
     assert result.exit_code == 1
     assert (
-        "known bundles: faces, faces-near, plates-cn, sensor-anomaly, street-objects, text-lines"
-        in result.stderr
+        "known bundles: bearing-faults, energy-forecast, faces, faces-near, plates-cn, sensor-anomaly, "
+        "street-objects, text-lines" in result.stderr
     )
 
 
-def test_models_list_names_all_six() -> None:
+def test_models_list_names_all_that_are_shipped() -> None:
     result = CliRunner().invoke(models_group, ["list", "--json"])
     assert result.exit_code == 0
     facts = [json.loads(line) for line in result.stdout.splitlines()]
     assert [f["name"] for f in facts] == [
+        "bearing-faults",
+        "energy-forecast",
         "faces",
         "faces-near",
         "plates-cn",

@@ -17,7 +17,16 @@ from forebay.infer.bundle import check_golden, find, load, open_session, read_ma
 from forebay.infer.onnx_file import examine
 from forebay.infer.session import Session, SessionOptions, SessionPool
 
-SHIPPED = ("faces", "faces-near", "plates-cn", "sensor-anomaly", "street-objects", "text-lines")
+SHIPPED = (
+    "bearing-faults",
+    "energy-forecast",
+    "faces",
+    "faces-near",
+    "plates-cn",
+    "sensor-anomaly",
+    "street-objects",
+    "text-lines",
+)
 
 
 @pytest.fixture

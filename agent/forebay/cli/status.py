@@ -120,6 +120,12 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     if facts["stuck"]:
         lines.append(f"STUCK: {facts['stuck']}")
     lines += [f"{name}: {p['trouble']}" for name, p in facts["pipelines"].items() if p["trouble"]]
+    lines += [
+        f"{name}: candidate {report['candidate']} is {report['phase']} {report['reason']}".rstrip()
+        for name, pipeline in facts["pipelines"].items()
+        for report in pipeline["reports"].values()
+        if "candidate" in report
+    ]
     for trouble in facts["troubles"][-5:]:
         said = " ".join(f"{k}={v}" for k, v in trouble["facts"].items())
         lines.append(f"{trouble['level']:<8}{trouble['message']} {said} ({trouble['times']}x)")

@@ -8,15 +8,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forebay.clock import Clock
+from forebay.clock import Clock, SystemClock
 from forebay.config.detections import DetectionOptions
 from forebay.config.models import InferOptions, ModelsOptions
+from forebay.errors import ConfigError
 from forebay.stages import Step
 
 if TYPE_CHECKING:
-    from forebay.infer.session import SessionPool
+    from forebay.infer.bundle import Bundle
+    from forebay.infer.session import Session, SessionPool
+    from forebay.infer.shadow import ScoreStep
+    from forebay.infer.signing import Trust
 
-__all__ = ["build", "build_watch"]
+__all__ = ["build", "build_watch", "trust_of"]
+
+
+def trust_of(models: ModelsOptions, base: Path | None = None) -> Trust:
+    """Return whose signatures the configuration believes. Raises KeyFileError."""
+    from forebay.infer.signing import Trust
+
+    paths = [(base or Path()) / path for path in models.trust]
+    return Trust.read(paths, required=models.require_signature)
+
+
+def _load(model: str, bundles_dir: Path | None, base: Path | None, models: ModelsOptions) -> Bundle:
+    """Return a bundle, verified and not older than the newest one that was installed."""
+    from forebay.infer.bundle import find, load
+    from forebay.infer.store import check_not_older
+
+    folder = find(model, bundles_dir=bundles_dir, base=base)
+    bundle = load(folder, trust_of(models, base))
+    if bundles_dir is not None and bundles_dir in folder.parents and "@" not in model:
+        check_not_older(bundles_dir, bundle.manifest, bundle.sha256)
+    return bundle
 
 
 def build(
@@ -46,30 +70,40 @@ def build(
     Raises
     ------
     ModelError
-        If the bundle is missing, damaged or of another task.
+        If the bundle is missing, damaged, not signed by whom it must be, older than one seen, or of another task.
     """
-    from forebay.infer.bundle import find, load, open_session
+    from forebay.infer.bundle import open_session
     from forebay.infer.session import SessionOptions, SessionPool
 
     models = models or ModelsOptions()
     if bundles_dir is None and models.dir is not None:
         bundles_dir = (base or Path()) / models.dir
-    bundle = load(find(options.model, bundles_dir=bundles_dir, base=base))
-    settings = SessionOptions(tuple(models.providers), models.threads)
-    session = open_session(bundle, pool or SessionPool(), settings, verify=models.verify)
-    if options.inputs:
-        from forebay.infer.anomaly import AnomalyStep
+    settings = SessionOptions(
+        tuple(models.providers), models.threads, limit_ns=models.time_limit, isolated=options.isolated
+    )
+    pool = pool or SessionPool()
 
-        return AnomalyStep(
-            name,
-            bundle,
-            session,
-            inputs=tuple(options.inputs),
+    def opened(model: str) -> tuple[Bundle, Session]:
+        bundle = _load(model, bundles_dir, base, models)
+        return bundle, open_session(bundle, pool, settings, verify=models.verify)
+
+    bundle, session = opened(options.model)
+    if options.inputs:
+        step = _score_step(name, options, key, bundle, session)
+        if not options.shadow:
+            return step
+        if options.shadow_share < 1 and not key:
+            raise ConfigError("`shadow_share` is a share of devices: the pipeline needs a `key`", place=name)
+        from forebay.infer.shadow import ShadowStep
+
+        candidate = _score_step(name, options, key, *opened(options.shadow))
+        return ShadowStep(
+            step,
+            candidate,
+            clock or SystemClock(),
+            gate=options.promote,
             key=key,
-            output=options.output or "anomaly",
-            calibration=options.calibration,
-            memory=options.memory,
-            max_keys=options.max_keys,
+            share=options.shadow_share,
         )
     from forebay.infer.detect import DetectStep
     from forebay.infer.vision import Detector
@@ -91,6 +125,44 @@ def build(
         every_ns=options.every,
         drop_late=options.on_load == "drop",
         clock=clock,
+    )
+
+
+def _score_step(name: str, options: InferOptions, key: str, bundle: Bundle, session: Session) -> ScoreStep:
+    """Return the step for fields of numbers that the model's task asks for."""
+    from forebay.infer.manifest import Task
+
+    task = bundle.manifest.task
+    if task is Task.CLASSIFICATION:
+        from forebay.infer.classify import ClassifyStep
+
+        if len(options.inputs) != 1:
+            raise ConfigError(f"{options.model} looks at one field: give one in `inputs`", place=name)
+        if wrong := sorted(options.model_fields_set & {"calibration", "memory"}):
+            raise ConfigError(f"`{wrong[0]}` means nothing to a model of task {task}", place=name)
+        return ClassifyStep(
+            name,
+            bundle,
+            session,
+            field=options.inputs[0],
+            key=key,
+            output=options.output or "label",
+            max_keys=options.max_keys,
+        )
+    from forebay.infer.anomaly import AnomalyStep
+    from forebay.infer.forecast import ForecastStep
+
+    is_forecast = task is Task.FORECAST
+    return (ForecastStep if is_forecast else AnomalyStep)(
+        name,
+        bundle,
+        session,
+        inputs=tuple(options.inputs),
+        key=key,
+        output=options.output or ("surprise" if is_forecast else "anomaly"),
+        calibration=options.calibration,
+        memory=options.memory,
+        max_keys=options.max_keys,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 import numpy as np
@@ -48,6 +48,8 @@ class AnomalyStep:
     counts : rows without a score by reason: `calibrating`, `max_keys`, `model_error`
     """
 
+    TASK: ClassVar[Task] = Task.ANOMALY
+
     def __init__(
         self,
         name: str,
@@ -62,14 +64,15 @@ class AnomalyStep:
         max_keys: int = 10_000,
     ) -> None:
         manifest = bundle.manifest
-        if manifest.task is not Task.ANOMALY or not isinstance(manifest.preprocessing, SeriesPreprocessing):
+        if manifest.task is not self.TASK or not isinstance(manifest.preprocessing, SeriesPreprocessing):
             raise ModelError(
-                f"expected an anomaly model, found task {manifest.task}",
+                f"expected a{'n' * (self.TASK is Task.ANOMALY)} {self.TASK} model, found task {manifest.task}",
                 place=bundle.place,
                 hint="a detection model looks at an image: give `field`, not `inputs`",
             )
         self.name = name
         self.counts: Counter[str] = Counter()
+        self.failures = 0  # blocks on which the model failed
         self._failed = False  # whether the model failed in the last block
         self._window = manifest.preprocessing.window
         if manifest.inputs[0].shape[-1] != self._window + 2:
@@ -113,6 +116,7 @@ class AnomalyStep:
         series = (device[known, None] * count + np.arange(count)).astype(np.int32).reshape(-1)
         time = np.repeat(block.time[known], count)
         score = np.full((block.rows, count), -1.0)
+        self._known = known
         score[known] = self._score(values.reshape(-1), time, series).reshape(-1, count)
         best = score.max(axis=1)
         return [self._with_score(block, best, best >= 0.0)]
@@ -198,12 +202,24 @@ class AnomalyStep:
             except ModelError as failure:
                 self.counts["model_error"] += len(rows)
                 self._failed = True
+                self.failures += 1
                 self._warn(str(failure))
             else:
-                error[rows] = np.clip(found.reshape(-1), -_MAX_ERROR, _MAX_ERROR)
+                own = self._errors(windows[rows], found.reshape(-1), rows, n)
+                error[rows] = np.clip(own, -_MAX_ERROR, _MAX_ERROR)
         score = np.empty(n)
         kernel.surprise(error, series, self._track, self._memory, self._calibration, score)
         return score
+
+    def _errors(
+        self,
+        windows: npt.NDArray[np.float32],
+        found: npt.NDArray[np.float32],
+        rows: npt.NDArray[np.int64],
+        cells: int,
+    ) -> npt.NDArray[np.float32]:
+        """Return what is scored of each window: the model's answer. `rows`: their places among `cells`."""
+        return found
 
     def _with_score(self, block: Block, score: npt.NDArray[np.float64], has: npt.NDArray[np.bool_]) -> Block:
         self.counts["calibrating"] += int(np.count_nonzero(~has))
@@ -230,6 +246,10 @@ class AnomalyStep:
         if text not in self._warned and len(self._warned) < 100:
             self._warned.add(text)
             _log.warning("%s", text)
+
+    def report(self) -> dict[str, Any]:
+        """Return the model and how many rows or windows had no score, by reason."""
+        return {"model": self.model, "without_score": dict(self.counts)}
 
     def flush(self) -> list[Block]:
         """Nothing is held."""

@@ -5,6 +5,7 @@ Invariants
 - Each file is read once. What is hashed is what is parsed and what the runtime gets; no path is opened again.
 - A file that the manifest does not list, a listed one that is missing, a link or a folder: refused.
 - A graph that names data outside itself is refused.
+- A signature is checked before anything else is parsed; see forebay.infer.signing for whose is believed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from forebay import shipped
 from forebay.errors import ModelError
+from forebay.infer import signing, store
 from forebay.infer.manifest import Manifest
 from forebay.infer.onnx_file import examine
 from forebay.infer.session import Session, SessionOptions, SessionPool
@@ -49,12 +51,18 @@ class Bundle:
     sha256 : of the manifest's bytes, which hold the hash of every file
     files : verified bytes by name, the model's included
     place : folder, for messages
+    signed_by : name of the trusted key that signed it, `signing.SHIPPED` for one that came with Forebay, or empty
+    signature : bytes of `manifest.sig`, None if there is none
+    text : bytes of the manifest
     """
 
     manifest: Manifest
     sha256: str
     files: dict[str, bytes]
     place: str
+    signed_by: str = ""
+    signature: bytes | None = None
+    text: bytes = b""
 
     @property
     def model(self) -> str:
@@ -67,7 +75,7 @@ def find(name: str, *, bundles_dir: Path | None = None, base: Path | None = None
 
     Parameters
     ----------
-    name : a bundle's name, or a path (with a separator) relative to `base`
+    name : a bundle's name, `NAME@VERSION` of an installed one, or a path (with a separator) relative to `base`
     bundles_dir : looked in before the bundles that come with Forebay
     base : folder of the configuration file
 
@@ -82,11 +90,22 @@ def find(name: str, *, bundles_dir: Path | None = None, base: Path | None = None
             return folder
         raise ModelError(f"expected a bundle, found no {MANIFEST}", place=str(folder))
     places = [d for d in (bundles_dir, shipped.path("models")) if d is not None]
+    plain, _, version = name.partition("@")
     for place in places:
-        if (place / name / MANIFEST).is_file():
-            return place / name
-    known = sorted({p.parent.name for d in places for p in d.glob(f"*/{MANIFEST}")})
+        used = version or store.current(place, plain)
+        if used and (place / plain / used / MANIFEST).is_file():
+            return place / plain / used
+        if not version and (place / plain / MANIFEST).is_file():
+            return place / plain
+    known = sorted({p.name for d in places for p in folders(d)})
     raise ModelError(f"no bundle `{name}`", place="models", hint=f"known bundles: {', '.join(known)}")
+
+
+def folders(place: Path) -> list[Path]:
+    """Return the folders of a folder that hold a bundle, in one version or several."""
+    if not place.is_dir():
+        return []
+    return sorted(p for p in place.iterdir() if (p / MANIFEST).is_file() or (p / store.CURRENT).is_file())
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -106,41 +125,70 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     """Return a bundle's manifest and its bytes. Raises ModelError."""
     path = folder / MANIFEST
     data = _read(path, MAX_MANIFEST_BYTES)
+    return _parse(data, str(path)), data
+
+
+def _parse(data: bytes, place: str) -> Manifest:
     try:
-        return Manifest.model_validate(yaml.safe_load(data)), data
+        return Manifest.model_validate(yaml.safe_load(data))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise ModelError("not valid YAML", place=f"{path}{where}") from None
+        raise ModelError("not valid YAML", place=f"{place}{where}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{key}: {first['msg']}", place=str(path)) from None
+        raise ModelError(f"{key}: {first['msg']}", place=place) from None
 
 
-def load(folder: Path) -> Bundle:
-    """Read and verify every file of a bundle. Raises ModelError; nothing is run yet."""
-    manifest, text = read_manifest(folder)
-    there = {p.name for p in folder.iterdir()} - {MANIFEST, SIGNATURE}
-    for name in sorted(there - set(manifest.files)):
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder, each read once. Raises ModelError."""
+    try:
+        names = sorted(p.name for p in folder.iterdir())
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", place=str(folder)) from None
+    limits = {MANIFEST: MAX_MANIFEST_BYTES, SIGNATURE: signing.MAX_BYTES}
+    return {name: _read(folder / name, limits.get(name, MAX_FILE_BYTES)) for name in names}
+
+
+def load(folder: Path, trust: signing.Trust | None = None) -> Bundle:
+    """Read and verify every file of a bundle. Raises ModelError; nothing is run yet.
+
+    `trust` says whose signature is needed; None: nobody's, but a signature that is there must be right.
+    """
+    is_shipped = shipped.path("models").resolve() in folder.resolve().parents
+    return verified(read_files(folder), str(folder), trust or signing.Trust(), is_shipped=is_shipped)
+
+
+def verified(
+    files: dict[str, bytes], place: str, trust: signing.Trust, *, is_shipped: bool = False
+) -> Bundle:
+    """Return the bundle that these files are, all of them verified. Raises ModelError; nothing is run yet."""
+    files = dict(files)
+    text, signature = files.pop(MANIFEST, None), files.pop(SIGNATURE, None)
+    if text is None:
+        raise ModelError(f"expected a bundle, found no {MANIFEST}", place=place)
+    signer = (
+        signing.SHIPPED if is_shipped and signature is None else signing.check(text, signature, trust, place)
+    )
+    manifest = _parse(text, f"{place}/{MANIFEST}")
+    for name in sorted(set(files) - set(manifest.files)):
         raise ModelError(
-            "a file that the manifest does not list", place=str(folder / name), hint="remove it or list it"
+            "a file that the manifest does not list", place=f"{place}/{name}", hint="remove it or list it"
         )
-    files = {}
     for name, expected in manifest.files.items():
-        if name not in there:
-            raise ModelError("listed in the manifest, but missing", place=str(folder / name))
-        data = _read(folder / name, MAX_FILE_BYTES)
-        found = hashlib.sha256(data).hexdigest()
+        if name not in files:
+            raise ModelError("listed in the manifest, but missing", place=f"{place}/{name}")
+        found = hashlib.sha256(files[name]).hexdigest()
         if found != expected:
             raise ModelError(
                 f"expected sha256 {expected[:16]}..., found {found[:16]}...",
-                place=str(folder / name),
+                place=f"{place}/{name}",
                 hint="the file was changed or damaged: install the bundle again",
             )
-        files[name] = data
-    _check_graph(manifest, files["model.onnx"], str(folder / "model.onnx"))
-    return Bundle(manifest, hashlib.sha256(text).hexdigest(), files, str(folder))
+    _check_graph(manifest, files["model.onnx"], f"{place}/model.onnx")
+    digest = hashlib.sha256(text).hexdigest()
+    return Bundle(manifest, digest, files, place, signer, signature, text)
 
 
 def _check_graph(manifest: Manifest, model: bytes, place: str) -> None:
@@ -190,6 +238,13 @@ def _same_shape(stated: list[int | str], found: list[Any]) -> bool:
     return len(stated) == len(found) and all(
         isinstance(a, str) or a == b for a, b in zip(stated, found, strict=True)
     )
+
+
+def golden_input(bundle: Bundle) -> dict[str, npt.NDArray[Any]]:
+    """Return the recorded input by name. Raises ModelError."""
+    golden = bundle.manifest.golden.file
+    arrays = _arrays(bundle.files[golden], f"{bundle.place}/{golden}")
+    return {k.removeprefix("in/"): v for k, v in arrays.items() if k.startswith("in/")}
 
 
 def check_golden(bundle: Bundle, session: Session) -> float:

@@ -19,10 +19,17 @@ Triple = Annotated[list[float], Field(min_length=3, max_length=3)]
 REQUIRED_FILES = ("model.onnx", "CARD.md", "LICENCE")
 
 
+def version_key(version: str) -> tuple[int, ...]:
+    """Return a version as numbers, for comparing."""
+    return tuple(int(part) for part in re.findall(r"[0-9]+", version))
+
+
 class Task(StrEnum):
     """What a model does."""
 
     ANOMALY = "anomaly"
+    FORECAST = "forecast"
+    CLASSIFICATION = "classification"
     DETECTION = "detection"
 
 
@@ -46,6 +53,19 @@ class SeriesPreprocessing(Options):
     """Windows of the last differences and two levels."""
     window: Annotated[int, Field(ge=2, le=4096)]
     """Differences in a window."""
+
+
+class WaveformPreprocessing(Options):
+    """Consecutive readings of one field, as they are."""
+
+    kind: Literal["waveform"]
+    """One window after the other, without overlap."""
+    window: Annotated[int, Field(ge=16, le=65536)]
+    """Readings in a window."""
+    rate_hz: Annotated[float, Field(gt=0)]
+    """Readings a second that the model was trained on."""
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Relative difference of a window's rate beyond which it gives no label."""
 
 
 class ImagePreprocessing(Options):
@@ -119,6 +139,14 @@ class Golden(Options):
     """Largest relative difference."""
 
 
+# What goes with the tasks that look at numbers: preprocessing and decoder.
+_OF_TASK = {
+    Task.ANOMALY: ("series-window", "series-error"),
+    Task.FORECAST: ("series-window", "series-forecast"),
+    Task.CLASSIFICATION: ("waveform", "window-classes"),
+}
+
+
 class Manifest(Options):
     """`manifest.yaml` of a bundle."""
 
@@ -142,9 +170,21 @@ class Manifest(Options):
     """Of the graph."""
     outputs: Annotated[list[Tensor], Field(min_length=1)]
     """Of the graph."""
-    preprocessing: Annotated[SeriesPreprocessing | ImagePreprocessing, Field(discriminator="kind")]
+    preprocessing: Annotated[
+        SeriesPreprocessing | WaveformPreprocessing | ImagePreprocessing, Field(discriminator="kind")
+    ]
     """From data to the input."""
-    decoder: Literal["series-error", "ssd", "centerface", "blazeface", "retinaface", "dbnet", "yolo"]
+    decoder: Literal[
+        "series-error",
+        "series-forecast",
+        "window-classes",
+        "ssd",
+        "centerface",
+        "blazeface",
+        "retinaface",
+        "dbnet",
+        "yolo",
+    ]
     """From the output to results."""
     decoding: YoloDecoding | None = None
     """Details of the decoder; `yolo` needs them."""
@@ -160,19 +200,18 @@ class Manifest(Options):
         for name in (*REQUIRED_FILES, self.golden.file):
             if name not in self.files:
                 raise ValueError(f"`files` lacks {name}")
-        series = self.task is Task.ANOMALY
-        if series != (self.preprocessing.kind == "series-window") or series != (
-            self.decoder == "series-error"
-        ):
+        kind, own = _OF_TASK.get(self.task, ("image", ""))
+        decoders = {d for _, d in _OF_TASK.values()}
+        if self.preprocessing.kind != kind or (self.decoder != own if own else self.decoder in decoders):
             raise ValueError(
                 f"decoder {self.decoder} and {self.preprocessing.kind} do not go with task {self.task}"
             )
         if (self.decoder == "yolo") != (self.decoding is not None):
             raise ValueError("`decoder: yolo` and `decoding: {type: yolo, version: ...}` go together")
-        if not series and not self.labels:
-            raise ValueError("a detection model needs `labels`")
+        if self.task in (Task.DETECTION, Task.CLASSIFICATION) and not self.labels:
+            raise ValueError(f"a {self.task} model needs `labels`")
         return self
 
     def version_key(self) -> tuple[int, ...]:
         """Return the version as numbers, for comparing."""
-        return tuple(int(part) for part in re.findall(r"[0-9]+", self.version))
+        return version_key(self.version)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from forebay.errors import ModelError
+from forebay.infer.limits import DEADLINES, Rest
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,12 @@ class SessionOptions:
 
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     threads: int = 1
+    limit_ns: int = 0  # of one run; 0: none
+    isolated: bool = False  # in a child process
+
+
+class ModelTimeout(ModelError):
+    """A run was not done within its time limit, or the model rests after several such runs."""
 
 
 class Session:
@@ -29,6 +36,8 @@ class Session:
 
     def __init__(self, model: bytes, options: SessionOptions, *, place: str) -> None:
         import onnxruntime as ort
+
+        self._run_options, self._limit_s, self._rest = ort.RunOptions, options.limit_ns / 1e9, Rest()
 
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads
@@ -42,10 +51,9 @@ class Session:
         settings.enable_mem_pattern = False
         settings.log_severity_level = 3  # errors only
         self._place = place
+        wanted = _available(ort, options.providers, place)
         try:
-            self._session = ort.InferenceSession(
-                model, settings, providers=_available(ort, options.providers, place)
-            )
+            self._session = _start(ort, model, settings, wanted, place)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise ModelError(
                 f"ONNX Runtime {ort.__version__} cannot load the graph: {type(error).__name__}",
@@ -67,9 +75,40 @@ class Session:
         return {o.name: (o.type, list(o.shape)) for o in self._session.get_outputs()}
 
     def run(self, inputs: Arrays, outputs: tuple[str, ...]) -> list[npt.NDArray[Any]]:
-        """Return the named outputs. Raises ModelError, without the data in its text."""
+        """Return the named outputs.
+
+        Raises
+        ------
+        ModelTimeout
+            Not done within the limit. The runtime stops between two operators, a Loop's rounds included; one
+            operator that never ends is stopped only in a process of its own (`isolated`).
+        ModelError
+            The model failed; without the data in the text.
+        """
+        if self._rest.is_due():
+            raise ModelTimeout("the model rests: it was too slow too often", place=self._place)
+        if not self._limit_s:
+            return self._plain_run(inputs, outputs, None)
+        settings, late = self._run_options(), threading.Event()
+
+        def stop() -> None:
+            settings.terminate = True
+            late.set()
+
         try:
-            result: list[npt.NDArray[Any]] = self._session.run(list(outputs), inputs)
+            with DEADLINES.within(self._limit_s, stop):
+                result = self._plain_run(inputs, outputs, settings)
+        except ModelError:
+            self._rest.note(timed_out=late.is_set())
+            if late.is_set():
+                raise ModelTimeout(f"not done within {self._limit_s:g} s", place=self._place) from None
+            raise
+        self._rest.note(timed_out=False)
+        return result
+
+    def _plain_run(self, inputs: Arrays, outputs: tuple[str, ...], settings: Any) -> list[npt.NDArray[Any]]:
+        try:
+            result: list[npt.NDArray[Any]] = self._session.run(list(outputs), inputs, settings)
         except Exception as error:  # noqa: BLE001 - see above
             shapes = ", ".join(f"{k} {v.dtype}{list(v.shape)}" for k, v in inputs.items())
             raise ModelError(
@@ -87,6 +126,34 @@ def _available(ort: Any, wanted: tuple[str, ...], place: str) -> list[str]:
     return [*(p for p in wanted if p in there and p != "CPUExecutionProvider"), "CPUExecutionProvider"]
 
 
+def _open(model: bytes, options: SessionOptions, place: str) -> Session:
+    if not options.isolated:
+        return Session(model, options, place=place)
+    from forebay.infer.isolated import IsolatedSession
+
+    return IsolatedSession(model, options, place=place)
+
+
+def _start(ort: Any, model: bytes, settings: Any, wanted: list[str], place: str) -> Any:
+    """Return a session on the wanted providers, or on the CPU if they do not start; that is said aloud."""
+    try:
+        session = ort.InferenceSession(model, settings, providers=wanted)
+    except Exception as error:
+        if len(wanted) == 1:
+            raise
+        _log.warning(
+            "%s: execution provider %s does not start (%s), the model runs on the CPU",
+            place, wanted[0], type(error).__name__,
+        )  # fmt: skip
+        return ort.InferenceSession(model, settings, providers=wanted[-1:])
+    for name in wanted:
+        if name not in session.get_providers():
+            _log.warning(
+                "%s: execution provider %s did not take the model, the next one runs it", place, name
+            )
+    return session
+
+
 class SessionPool:
     """Sessions shared by content: two steps with one model hold it once."""
 
@@ -99,5 +166,5 @@ class SessionPool:
         with self._lock:
             key = (sha256, options)
             if key not in self._sessions:
-                self._sessions[key] = Session(model, options, place=place)
+                self._sessions[key] = _open(model, options, place)
             return self._sessions[key]

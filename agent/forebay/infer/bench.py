@@ -1,0 +1,45 @@
+"""How fast a model runs here, and how much memory it takes."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from forebay.infer.bundle import Bundle, golden_input, open_session
+from forebay.infer.session import SessionOptions, SessionPool
+
+
+def measure(bundle: Bundle, runs: int) -> dict[str, Any]:
+    """Return latencies in ms and resident memory in MiB."""
+    importlib.import_module("onnxruntime")  # its own memory is not the model's
+    before = _rss_mib()
+    session = open_session(bundle, SessionPool(), SessionOptions())
+    inputs, names = golden_input(bundle), tuple(t.name for t in bundle.manifest.outputs)
+    taken = []
+    for _ in range(runs):
+        begun = time.perf_counter_ns()
+        session.run(inputs, names)
+        taken.append((time.perf_counter_ns() - begun) / 1e6)
+    taken.sort()
+    after = _rss_mib()
+    return {
+        "model": bundle.model,
+        "runs": runs,
+        "rows": int(next(iter(inputs.values())).shape[0]),
+        "p50_ms": float(f"{taken[len(taken) // 2]:.3g}"),
+        "p99_ms": float(f"{taken[min(len(taken) - 1, len(taken) * 99 // 100)]:.3g}"),
+        "rss_mib": round(after, 1),
+        "model_mib": round(max(0.0, after - before), 1),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "providers": list(session.providers),
+        "machine": platform.machine(),
+    }
+
+
+def _rss_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20

@@ -1,0 +1,252 @@
+"""A candidate in the shadow: it never changes the stream before it is promoted, and the gate decides once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forebay import infer
+from forebay.blocks import Block, Column, Field, Schema, Type
+from forebay.config.models import InferOptions, PromoteOptions
+from forebay.errors import ConfigError
+from forebay.infer.anomaly import AnomalyStep
+from forebay.infer.shadow import PROMOTED, REJECTED, RUNNING, Comparison, ShadowStep
+
+SECOND = 1_000_000_000
+
+
+class Ticks:
+    """A clock that goes on by a second at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def monotonic_ns(self) -> int:
+        self.now += SECOND
+        return self.now
+
+    def wall_ns(self) -> int:
+        return self.now
+
+    def state(self) -> str:
+        return "synced"
+
+
+class Scorer:
+    """A step that gives scores of its own distribution."""
+
+    def __init__(self, model: str, low: float = 0.0, high: float = 1.0) -> None:
+        self.name, self.model, self.failures = "infer", model, 0
+        self.low, self.high, self.mode = low, high, "ok"
+        self.saw = 0
+
+    def process(self, block: Block) -> list[Block]:
+        self.saw += block.rows
+        if self.mode == "raise":
+            raise RuntimeError("13800138000")
+        self.failures += self.mode == "fail"
+        value = self.low + (self.high - self.low) * np.random.default_rng(block.time[0]).random(block.rows)
+        return [block.with_columns({}, [(Field("anomaly", Type.F64, model=self.model), Column(value, None))])]
+
+    def flush(self) -> list[Block]:
+        return []
+
+    def state(self) -> bytes:
+        import msgpack
+
+        packed: bytes = msgpack.packb({"model": self.model, "saw": self.saw})
+        return packed
+
+    def restore(self, state: bytes) -> None:
+        import msgpack
+
+        self.saw = msgpack.unpackb(state)["saw"]
+
+
+def block(start: int, rows: int = 200) -> Block:
+    time = (np.arange(rows, dtype=np.int64) + start) * SECOND
+    keys = [f"d{i % 10}" for i in range(rows)]
+    fields = (Field("dev", Type.STR), Field("flow", Type.F64))
+    values = np.random.default_rng(start).normal(5, 1, rows).tolist()
+    return Block(
+        Schema("pump", fields, "dev"), time, (Column.of(Type.STR, keys), Column.of(Type.F64, values))
+    )
+
+
+def shadow(candidate: Scorer, *, after: int = 60, gate: bool = True, **more: object) -> ShadowStep:
+    bounds = PromoteOptions(after=f"{after}s", min_rows=1000, max_latency_ratio=5) if gate else None
+    return ShadowStep(Scorer("old"), candidate, Ticks(), gate=bounds, **more)  # type: ignore[arg-type]
+
+
+def models_of(step: ShadowStep, blocks: int, start: int = 0) -> list[str]:
+    """Return the model that each block's score names."""
+    return [step.process(block(start + 200 * i))[0].schema.fields[-1].model for i in range(blocks)]
+
+
+def test_a_candidate_like_the_incumbent_takes_over_after_its_time_and_not_before() -> None:
+    step = shadow(Scorer("new"))
+    found = models_of(step, 60)
+    first = found.index("new")
+    assert found == ["old"] * first + ["new"] * (60 - first)
+    assert step.phase == PROMOTED
+    assert step.report()["elapsed_s"] >= 60
+    assert step.models == ("old", "new")
+
+
+def test_without_a_gate_it_is_only_reported() -> None:
+    step = shadow(Scorer("new", 0.0, 0.5), gate=False)
+    assert set(models_of(step, 60)) == {"old"}
+    report = step.report()
+    assert report["phase"] == RUNNING
+    assert report["compared"] == report["rows"] == 12_000
+    assert report["ks"] == pytest.approx(0.5, abs=0.02)
+    assert report["psi"] > 1
+    assert report["mean_abs_difference"] == pytest.approx(0.25, abs=0.01)
+    assert report["error_rate"] == 0
+    assert report["latency_ratio"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_candidate_whose_scores_drift_is_set_aside_and_named_why(caplog: pytest.LogCaptureFixture) -> None:
+    step = shadow(Scorer("new", 0.0, 0.5))
+    assert set(models_of(step, 60)) == {"old"}
+    assert step.phase == REJECTED
+    assert "psi" in step.reason
+    assert "the model in use stays" in caplog.text
+    saw = step._candidate.saw  # type: ignore[attr-defined]
+    models_of(step, 5)
+    assert step._candidate.saw == saw, "one that was set aside costs nothing more"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["raise", "fail"])
+def test_a_candidate_that_fails_never_costs_a_row_and_is_set_aside_soon(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    candidate = Scorer("new")
+    step = shadow(candidate, gate=False)
+    models_of(step, 3)
+    candidate.mode = mode
+    assert set(models_of(step, 10, start=600)) == {"old"}
+    assert step.phase == REJECTED
+    assert step.report()["error_rate"] == 0.5
+    assert "13800138000" not in caplog.text + step.reason
+
+
+def test_a_slow_candidate_is_set_aside() -> None:
+    class Slow(Scorer):
+        def process(self, block: Block) -> list[Block]:
+            step._clock.now += 20 * SECOND  # type: ignore[attr-defined]
+            return super().process(block)
+
+    step = shadow(Slow("new"))
+    models_of(step, 30)
+    assert step.phase == REJECTED
+    assert "latency_ratio" in step.reason
+
+
+def test_a_share_of_devices_is_always_the_same_ones_with_all_their_rows() -> None:
+    candidate = Scorer("new")
+    step = shadow(candidate, gate=False, key="dev", share=0.5)
+    models_of(step, 10)
+    assert 0 < candidate.saw < 2000
+    assert candidate.saw % 200 == 0
+    names = block(0).columns[0].to_list(Type.STR)
+    seen = [{names[i] for i in step._chosen(block(start)).tolist()} for start in (0, 200, 400)]
+    assert seen[0] == seen[1] == seen[2]
+    assert step.report()["compared"] == candidate.saw
+
+
+def test_what_was_decided_and_what_was_counted_survives_a_restart() -> None:
+    one = shadow(Scorer("new"), after=10_000)
+    models_of(one, 10)
+    two = shadow(Scorer("new"), after=10_000)
+    two.restore(one.state())
+    assert two.report() == one.report()
+    assert two._candidate.saw == 2000  # type: ignore[attr-defined]
+    for candidate, phase in ((Scorer("new"), PROMOTED), (Scorer("new", 0.0, 0.5), REJECTED)):
+        done = shadow(candidate)
+        models_of(done, 60)
+        again = shadow(Scorer("new"))
+        again.restore(done.state())
+        assert again.phase == phase
+        assert again.model == ("new" if phase == PROMOTED else "old")
+        other = shadow(Scorer("newer"))
+        other.restore(done.state())
+        assert other.phase == RUNNING
+        assert other.report()["rows"] == 0
+
+
+def test_distances_are_those_of_the_textbook() -> None:
+    seen = Comparison()
+    rng = np.random.default_rng(0)
+    a, b = rng.beta(2, 5, 100_000), rng.beta(2, 4, 100_000)
+    seen.add(a, b)
+    edges = np.quantile(a, np.linspace(0, 1, 11))
+    edges[0], edges[-1] = 0, 1
+    p, r = np.histogram(a, edges)[0] / 1e5, np.histogram(b, edges)[0] / 1e5
+    assert seen.psi() == pytest.approx(float(((r - p) * np.log(r / p)).sum()), rel=0.1)
+    grid = np.linspace(0, 1, 1001)
+    ks = np.abs((a[None] <= grid[:, None]).mean(1) - (b[None] <= grid[:, None]).mean(1)).max()
+    assert seen.ks() == pytest.approx(ks, abs=0.01)
+    same = Comparison()
+    same.add(a, rng.permutation(a))
+    assert same.psi() == same.ks() == 0
+
+
+# -- with real models ---------------------------------------------------------------------------------------
+
+
+def other_version(folder: Path) -> Path:
+    import shutil
+
+    from forebay.infer.bundle import find
+
+    made = Path(shutil.copytree(find("sensor-anomaly"), folder / "candidate"))
+    text = (made / "manifest.yaml").read_text()
+    (made / "manifest.yaml").write_text(text.replace("version: 1.0.0", "version: 1.1.0"))
+    return made
+
+
+def test_a_real_candidate_in_the_shadow_changes_no_score_and_its_step_alone_goes_on_with_the_state(
+    tmp_path: Path,
+) -> None:
+    made = other_version(tmp_path)
+    options = InferOptions(
+        model="sensor-anomaly",
+        shadow=f"{made}/",
+        inputs=["flow"],
+        calibration=64,
+        promote={"after": "1h"},  # type: ignore[arg-type]
+    )
+    step = infer.build("infer", options, key="dev")
+    plain_options = InferOptions(model="sensor-anomaly", inputs=["flow"], calibration=64)
+    plain = infer.build("infer", plain_options, key="dev")
+    assert isinstance(step, ShadowStep)
+    for start in range(0, 2000, 200):
+        (a,), (b,) = step.process(block(start)), plain.process(block(start))
+        assert a.schema == b.schema
+        assert a.columns[-1].to_list(Type.F64) == b.columns[-1].to_list(Type.F64)
+    assert step.report()["compared"] > 900
+    assert step.report()["psi"] == 0
+    alone = infer.build("infer", plain_options, key="dev")
+    state = step.state()
+    alone.restore(state)
+    assert alone.state() == plain.state(), "taking the candidate out of the configuration forgets nothing"
+    again = infer.build("infer", options, key="dev")
+    again.restore(plain.state() or b"")
+    assert isinstance(again, ShadowStep)
+    assert isinstance(again._incumbent, AnomalyStep)
+    assert again._incumbent.state() == plain.state(), "and putting one in neither"
+
+
+def test_options_of_a_candidate_without_one_are_errors() -> None:
+    with pytest.raises(ValueError, match="name it with `shadow`"):
+        InferOptions(model="a", inputs=["x"], shadow_share=0.5)
+    with pytest.raises(ValueError, match="goes with `inputs`"):
+        InferOptions(model="faces", field="image", shadow="b")
+    with pytest.raises(ConfigError, match="needs a `key`"):
+        infer.build(
+            "infer",
+            InferOptions(model="sensor-anomaly", inputs=["x"], shadow="sensor-anomaly", shadow_share=0.5),
+        )

@@ -11,9 +11,9 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 LOCK := requirements/dev.txt
 LOWEST := requirements/lowest.txt
-# Many tests wait for processes; a file's tests stay together.
+# Many tests wait for processes.
 WORKERS ?= 3
-XDIST := -n $(WORKERS) --dist loadfile
+XDIST := -n $(WORKERS) --dist worksteal
 CORE := $(wildcard $(addprefix core_ext/forebay_core/*.,pyx pxd pxi))
 ENV_STAMP := $(VENV)/.forebay-env
 STAMP := $(VENV)/.forebay-set-up

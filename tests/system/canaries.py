@@ -120,7 +120,7 @@ def written_files(plant: Plant) -> dict[Path, bytes]:
     for path in sorted(plant.folder.rglob("*")):
         if path.is_file() and "input" not in path.relative_to(plant.folder).parts:
             try:
-                out[path] = path.read_bytes()
+                out[path] = path.read_bytes().rstrip(b"\0")  # the ballast is 8 MiB of zeros
             except FileNotFoundError:  # a WAL that was just folded in
                 continue
     return out

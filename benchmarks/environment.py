@@ -40,7 +40,7 @@ def describe(*, quick: bool) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "load": round(load(), 2),
         "python": platform.python_version(),
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "sqlite": sqlite3.sqlite_version,
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }

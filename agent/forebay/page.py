@@ -111,7 +111,8 @@ def open_receiver_page(loaded: LoadedConfig[ReceiverConfig], server: Server, rec
     """Return the page of a receiver, not yet started. Raises ForebayError."""
     options = loaded.config.web
     assert options is not None
-    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]  # a service cannot write beside its configuration
+    # A service cannot write beside its configuration.
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     folder = Path(state) if state else loaded.base
     return _open(options, loaded.base, folder / TOKEN_FILE, ReceiverHouse(loaded, server, recent))
 

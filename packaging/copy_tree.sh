@@ -14,7 +14,7 @@ present=()
 for name in "${list[@]}"; do [ -e "$name" ] && present+=("$name"); done
 for name in "${present[@]}"; do
     # Sources that are gone must go in the copy too; compiled files of the copy stay.
-    [ -d "$dir/$name" ] && find "$dir/$name" -type f ! -name '*.so' ! -name '*.c' ! -name '*.o' -delete
+    [ -d "$dir/$name" ] && find "$dir/$name" -type f ! -name '*.so' ! -name '_*.c' ! -name '*.o' -delete
 done
-tar --create --exclude=__pycache__ --exclude='*.so' --exclude='*.c' --exclude='*.egg-info' "${present[@]}" |
+tar --create --exclude=__pycache__ --exclude='*.so' --exclude='core_ext/*.c' --exclude='*.egg-info' "${present[@]}" |
     tar --extract --directory "$dir"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forebay import child
 from forebay.errors import KeyFileError
 from forebay.keys import SecretKey, read_secret
 
@@ -47,9 +48,11 @@ def sign_apart(key_file: Path, message: bytes) -> bytes:
     """
     if "cryptography" in sys.modules:
         return sign(read_secret(key_file), message)
-    command = [sys.executable, "-m", "forebay.signing", str(key_file)]
+    command, environment = child.command("forebay.signing", str(key_file)), child.environment()
     try:
-        done = subprocess.run(command, input=message, capture_output=True, timeout=CHILD_S, check=False)
+        done = subprocess.run(
+            command, env=environment, input=message, capture_output=True, timeout=CHILD_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KeyFileError(f"cannot sign: {type(error).__name__}", place=str(key_file)) from None
     if done.returncode != 0 or len(done.stdout) != SIGNATURE_BYTES:

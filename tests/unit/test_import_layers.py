@@ -28,6 +28,7 @@ SHARED = {
     "pictures",
     "videos",
     "signing",
+    "child",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}

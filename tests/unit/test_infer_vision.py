@@ -100,6 +100,9 @@ def test_a_synthetic_plate_is_found() -> None:
     assert iou((210, 330, 430, 400), found.box) > 0.7
 
 
+EDGE = 6  # masking's margin is wider; other releases of OpenCV draw letters a little wider
+
+
 def test_lines_of_text_are_found_where_they_are_and_a_portrait_has_none() -> None:
     frame = np.full((300, 500, 3), 240, np.uint8)
     for text, y in (("Forebay 2026-11", 80), ("do not enter", 200)):
@@ -113,7 +116,7 @@ def test_lines_of_text_are_found_where_they_are_and_a_portrait_has_none() -> Non
     dark = (np.asarray(frame) < 128).any(axis=2)
     for one in found:
         x1, y1, x2, y2 = (round(v) for v in one.box)
-        dark[y1:y2, x1:x2] = False
+        dark[y1 - EDGE : y2 + EDGE, x1 - EDGE : x2 + EDGE] = False
     assert not dark.any()
     assert detector("text-lines").detect(photo("astronaut.jpg")).shape == (0, 5)
 

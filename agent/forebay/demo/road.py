@@ -12,7 +12,6 @@ import json
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forebay import child
 from forebay.blocks import MAX_WAVEFORM_ROWS
 from forebay.demo.folder import PHOTOS, RECORDING, TURBINES, VISITORS, Folder
 from forebay.demo.search import Originals
@@ -67,8 +67,8 @@ class Child:
         self._log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                # -P: what lies in the folder that the user stands in is no module of ours
-                [sys.executable, "-P", "-m", "forebay", *command],
+                child.command("forebay", *command),
+                env=child.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -21,6 +21,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from forebay import child
 from forebay.errors import ModelError
 from forebay.infer.limits import Rest
 from forebay.infer.session import Arrays, ModelTimeout, Session, SessionOptions
@@ -123,9 +124,13 @@ class IsolatedSession(Session):
     # -- the child ------------------------------------------------------------------------------------------
 
     def _start(self) -> dict[str, Any]:
-        command = [sys.executable, "-I", "-m", "forebay.infer.isolated"]
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+            child.command("forebay.infer.isolated"),
+            env=child.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
         )
         self.restarts += 1
         options = {"providers": list(self._options.providers), "threads": self._options.threads}
@@ -140,14 +145,14 @@ class IsolatedSession(Session):
         return facts
 
     def _end(self) -> None:
-        child, self._child = self._child, None
-        if child is None:
+        process, self._child = self._child, None
+        if process is None:
             return
-        child.kill()
-        for pipe in (child.stdin, child.stdout):
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
-        child.wait()
+        process.wait()
 
     def _ask(self, message: dict[str, Any], limit_s: float | None) -> dict[str, Any]:
         child = self._child

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from forebay import child
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.clock import Clock
 from forebay.config.fields import FieldOptions
@@ -79,20 +78,20 @@ class VideoReader:
         """Hand on the frames of one video. False: the agent is stopping."""
         start = parse_instant(self._options.start) if self._options.start else path.stat().st_mtime_ns
         arguments = [str(path), str(first), str(self._options.every), str(self._options.fps or 0.0)]
-        child = subprocess.Popen(
-            [sys.executable, "-m", "forebay.sources.frames", *arguments],
+        reader = subprocess.Popen(
+            child.command("forebay.sources.frames", *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders print about content
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            env=child.environment(),
         )
-        assert child.stdout is not None
+        assert reader.stdout is not None
         try:
-            return self._frames(child.stdout, path, start, first, emit)
+            return self._frames(reader.stdout, path, start, first, emit)
         finally:
-            child.kill()
-            child.stdout.close()
-            child.wait()
+            reader.kill()
+            reader.stdout.close()
+            reader.wait()
 
     def _frames(self, pipe: IO[bytes], path: Path, start: int, first: int, emit: Emit) -> bool:
         reached = first

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from forebay import child
 from forebay.errors import SpoolError
 from forebay.spool import audit, schema
 from forebay.spool import control as control_part
@@ -244,35 +243,31 @@ class Recovery:
         if not damaged_path(self._folder, number).exists():
             create(older_path(self._folder, number), Control())  # it is gone: nothing is intact
             return
-        command = [
-            sys.executable, "-m", "forebay.spool.salvage",
-            str(damaged_path(self._folder, number)), str(older_path(self._folder, number)),
-        ]  # fmt: skip
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        child = subprocess.Popen(
-            command,
-            env=environment,
+        files = str(damaged_path(self._folder, number)), str(older_path(self._folder, number))
+        salvage = subprocess.Popen(
+            child.command("forebay.spool.salvage", *files),
+            env=child.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._child = (number, child, time.monotonic() + SALVAGE_S)
+        self._child = (number, salvage, time.monotonic() + SALVAGE_S)
 
     def _ended(self) -> bool:
         assert self._child is not None
-        number, child, deadline = self._child
-        if child.poll() is None:
+        number, salvage, deadline = self._child
+        if salvage.poll() is None:
             if time.monotonic() < deadline:
                 return False
-            child.kill()
-            child.wait()
-        if child.returncode != 0:
+            salvage.kill()
+            salvage.wait()
+        if salvage.returncode != 0:
             self._failed.add(number)
             log.error(
                 "a damaged segment could not be examined; it is kept for `forebay spool repair` and the next start"
                 " segment=%d code=%s",
                 number,
-                child.returncode,
+                salvage.returncode,
             )
         self._child = None
         return True

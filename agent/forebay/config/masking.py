@@ -242,7 +242,7 @@ class PolicyOptions(Options):
     """The key that tokens are made with and values encrypted."""
 
     tests: tuple[dict[str, Any], ...] = ()
-    """Records that show what the policy does (config/policy_tests.py); `forebay check` runs them. Not inherited."""
+    """Records that show what the policy does (config/policy_cases.py); `forebay check` runs them. Not inherited."""
 
     @model_validator(mode="after")
     def _keyed_operators_have_a_key(self) -> PolicyOptions:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from forebay.blocks import Block, Column, Field, Schema, Type
-from forebay.config.policy_tests import Changed, Matches, PolicyTest
+from forebay.config.policy_cases import Changed, Matches, PolicyTest
 from forebay.mask.guard import Guard
 from forebay.mask.loader import Place
 from forebay.mask.masker import Masker

@@ -204,14 +204,19 @@ def _compare(measure: str, kept: dict[str, Any], plant: Plant) -> Iterator[Findi
         yield from compare_instructions(kept["instructions"], found, here)
 
 
-def renew() -> dict[str, Any]:
-    """Measure what is to be kept."""
-    here = environment.describe(quick=False)
+def renew_counts() -> dict[str, Any]:
+    """Count what is to be kept."""
     try:
         counts = {name: vars(count) for name, count in instructions.count(counted()).items()}
     except instructions.NotCountable as reason:
         print(f"instructions: NOT KEPT: {reason}")
         counts = {}
+    return {"environment": instructions.environment(), "counts": counts}
+
+
+def renew() -> dict[str, Any]:
+    """Measure what is to be kept."""
+    here, counts = environment.describe(quick=False), renew_counts()
     now, rounds, busy_rounds = Ratios(), [], []
     for _ in range(QUIET_ROUNDS):
         rounds.append(now.all() | {ratios.WEATHER: now.weather()})
@@ -229,7 +234,7 @@ def renew() -> dict[str, Any]:
         print(f"{name:<14} {found[name]['median']:.5g}, {min(every):.5g} to {max(every):.5g}", flush=True)
     return {
         "environment": here,
-        "instructions": {"environment": instructions.environment(), "counts": counts},
+        "instructions": counts,
         "bytes": sizes(),
         "cpu": {"cpu": here["cpu"], "weather": found.pop(ratios.WEATHER), "ratios": found},
     }
@@ -239,7 +244,9 @@ def main() -> int:
     """Compare or renew; 1 for a regression."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate", description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--renew", action="store_true", help=f"write {KEPT.name} instead of comparing with it"
+        "--renew",
+        action="store_true",
+        help=f"write {KEPT.name} instead of comparing with it (with --only instructions: these alone)",
     )
     parser.add_argument("--kept", type=Path, default=KEPT, metavar="FILE", help="the kept results")
     parser.add_argument("--only", choices=list(LIMITS), action="append", help="this measure only")
@@ -248,7 +255,11 @@ def main() -> int:
     )
     chosen = parser.parse_args()
     if chosen.renew:
-        chosen.kept.write_text(json.dumps(renew(), indent=1, ensure_ascii=False) + "\n")
+        only_counts = chosen.only == ["instructions"]
+        new = (
+            json.loads(chosen.kept.read_text()) | {"instructions": renew_counts()} if only_counts else renew()
+        )
+        chosen.kept.write_text(json.dumps(new, indent=1, ensure_ascii=False) + "\n")
         return 0
     kept = json.loads(chosen.kept.read_text())
     made = kept["environment"]

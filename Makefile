@@ -33,9 +33,11 @@ $(ENV_STAMP): $(LOCK) packaging/environment.sh
 	touch $@
 
 # Compiled files whose source is gone would still be imported: they go first. A build that was cut off (not one that
-# failed) leaves BUILDING behind; half a file may look newer than its source, so that all is built again.
+# failed) leaves BUILDING behind; half a file may look newer than its source, so that all is built again. So it is
+# when setup.py has changed: its flags are in no timestamp.
 $(STAMP): $(ENV_STAMP) setup.py pyproject.toml $(CORE)
-	[ ! -e $(BUILDING) ] || rm -rf build core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c
+	{ [ ! -e $(BUILDING) ] && ! { [ -e $@ ] && [ setup.py -nt $@ ]; }; } || \
+		rm -rf build core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c
 	for built in core_ext/forebay_core/_*.so core_ext/forebay_core/_*.c; do stem=$${built%%.*}; \
 		[ -e "$$stem.pyx" ] || [ "$${stem##*/}" = _cyutility ] || rm -f "$$built"; done
 	touch $(BUILDING)

@@ -153,9 +153,9 @@ ACK_TIME = [0.0]
 
 def _watch_acknowledgements() -> None:
     """Note the moment at which the forwarder hands an acknowledgement to the spool."""
-    from forebay import runtime
+    from forebay import forwarding
 
-    plain = runtime.SpoolDoor
+    plain = forwarding.SpoolDoor
 
     def door(reader: Any, claims: Any, answer: Any) -> Any:
         def told(*words: Any, **facts: Any) -> Any:
@@ -166,7 +166,7 @@ def _watch_acknowledgements() -> None:
 
         return plain(reader, claims, told)
 
-    runtime.SpoolDoor = door  # type: ignore[misc,assignment]
+    forwarding.SpoolDoor = door  # type: ignore[misc,assignment]
 
 
 def main() -> None:

@@ -34,11 +34,6 @@ class Plan:
     forward: bool = False
     log: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        """Return whether nothing that runs is touched."""
-        return not (self.added or self.removed or self.rebuilt or self.forward or self.log)
-
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for JSON."""
         return {

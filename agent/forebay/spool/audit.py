@@ -104,12 +104,6 @@ def carry(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
         target.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({marks})", rows)
 
 
-def close_open(db: sqlite3.Connection) -> None:
-    """Turn everything that is open into entries, within a transaction."""
-    for context, text in db.execute("SELECT context, body FROM audit_open").fetchall():
-        _close(db, context, json.loads(text))
-
-
 def _seen(db: sqlite3.Connection, owner: str) -> str:
     row = db.execute("SELECT context FROM audit_seen WHERE owner = ?", (owner,)).fetchone()
     return row[0] if row else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from databases import postgres_server
 
 from forebay import keys as key_files
 from forebay.clock import SystemClock
@@ -25,6 +26,13 @@ class Keys:
     @property
     def allow(self) -> Path:
         return self.folder / "allowed"
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    """The connection string of a real PostgreSQL that is there for all tests of this process."""
+    with postgres_server() as server:
+        yield server.uri
 
 
 @pytest.fixture

@@ -7,13 +7,15 @@ from typing import Any
 
 from forebay.clock import SystemClock
 from forebay.config.loader import LoadedConfig
-from forebay.config.receiver import ReceiverConfig, SqliteSinkOptions
-from forebay.errors import ConfigError
+from forebay.config.receiver import PostgresSinkOptions, ReceiverConfig, SqliteSinkOptions
+from forebay.errors import ConfigError, MissingExtra
 from forebay.keys import read_secret
 from forebay.receive.caps import Limits
 from forebay.receive.server import Server, ServerOptions
 from forebay.receive.sink import Sink
 from forebay.receive.zap import AllowList
+from forebay.secrets import check_reference
+from forebay.secrets import resolve as resolve_secret
 
 
 def build_server(loaded: LoadedConfig[ReceiverConfig], stopping: threading.Event | None = None) -> Server:
@@ -55,4 +57,19 @@ def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any, limits:
         from forebay.receive.sqlite import SqliteSink
 
         return SqliteSink(loaded.resolve(options.path), limits)
+    if isinstance(options, PostgresSinkOptions):
+        return _postgres(loaded, options, limits)
     raise ConfigError(f"no room builds a sink of type `{options.type}`", place=loaded.place(f"sinks.{name}"))
+
+
+def _postgres(loaded: LoadedConfig[ReceiverConfig], options: PostgresSinkOptions, limits: Limits) -> Sink:
+    try:
+        from forebay.receive.postgres import Connecting, PostgresSink, with_password
+    except ImportError:
+        raise MissingExtra("the sink `postgres`", "postgres") from None
+    try:
+        conninfo = resolve_secret(check_reference(options.dsn), loaded.base).decode()
+    except ValueError:  # no reference: the string itself
+        conninfo = options.dsn
+    password = resolve_secret(options.password, loaded.base).decode() if options.password else None
+    return PostgresSink(Connecting(with_password(conninfo, password), options.schema_), limits)

@@ -6,7 +6,8 @@ The link is two lists of messages. A test decides what is carried, lost, doubled
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from forebay.forward.session import Extras, Session
 from forebay.keys import SecretKey, generate
 from forebay.receive.caps import Limits
 from forebay.receive.desk import Desk, Group
+from forebay.receive.sql import SqlSink
 from forebay.receive.sqlite import SqliteSink
 from forebay.signing import sign
 from forebay.spool import Spool
@@ -68,13 +70,20 @@ class Enrolled:
 class Center:
     """Desk and sink; `restart` is a kill: what was not committed is gone."""
 
-    def __init__(self, folder: Path, clock: FakeClock, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: FakeClock,
+        limits: Limits | None = None,
+        make_sink: Callable[[Limits], SqlSink] | None = None,
+    ) -> None:
         self.path, self.clock, self.limits = folder / "center.db", clock, limits or Limits()
+        self.make_sink = make_sink or partial(SqliteSink, self.path)
         self.enrolled = Enrolled("gw-1", KEY)
         self._open()
 
     def _open(self) -> None:
-        self.sink = SqliteSink(self.path, self.limits)
+        self.sink = self.make_sink(self.limits)
         self.desk = Desk("dc-1", 64, self.enrolled, [self.sink], self.clock, self.limits)
 
     def restart(self) -> None:

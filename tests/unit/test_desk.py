@@ -9,7 +9,8 @@ from world import KEY, NS, Center, FakeClock, Gateway
 
 from forebay.keys import generate
 from forebay.receive.caps import DAY_NS, EpochGate, Limits
-from forebay.receive.sqlite_schema import VERSION, open_database
+from forebay.receive.sql_tables import VERSION
+from forebay.receive.sqlite_schema import open_database
 from forebay.signing import sign, sign_apart, verify
 from forebay.wire import messages as m
 from forebay.wire.checkpoint import DOMAIN, Statement

@@ -42,6 +42,7 @@ OWNERS = {
     "pymodbus": ("sources/modbus",),
     "psutil": ("sources/system.py",),
     "waitress": ("web/",),
+    "psycopg": ("receive/postgres.py",),
     "zstandard": ("wire/",),
 }
 HEAVY = {
@@ -55,9 +56,11 @@ HEAVY = {
     "PIL",
     "matplotlib",
     "waitress",
+    "psycopg",
 }
 HEAVY_AT_TOP_ALLOWED = {  # modules that are themselves only imported when configured
     ("sqlite_utils", "receive/sqlite_schema.py"),
+    ("psycopg", "receive/postgres.py"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
 from forebay.config.base import ConfigPath, Duration, Options
 from forebay.config.registry import TypedOptions, by_type
+from forebay.config.secrets import SecretRef
+from forebay.errors import ConfigError
 
 PolicyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -59,7 +62,33 @@ class SqliteSinkOptions(Options):
     """The database file; made if missing."""
 
 
-SINK_OPTIONS: dict[str, type[Options]] = {"sqlite": SqliteSinkOptions}
+_INLINE_PASSWORD = re.compile(r"password\s*=|^[a-z]+://[^/@]*:[^/@]+@", re.IGNORECASE)
+
+
+def _check_dsn(text: str) -> str:
+    if _INLINE_PASSWORD.search(text):
+        raise ConfigError(
+            "expected a connection string without a password, found one inside",
+            hint="write `password: file:PATH`, or the whole string as `dsn: env:NAME`",
+        )
+    return text
+
+
+class PostgresSinkOptions(Options):
+    """Rows into PostgreSQL, a table a stream. Receivers that serve the same gateways share one database."""
+
+    type: Literal["postgres"] = "postgres"
+    """What this is."""
+    dsn: Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_check_dsn)]
+    """libpq's connection string or URL without the password, e.g. `host=db dbname=city user=forebay`; or a
+    reference `env:NAME`, `file:PATH`, `credential:NAME` to one that may hold it."""
+    password: SecretRef | None = None
+    """The password, unless libpq finds it elsewhere (`~/.pgpass`, a certificate, peer authentication)."""
+    schema_: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "public"
+    """Schema that holds the tables; made if missing."""
+
+
+SINK_OPTIONS: dict[str, type[Options]] = {"sqlite": SqliteSinkOptions, "postgres": PostgresSinkOptions}
 
 if TYPE_CHECKING:
     AnySink = TypedOptions

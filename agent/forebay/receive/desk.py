@@ -160,20 +160,25 @@ class Desk:
         except WireError as error:
             log.warning("a message that cannot be read gateway=%s reason=%s", gateway, error.message)
             replies.first.append(m.UpgradeNeeded([m.PROTOCOL]))
+        except ForebayError as error:
+            log.error("a sink cannot be asked now gateway=%s: %s", gateway, error)
+            if isinstance(message, m.Batch):
+                replies.later.append((message.epoch, message.seq))
+            # Nothing else is answered: the agent comes again, later each time.
 
     def settle(self, group: Group) -> None:
         """Store what a group holds and complete its replies."""
         if group.work.batches or group.work.gaps:
-            self._store(group.work)
-            self._answer_for(group)
+            stored = self._store(group.work)
+            self._answer_for(group, stored=stored)
         for peer, gateway, message in group.checkpoints:
             self._take_checkpoint(gateway, message, group.replies[peer])
 
-    def _answer_for(self, group: Group) -> None:
+    def _answer_for(self, group: Group, *, stored: bool) -> None:
         for peer, batch in zip(group.batch_peers, group.work.batches, strict=True):
             _note(group.replies[peer], batch)
         for peer, (gateway, gap) in zip(group.gap_peers, group.work.gaps, strict=True):
-            if all(sink.closed(gateway, gap) for sink in self._sinks):
+            if stored and all(sink.closed(gateway, gap) for sink in self._sinks):
                 group.replies[peer].gaps.append((gap.epoch, gap.seq_from))
 
     def _welcome(self, gateway: str, hello: m.Hello) -> m.Message:
@@ -246,8 +251,8 @@ class Desk:
             log.error("a gateway begins more epochs than a day may have: it must wait gateway=%s", gateway)
         return admitted
 
-    def _store(self, work: Work) -> None:
-        """Store into every sink; a batch's verdict is the worst of theirs."""
+    def _store(self, work: Work) -> bool:
+        """Store into every sink; a batch's verdict is the worst of theirs. False if one could not."""
         work.received_at = self._clock.wall_ns()
         worst: list[Verdict | None] = [None] * len(work.batches)
         for sink in self._sinks:
@@ -257,20 +262,21 @@ class Desk:
                 log.error("nothing is acknowledged, agents keep their data: %s", error)
                 for batch in work.batches:
                     batch.verdict = Verdict.TOO_FAR
-                return
+                return False
             worst = [_worse(w, b.verdict) for w, b in zip(worst, work.batches, strict=True)]
         for batch, verdict in zip(work.batches, worst, strict=True):
             batch.verdict = verdict
             if verdict is Verdict.STORED and batch.gateway in self.heard:
                 self.heard[batch.gateway].batches += 1
         self.stored_batches += sum(v is Verdict.STORED for v in worst)
+        return True
 
     def _take_checkpoint(self, gateway: str, message: m.Checkpoint, replies: Replies) -> None:
         """Compare a checkpoint with each sink, keep it there with what was found, and answer."""
         key = self._allowed.signing_key(gateway)
-        found = [examine(gateway, key, message, sink) for sink in self._sinks]
         now = self._clock.wall_ns()
         try:
+            found = [examine(gateway, key, message, sink) for sink in self._sinks]
             for sink, kept in zip(self._sinks, found, strict=True):
                 sink.keep_checkpoint(kept, now)
         except ForebayError as error:

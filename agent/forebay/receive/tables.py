@@ -58,6 +58,12 @@ class Placed:
             return f"more than {MOST_COLUMNS} columns"
         return ""
 
+    def wider(self, schema: Schema) -> list[Field]:
+        """Return the fields that bring f64 to a column of integers."""
+        return [
+            f for f in schema.fields if f.type is Type.F64 and self.types.get(f.name.casefold()) is Type.I64
+        ]
+
     def missing(self, schema: Schema) -> list[Field]:
         """Return the fields that have no column yet."""
         return [f for f in schema.fields if f.name.casefold() not in self.columns]

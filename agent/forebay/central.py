@@ -7,7 +7,7 @@ from typing import Any
 
 from forebay.clock import SystemClock
 from forebay.config.loader import LoadedConfig
-from forebay.config.receiver import PostgresSinkOptions, ReceiverConfig, SqliteSinkOptions
+from forebay.config.receiver import ParquetSinkOptions, PostgresSinkOptions, ReceiverConfig, SqliteSinkOptions
 from forebay.errors import ConfigError, MissingExtra
 from forebay.keys import read_secret
 from forebay.receive.caps import Limits
@@ -59,6 +59,8 @@ def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any, limits:
         return SqliteSink(loaded.resolve(options.path), limits)
     if isinstance(options, PostgresSinkOptions):
         return _postgres(loaded, options, limits)
+    if isinstance(options, ParquetSinkOptions):
+        return _parquet(loaded, options, limits)
     raise ConfigError(f"no room builds a sink of type `{options.type}`", place=loaded.place(f"sinks.{name}"))
 
 
@@ -73,3 +75,12 @@ def _postgres(loaded: LoadedConfig[ReceiverConfig], options: PostgresSinkOptions
         conninfo = options.dsn
     password = resolve_secret(options.password, loaded.base).decode() if options.password else None
     return PostgresSink(Connecting(with_password(conninfo, password), options.schema_), limits)
+
+
+def _parquet(loaded: LoadedConfig[ReceiverConfig], options: ParquetSinkOptions, limits: Limits) -> Sink:
+    try:
+        from forebay.receive.parquet import ParquetSink, Rolling
+    except ImportError:
+        raise MissingExtra("the sink `parquet`", "parquet") from None
+    rolling = Rolling(options.rows_per_file, options.max_age, options.max_waiting)
+    return ParquetSink(loaded.resolve(options.path), rolling, SystemClock(), limits)

@@ -6,22 +6,20 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
 import pytest
 from databases import new_schema
+from senders import INTEGER, Sender, kinds, of
 from world import NS, Center, FakeClock, Gateway
 
-from forebay.blocks import Block, Column, Field, Schema, Type
+from forebay.blocks import Field, Type
 from forebay.errors import ForebayError
 from forebay.receive.caps import Limits
 from forebay.receive.sql import SqlSink
 from forebay.receive.sqlite import SqliteSink
 from forebay.wire import messages as m
-from forebay.wire.envelope import Context, Exported, Stamp
-from forebay.wire.seal import Sealer
+from forebay.wire.envelope import Exported
 
 Open = Callable[[Limits], SqlSink]
-INTEGER = Field("v", Type.I64)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -46,34 +44,6 @@ def center(tmp_path, clock, open_sink) -> Iterator[Center]:
     made = Center(tmp_path, clock, make_sink=open_sink)
     yield made
     made.sink.close()
-
-
-class Sender:
-    """Seals blocks of any schema and hands them over as messages with numbers of its own."""
-
-    def __init__(self) -> None:
-        self._seq = 0
-        self.set_clock(5, 1, "unsynced")
-
-    def set_clock(self, wall_s: int, monotonic_s: int, state: str) -> None:
-        stamp = Stamp(wall_s * NS, monotonic_s * NS, state)
-        self._sealer = Sealer(Context("gw-1", "s/p", "boot-1", "0"), lambda: stamp)
-
-    def message(self, schema: Schema, *columns: list[object], seq: int = 0) -> list[list[bytes]]:
-        self._seq += 1
-        made = tuple(Column.of(f.type, c) for f, c in zip(schema.fields, columns, strict=True))
-        times = np.arange(len(columns[0]), dtype=np.int64)
-        sealed = self._sealer.seal(Block(schema, times, made), None)
-        bodies = [m.encode(m.Bodies(list(self._sealer.bodies.values())))]
-        return [bodies, [m.encode(m.Batch("normal", 1, seq or self._seq, sealed.tag)), sealed.data]]
-
-
-def kinds(center: Center, frames: list[list[bytes]]) -> list[str]:
-    return [type(reply).__name__ for _, reply in center.handle([(b"p", f) for f in frames])]
-
-
-def of(*fields: Field, stream: str = "pump") -> Schema:
-    return Schema(stream, fields, stamped_by="gateway")
 
 
 def test_every_type_comes_back_as_it_was_sent(center):

@@ -43,6 +43,7 @@ OWNERS = {
     "psutil": ("sources/system.py",),
     "waitress": ("web/",),
     "psycopg": ("receive/postgres.py",),
+    "pyarrow": ("receive/parquet.py",),
     "zstandard": ("wire/",),
 }
 HEAVY = {
@@ -57,10 +58,12 @@ HEAVY = {
     "matplotlib",
     "waitress",
     "psycopg",
+    "pyarrow",
 }
 HEAVY_AT_TOP_ALLOWED = {  # modules that are themselves only imported when configured
     ("sqlite_utils", "receive/sqlite_schema.py"),
     ("psycopg", "receive/postgres.py"),
+    ("pyarrow", "receive/parquet.py"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

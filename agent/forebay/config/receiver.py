@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
-from forebay.config.base import ConfigPath, Duration, Options
+from forebay.config.base import ConfigPath, Duration, Options, Size
 from forebay.config.registry import TypedOptions, by_type
 from forebay.config.secrets import SecretRef
 from forebay.errors import ConfigError
@@ -88,7 +88,26 @@ class PostgresSinkOptions(Options):
     """Schema that holds the tables; made if missing."""
 
 
-SINK_OPTIONS: dict[str, type[Options]] = {"sqlite": SqliteSinkOptions, "postgres": PostgresSinkOptions}
+class ParquetSinkOptions(Options):
+    """Rows into Parquet files, `STREAM/date=DAY/`. What waits for its file is durable in `ledger.db` beside them."""
+
+    type: Literal["parquet"] = "parquet"
+    """What this is."""
+    path: ConfigPath
+    """Folder of the files; made if missing. It belongs to this receiver alone."""
+    rows_per_file: int = Field(default=100_000, ge=1_000, le=10_000_000)
+    """A file is written when so many rows of a stream, a schema and a day wait for it."""
+    max_age: Duration = Field(default=60_000_000_000, ge=1_000_000_000, le=86_400_000_000_000)
+    """How long rows wait at most, even for a small file."""
+    max_waiting: Size = Field(default=1 << 30, ge=1 << 20, le=1 << 40)
+    """Most bytes of batches that wait, e.g. while the disk is full; beyond it agents are asked to keep theirs."""
+
+
+SINK_OPTIONS: dict[str, type[Options]] = {
+    "sqlite": SqliteSinkOptions,
+    "postgres": PostgresSinkOptions,
+    "parquet": ParquetSinkOptions,
+}
 
 if TYPE_CHECKING:
     AnySink = TypedOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,8 +66,8 @@ class PostgresDatabase:
     """See database.Database. A connection that broke is made anew at the next call; what it was doing failed."""
 
     shared = True
-    types = _TYPES
-    name_bytes = _NAMEDATALEN
+    types: Mapping[Type, str] = _TYPES
+    name_bytes: int | None = _NAMEDATALEN
 
     def __init__(self, how: Connecting) -> None:
         self._how = how

@@ -104,6 +104,8 @@ class Server:
                     self._zap.answer()
                 if self._socket in ready:
                     self._serve_group()
+                for sink in self._sinks:
+                    sink.turn()
                 on_turn()
         finally:
             for sink in self._sinks:

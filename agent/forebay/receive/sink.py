@@ -10,7 +10,7 @@ from typing import Protocol
 from forebay.blocks import Block, Schema
 from forebay.receive.checkpoints import Kept
 from forebay.receive.marks import Marks
-from forebay.wire.envelope import Context, Envelope
+from forebay.wire.envelope import Context, Envelope, Exported, content_tag
 from forebay.wire.messages import Gap
 
 
@@ -46,6 +46,12 @@ class Incoming:
     block: Block | None
     verdict: Verdict | None = None
     reason: str = ""
+
+    def exported(self) -> bytes:
+        """Return it as a file of its own. `tag` may be of bytes that were locked for the center; these are open."""
+        tag = content_tag(self.data)
+        bodies = self.schema_body, self.context_body
+        return Exported(self.lane, self.epoch, self.seq, tag, self.data, *bodies).pack()
 
 
 @dataclass(slots=True)
@@ -95,6 +101,9 @@ class Sink(Protocol):
 
     def keep_checkpoint(self, kept: Kept, received_at: int) -> None:
         """Keep a checkpoint; one that is there already stays as it is. Raises ForebayError."""
+
+    def turn(self) -> None:
+        """Do what is due beside storing; called several times a second. Raises nothing."""
 
     def close(self) -> None:
         """Close."""

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from forebay.blocks import Block, Field, Schema, Type
 from forebay.receive.caps import Limits
@@ -22,7 +23,6 @@ from forebay.receive.sink import Incoming, Verdict, Work
 from forebay.receive.sql_tables import corrected_view
 from forebay.receive.sql_tables import quote as _quote
 from forebay.receive.tables import SYSTEM_COLUMNS, Placed, column_name, table_name
-from forebay.wire.envelope import Exported
 from forebay.wire.messages import Gap
 
 log = logging.getLogger("forebay.receive")
@@ -41,6 +41,9 @@ class SqlSink:
         self._placed: dict[str, Placed] = {}
         self._streams: dict[str, set[str]] = {}
         self._bodies: set[bytes] = set()
+
+    def turn(self) -> None:
+        """See Sink. Nothing is ever due."""
 
     def close(self) -> None:
         """Close the database."""
@@ -251,8 +254,18 @@ class SqlSink:
         wider, missing = placed.wider(schema), placed.missing(schema)
         if not wider and not missing:
             return ""
+        with self._altering(placed):
+            for f in wider:
+                if not self._widen_column(placed, schema.stream, f):
+                    return f"type of {f.name}: the table has integers beyond 2^53"
+            self._note_columns(placed, schema.stream, missing)
+        return ""
+
+    @contextmanager
+    def _altering(self, placed: Placed) -> Iterator[None]:
+        """Have a table that may be altered inside. Its view names columns as they were, so it is made anew."""
         view = f"{placed.table}_corrected"
-        if placed.columns:  # made anew below: it names columns as they were
+        if placed.columns:
             self._db.execute(f"DROP VIEW IF EXISTS {_quote(view)}")
         else:
             text, number = self._db.types[Type.STR], self._db.types[Type.I64]
@@ -261,11 +274,11 @@ class SqlSink:
                 f" quality {text} NOT NULL, quality_detail {text}, gateway {text} NOT NULL,"
                 f" epoch {number} NOT NULL, seq {number} NOT NULL)"
             )
-        refused = [f.name for f in wider if not self._widen_column(placed, schema.stream, f)]
-        if not refused:
-            self._add_columns(placed, schema.stream, missing)
+        yield
         self._db.execute(corrected_view(placed.table, view))
-        return f"type of {refused[0]}: the table has integers beyond 2^53" if refused else ""
+
+    def _add_column(self, table: str, column: str, type_: Type) -> None:
+        self._db.execute(f"ALTER TABLE {_quote(table)} ADD COLUMN {_quote(column)} {self._db.types[type_]}")
 
     def _widen_column(self, placed: Placed, stream: str, f: Field) -> bool:
         folded = f.name.casefold()
@@ -276,14 +289,12 @@ class SqlSink:
         placed.types[folded] = Type.F64
         return True
 
-    def _add_columns(self, placed: Placed, stream: str, missing: Sequence[Field]) -> None:
+    def _note_columns(self, placed: Placed, stream: str, missing: Sequence[Field]) -> None:
         taken = {c.casefold() for c in placed.columns.values()}
         for f in missing:
             column = column_name(self._fitting(f.name, "_1000"), taken)
             taken.add(column.casefold())
-            self._db.execute(
-                f"ALTER TABLE {_quote(placed.table)} ADD COLUMN {_quote(column)} {self._db.types[f.type]}"
-            )
+            self._add_column(placed.table, column, f.type)
             self._db.execute(
                 f"INSERT INTO columns VALUES ({', '.join('?' * 12)})",
                 (stream, placed.table, f.name, column, *_describe(f)),
@@ -305,9 +316,6 @@ class SqlSink:
             batch.schema.stream,
             reason,
         )
-        exported = Exported(
-            batch.lane, batch.epoch, batch.seq, batch.tag, batch.data, batch.schema_body, batch.context_body
-        )
         self._db.execute(
             "INSERT INTO unplaced VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -317,7 +325,7 @@ class SqlSink:
                 batch.schema.stream,
                 reason,
                 received_at,
-                exported.pack(),
+                batch.exported(),
             ),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ class SqliteDatabase:
     """See database.Database."""
 
     shared = False
-    types = {  # noqa: RUF012
+    types: Mapping[Type, str] = {
         Type.F64: "REAL",
         Type.I64: "INTEGER",
         Type.BOOL: "INTEGER",
         Type.STR: "TEXT",
         Type.BYTES: "BLOB",
     }
-    name_bytes = None
+    name_bytes: int | None = None
 
     def __init__(self, path: Path) -> None:
         self.place = str(path)

@@ -7,7 +7,13 @@ from typing import Any
 
 from forebay.clock import SystemClock
 from forebay.config.loader import LoadedConfig
-from forebay.config.receiver import ParquetSinkOptions, PostgresSinkOptions, ReceiverConfig, SqliteSinkOptions
+from forebay.config.receiver import (
+    NatsSinkOptions,
+    ParquetSinkOptions,
+    PostgresSinkOptions,
+    ReceiverConfig,
+    SqliteSinkOptions,
+)
 from forebay.errors import ConfigError, MissingExtra
 from forebay.keys import read_secret
 from forebay.receive.caps import Limits
@@ -61,6 +67,8 @@ def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any, limits:
         return _postgres(loaded, options, limits)
     if isinstance(options, ParquetSinkOptions):
         return _parquet(loaded, options, limits)
+    if isinstance(options, NatsSinkOptions):
+        return _nats(loaded, options, limits)
     raise ConfigError(f"no room builds a sink of type `{options.type}`", place=loaded.place(f"sinks.{name}"))
 
 
@@ -73,7 +81,7 @@ def _postgres(loaded: LoadedConfig[ReceiverConfig], options: PostgresSinkOptions
         conninfo = resolve_secret(check_reference(options.dsn), loaded.base).decode()
     except ValueError:  # no reference: the string itself
         conninfo = options.dsn
-    password = resolve_secret(options.password, loaded.base).decode() if options.password else None
+    password = _secret(loaded, options.password)
     return PostgresSink(Connecting(with_password(conninfo, password), options.schema_), limits)
 
 
@@ -84,3 +92,28 @@ def _parquet(loaded: LoadedConfig[ReceiverConfig], options: ParquetSinkOptions, 
         raise MissingExtra("the sink `parquet`", "parquet") from None
     rolling = Rolling(options.rows_per_file, options.max_age, options.max_waiting)
     return ParquetSink(loaded.resolve(options.path), rolling, SystemClock(), limits)
+
+
+def _nats(loaded: LoadedConfig[ReceiverConfig], options: NatsSinkOptions, limits: Limits) -> Sink:
+    try:
+        from forebay.receive.nats import NatsSink
+        from forebay.receive.nats_publisher import NatsOptions
+    except ImportError:
+        raise MissingExtra("the sink `nats`", "nats") from None
+    how = NatsOptions(
+        options.servers,
+        options.stream,
+        options.subject,
+        duplicates_s=options.duplicates / 1e9,
+        timeout_s=options.timeout / 1e9,
+        user=options.user,
+        password=_secret(loaded, options.password),
+        token=_secret(loaded, options.token),
+        credentials=str(loaded.resolve(options.credentials)) if options.credentials else None,
+        ca=str(loaded.resolve(options.ca)) if options.ca else None,
+    )
+    return NatsSink(loaded.resolve(options.ledger), how, options.format, limits)
+
+
+def _secret(loaded: LoadedConfig[ReceiverConfig], reference: str | None) -> str | None:
+    return None if reference is None else resolve_secret(reference, loaded.base).decode()

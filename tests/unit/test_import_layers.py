@@ -44,6 +44,7 @@ OWNERS = {
     "waitress": ("web/",),
     "psycopg": ("receive/postgres.py",),
     "pyarrow": ("receive/parquet.py",),
+    "nats": ("receive/nats_publisher.py",),
     "zstandard": ("wire/",),
 }
 HEAVY = {
@@ -59,11 +60,14 @@ HEAVY = {
     "waitress",
     "psycopg",
     "pyarrow",
+    "nats",
 }
 HEAVY_AT_TOP_ALLOWED = {  # modules that are themselves only imported when configured
     ("sqlite_utils", "receive/sqlite_schema.py"),
     ("psycopg", "receive/postgres.py"),
     ("pyarrow", "receive/parquet.py"),
+    ("nats", "receive/nats_publisher.py"),
+    ("asyncio", "receive/nats_publisher.py"),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

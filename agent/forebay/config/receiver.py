@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
 from forebay.config.base import ConfigPath, Duration, Options, Size
@@ -103,10 +103,57 @@ class ParquetSinkOptions(Options):
     """Most bytes of batches that wait, e.g. while the disk is full; beyond it agents are asked to keep theirs."""
 
 
+class NatsSinkOptions(Options):
+    """Batches into NATS JetStream, a message each, under `SUBJECT.GATEWAY.STREAM`.
+
+    JetStream acknowledges before the agent is told; on a lone server set its `sync_interval: always`, or it
+    acknowledges what its disk does not have yet.
+    """
+
+    type: Literal["nats"] = "nats"
+    """What this is."""
+    servers: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^(nats|tls|ws|wss)://[^@\s]+$")], ...], Field(min_length=1)
+    ]
+    """Servers of the cluster, e.g. `nats://10.0.0.5:4222`; without user and password."""
+    ledger: ConfigPath
+    """SQLite file of this receiver's marks, `batches` and `gaps`; made if missing."""
+    stream: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "FOREBAY"
+    """JetStream stream; made, with file storage, if it is not there."""
+    subject: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=128)] = "forebay"
+    """Prefix of the subjects."""
+    format: Literal["batch", "json"] = "batch"
+    """What a message holds: the batch as `forebay decode` reads it, or its rows as JSON lines."""
+    duplicates: Duration = Field(default=86_400_000_000_000, ge=1_000_000_000, le=30 * 86_400_000_000_000)
+    """Window in which a stream made here drops what comes twice."""
+    timeout: Duration = Field(default=5_000_000_000, ge=100_000_000, le=60_000_000_000)
+    """How long an acknowledgement may take; then the agent is asked to keep its data."""
+    user: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Name of the user, where the server asks for one."""
+    password: SecretRef | None = None
+    """The user's password."""
+    token: SecretRef | None = None
+    """A token instead of user and password."""
+    credentials: ConfigPath | None = None
+    """File of decentralised credentials (`.creds`)."""
+    ca: ConfigPath | None = None
+    """Certificate authority that the server's certificate is checked against; with `tls://`."""
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> NatsSinkOptions:
+        ways = [self.user is not None, self.token is not None, self.credentials is not None]
+        if sum(ways) > 1:
+            raise ConfigError("expected one of `user`, `token` and `credentials`, found several")
+        if (self.user is None) != (self.password is None):
+            raise ConfigError("expected `user` and `password` together, found one of them")
+        return self
+
+
 SINK_OPTIONS: dict[str, type[Options]] = {
     "sqlite": SqliteSinkOptions,
     "postgres": PostgresSinkOptions,
     "parquet": ParquetSinkOptions,
+    "nats": NatsSinkOptions,
 }
 
 if TYPE_CHECKING:

@@ -1,16 +1,18 @@
-"""`forebay receive` with a real PostgreSQL: rows looked at, and the database and two receivers killed on the way."""
+"""`forebay receive` with real sinks: rows looked at, and a database and two receivers killed on the way."""
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
 
 import pytest
-from databases import Postgres, postgres_server
+from databases import NatsServer, Postgres, postgres_server
 from kills import FIELDS, source_rows, write_csv
 from live import set_endpoints, wait_until
-from plant import free_port, kill
+from plant import RECEIVER as SQLITE_RECEIVER
+from plant import free_port, kill, rows_of
 
 SEED = 20_261
 PIPELINE = """
@@ -63,6 +65,37 @@ def test_rows_of_a_finite_run_stand_in_postgresql_as_they_were_sent(plant, serve
     got = server.rows(f"SELECT {names} FROM city.pump")
     assert sorted(got, key=lambda r: r[0]) == sorted((row[1:] for row in rows), key=lambda r: r[0])
     assert server.rows("SELECT unit FROM city.columns WHERE field = 'pressure'") == [("kPa",)]
+
+
+def test_one_receiver_feeds_sqlite_parquet_and_nats_alike(plant, tmp_path):
+    for library in ("pyarrow", "nats"):
+        pytest.importorskip(library, reason="needs the extras `parquet` and `nats`")
+    import pyarrow.dataset
+
+    rows = source_rows(2_500, SEED)
+    write_csv(plant.folder / "pump.csv", rows)
+    plant.configure(PIPELINE)
+    server = NatsServer(tmp_path / "jetstream")
+    try:
+        (plant.folder / "receiver.yaml").write_text(
+            SQLITE_RECEIVER.format(port=plant.port)
+            + "  lake: {type: parquet, path: lake}\n"
+            + f"  bus: {{type: nats, servers: ['{server.url}'], ledger: bus.db, format: json}}\n",
+            encoding="utf-8",
+        )
+        plant.cli("check", "receiver.yaml")
+        plant.start_receiver()
+        plant.once()
+        plant.stop_receiver()
+        said = [json.loads(line) for m in server.messages() for line in m.data.decode().splitlines()]
+    finally:
+        server.crash()
+    names = list(FIELDS)
+    expected = sorted((row[1:] for row in rows), key=lambda r: r[0])
+    lake = pyarrow.dataset.dataset(plant.folder / "lake" / "pump").to_table(columns=names).to_pylist()
+    assert sorted((tuple(r[n] for n in names) for r in lake), key=lambda r: r[0]) == expected
+    assert sorted((tuple(r.get(n) for n in names) for r in said), key=lambda r: r[0]) == expected
+    assert rows_of(plant.sink, "SELECT count(*) FROM pump") == [(len(rows),)]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 from forebay.clock import SystemClock
 from forebay.config.loader import LoadedConfig
 from forebay.config.receiver import (
+    ForwardSinkOptions,
     NatsSinkOptions,
     ParquetSinkOptions,
     PostgresSinkOptions,
@@ -15,7 +16,7 @@ from forebay.config.receiver import (
     SqliteSinkOptions,
 )
 from forebay.errors import ConfigError, MissingExtra
-from forebay.keys import read_secret
+from forebay.keys import read_public, read_secret
 from forebay.receive.caps import Limits
 from forebay.receive.server import Server, ServerOptions
 from forebay.receive.sink import Sink
@@ -69,6 +70,8 @@ def _sink(loaded: LoadedConfig[ReceiverConfig], name: str, options: Any, limits:
         return _parquet(loaded, options, limits)
     if isinstance(options, NatsSinkOptions):
         return _nats(loaded, options, limits)
+    if isinstance(options, ForwardSinkOptions):
+        return _relay(loaded, options, limits)
     raise ConfigError(f"no room builds a sink of type `{options.type}`", place=loaded.place(f"sinks.{name}"))
 
 
@@ -113,6 +116,26 @@ def _nats(loaded: LoadedConfig[ReceiverConfig], options: NatsSinkOptions, limits
         ca=str(loaded.resolve(options.ca)) if options.ca else None,
     )
     return NatsSink(loaded.resolve(options.ledger), how, options.format, limits)
+
+
+def _relay(loaded: LoadedConfig[ReceiverConfig], options: ForwardSinkOptions, limits: Limits) -> Sink:
+    from forebay.forward import LinkOptions
+    from forebay.receive.relay import RelaySink
+    from forebay.relaying import NextTier, Relay
+
+    keys = read_secret(loaded.resolve(options.keys.own)), read_public(loaded.resolve(options.keys.server))
+    link = LinkOptions(
+        window=options.window,
+        ack_timeout_ns=options.ack_timeout,
+        backoff_min_ns=options.retry_min,
+        backoff_max_ns=options.retry_max,
+        heartbeat_ns=options.heartbeat,
+    )
+    ledger = loaded.resolve(options.ledger)
+    relay = Relay(ledger, NextTier(options.endpoints, keys, link), SystemClock())
+    sink = RelaySink(ledger, limits, max_bytes=options.max_bytes, on_stored=relay.wake, on_close=relay.close)
+    relay.wake(sink.origins())
+    return sink
 
 
 def _secret(loaded: LoadedConfig[ReceiverConfig], reference: str | None) -> str | None:

@@ -11,6 +11,7 @@ import binascii
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from forebay.errors import KeyFileError
 
 FORMAT = "1"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RELAY = ".relay"  # beside NAME.pub in an allow-list: whom it speaks for, a pattern a line
+_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,64}")
 _KEY_BYTES = 32
 _MAX_FILE_BYTES = 4096
 
@@ -177,26 +180,52 @@ def allow_path(folder: Path, gateway_id: str) -> Path:
     return folder / f"{gateway_id}.pub"
 
 
-def enroll(gateway_id: str, public: PublicKey, folder: Path) -> Path:
+def enroll(gateway_id: str, public: PublicKey, folder: Path, speaks_for: Sequence[str] = ()) -> Path:
     """Put a gateway's public key into an allow-list folder; return the file.
+
+    Parameters
+    ----------
+    speaks_for : patterns of gateway ids (`hz-*`) whose data this key may hand on, for a relay. They stand in a
+        file of their own: a public key comes from the other side, this right does not.
 
     Raises
     ------
     KeyFileError
-        The same transport key is enrolled under another id: one key must name one gateway.
+        The same transport key is enrolled under another id: one key must name one gateway. Or a pattern that no
+        id can match.
     """
     path = allow_path(folder, gateway_id)
+    for pattern in speaks_for:
+        if _PATTERN.fullmatch(pattern) is None:
+            raise KeyFileError(
+                "expected a gateway id, with `*` and `?` for any characters, as what it speaks for"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     for other_id, other in read_allowed(folder)[0].items():
         if other.transport == public.transport and other_id != gateway_id:
             raise KeyFileError(f"this key is already enrolled as {other_id}", place=str(folder))
     _write(path, 0o644, public_text(PublicKey(gateway_id, public.transport, public.signing)))
+    relay = path.with_suffix(RELAY)
+    if speaks_for:
+        _write(relay, 0o644, "".join(f"{pattern}\n" for pattern in speaks_for))
+    else:
+        relay.unlink(missing_ok=True)
     return path
+
+
+def read_relays(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return the patterns of gateways that each enrolled relay speaks for. Raises OSError."""
+    found = {}
+    for path in sorted(folder.glob(f"*{RELAY}")):
+        lines = path.read_bytes()[:_MAX_FILE_BYTES].decode("ascii", "replace").splitlines()
+        found[path.stem] = tuple(line for line in lines if _PATTERN.fullmatch(line))
+    return found
 
 
 def revoke(gateway_id: str, folder: Path) -> Path:
     """Take a gateway off an allow-list folder; return the file that was removed. Raises KeyFileError."""
     path = allow_path(folder, gateway_id)
+    path.with_suffix(RELAY).unlink(missing_ok=True)
     try:
         path.unlink()
     except FileNotFoundError:

@@ -66,6 +66,9 @@ class Enrolled:
     def signing_key(self, gateway: str) -> bytes | None:
         return self.key.public.signing if gateway == self.gateway else None
 
+    def speaks_for(self, relay: str, gateway: str) -> bool:
+        return False
+
 
 class Center:
     """Desk and sink; `restart` is a kill: what was not committed is gone."""

@@ -8,6 +8,7 @@ import pytest
 
 from forebay import keys
 from forebay.errors import KeyFileError
+from forebay.receive.zap import AllowList
 
 
 @pytest.fixture
@@ -131,6 +132,30 @@ def test_one_key_names_one_gateway(pair, tmp_path):
     assert keys.read_allowed(allow) == ({}, [])
     with pytest.raises(KeyFileError, match="not enrolled"):
         keys.revoke("gw-1", allow)
+
+
+def test_what_a_relay_speaks_for_is_said_at_enrolment_and_never_by_its_key_file(pair, tmp_path):
+    key, _, public = pair
+    allow = tmp_path / "allowed"
+    keys.enroll("relay", key.public, allow, ("hz-*", "lab"))
+    listed = AllowList(allow)
+    listed.refresh(0)
+    spoken = [listed.speaks_for("relay", name) for name in ("hz-1", "lab", "lab2", "relay")]
+    assert spoken == [True, True, False, False]
+    with public.open("a", encoding="ascii") as file:
+        file.write("speaks-for: *\n")
+    keys.enroll("relay", keys.read_public(public), allow)
+    listed.refresh(10**9)
+    assert not listed.speaks_for("relay", "hz-1")
+    keys.enroll("relay", key.public, allow, ("hz-*",))
+    keys.revoke("relay", allow)
+    assert list(allow.iterdir()) == []
+
+
+@pytest.mark.parametrize("pattern", ["", "a b", "../x", "[ab]", "x" * 65])
+def test_a_pattern_that_no_gateway_can_match_is_refused(pair, tmp_path, pattern):
+    with pytest.raises(KeyFileError, match="what it speaks for"):
+        keys.enroll("relay", pair[0].public, tmp_path, (pattern,))
 
 
 def test_a_broken_file_locks_out_its_own_gateway_only(pair, tmp_path):

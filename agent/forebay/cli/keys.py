@@ -55,10 +55,18 @@ def show(file: Path, as_json: bool) -> None:
 @click.argument("gateway_id")
 @click.argument("pubfile", type=_FILE)
 @click.option("--allow", "folder", type=_FOLDER, required=True, help="The receiver's `listen.allow` folder.")
-def enroll(gateway_id: str, pubfile: Path, folder: Path) -> None:
+@click.option(
+    "--speaks-for",
+    multiple=True,
+    metavar="PATTERN",
+    help="For a relay: gateways whose data it may hand on, e.g. 'hz-*'. May be given several times.",
+)
+def enroll(gateway_id: str, pubfile: Path, folder: Path, speaks_for: tuple[str, ...]) -> None:
     """Let the gateway GATEWAY_ID with the key PUBFILE speak to the receiver. Takes effect at once."""
-    path = keys.enroll(gateway_id, keys.read_public(pubfile), folder)
+    path = keys.enroll(gateway_id, keys.read_public(pubfile), folder, speaks_for)
     click.echo(f"{gateway_id} enrolled: {path}")
+    if speaks_for:
+        click.echo(f"  speaks for {', '.join(speaks_for)}")
 
 
 @keys_group.command()

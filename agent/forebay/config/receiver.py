@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from forebay.config.agent import Endpoint, Id, LogOptions, Name, WebOptions
+from forebay.config.agent import Endpoint, Id, LinkKeys, LogOptions, Name, WebOptions
 from forebay.config.base import ConfigPath, Duration, Options, Size
 from forebay.config.registry import TypedOptions, by_type
 from forebay.config.secrets import SecretRef
@@ -149,11 +149,46 @@ class NatsSinkOptions(Options):
         return self
 
 
+class ForwardSinkOptions(Options):
+    """A relay: what came goes on to the receiver of the next tier, origins kept. It stores nothing for good.
+
+    That receiver lets this relay's key speak for its gateways: `keys enroll RELAY PUBFILE --speaks-for PATTERN`.
+    """
+
+    type: Literal["forward"] = "forward"
+    """What this is."""
+    endpoints: tuple[Endpoint, ...] = Field(min_length=1, max_length=16)
+    """Receivers of the next tier, in order of preference; they must share one store."""
+    keys: LinkKeys
+    """Key files."""
+    ledger: ConfigPath
+    """SQLite file of what waits, and of the numbers that were taken; made if missing."""
+    max_bytes: Size = Field(default=8 << 30, ge=16 << 20, le=1 << 44)
+    """Most bytes that the ledger holds; beyond it gateways are asked to keep their data."""
+    window: int = Field(default=64, ge=1, le=1024)
+    """Batches of a gateway sent and not yet acknowledged."""
+    ack_timeout: Duration = Field(default=30_000_000_000, ge=100_000_000)
+    """Wait for an acknowledgement before the connection is built anew."""
+    retry_min: Duration = Field(default=500_000_000, ge=10_000_000)
+    """First wait before a retry; doubles, with jitter, up to `retry_max`."""
+    retry_max: Duration = Field(default=60_000_000_000, ge=10_000_000)
+    """Longest wait before a retry."""
+    heartbeat: Duration = Field(default=500_000_000, ge=100_000_000, le=600_000_000_000)
+    """How often an idle connection is looked at; a receiver that is silent for three of these is given up."""
+
+    @model_validator(mode="after")
+    def _waits_in_order(self) -> ForwardSinkOptions:
+        if self.retry_min > self.retry_max:
+            raise ValueError("expected `retry_min` to be at most `retry_max`")
+        return self
+
+
 SINK_OPTIONS: dict[str, type[Options]] = {
     "sqlite": SqliteSinkOptions,
     "postgres": PostgresSinkOptions,
     "parquet": ParquetSinkOptions,
     "nats": NatsSinkOptions,
+    "forward": ForwardSinkOptions,
 }
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from forebay.errors import LinkError
 from forebay.forward.budget import Budget, BudgetPlan, Rung
 from forebay.forward.link import Held, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
-from forebay.forward.notary import Notary
+from forebay.forward.notary import Checkpoints, Notary
 from forebay.forward.session import Extras, Session
 from forebay.forward.socket import ZmqLink
 from forebay.keys import PublicKey, SecretKey
@@ -70,7 +70,7 @@ class Forwarder:
         *,
         memory: LinkMemory | None = None,
         budget: Budget | None = None,
-        notary: Notary | None = None,
+        notary: Checkpoints | None = None,
     ) -> None:
         self._endpoints, self._keys, self._options = list(endpoints), keys, options
         self._door, self._clock, self._make_hello = door, clock, make_hello

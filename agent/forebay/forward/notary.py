@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from forebay.clock import Clock
 from forebay.errors import ForebayError
@@ -33,6 +34,22 @@ log = logging.getLogger("forebay.forward")
 
 RESEND_NS = 60 * 1_000_000_000  # an answer that has not come by then is asked for again
 SIGN_AGAIN_NS = 600 * 1_000_000_000  # after a failure to sign
+
+
+class Checkpoints(Protocol):
+    """Where a session takes checkpoints from: the gateway's notary, or a relay that carries those of others."""
+
+    def look(self, door: SpoolDoor) -> Checkpoint | None:
+        """Return a checkpoint that is to be sent now, if there is one."""
+
+    def sent(self) -> None:
+        """The checkpoint that `look` returned is on its way."""
+
+    def resend(self) -> None:
+        """A new session: what the last one sent may be lost."""
+
+    def answered(self, name: bytes, verdict: str, door: SpoolDoor) -> None:
+        """Take the receiver's answer: the checkpoint is kept there, whatever it found."""
 
 
 @dataclass(slots=True)

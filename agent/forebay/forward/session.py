@@ -16,7 +16,7 @@ from forebay.errors import LinkError, WireError
 from forebay.forward.budget import HEARTBEAT_BYTES, MESSAGE_BYTES, Budget, BudgetPlan, Pace
 from forebay.forward.link import BatchRow, Held, Link, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
-from forebay.forward.notary import Notary
+from forebay.forward.notary import Checkpoints
 from forebay.forward.outgoing import Outgoing
 from forebay.wire import messages as m
 from forebay.wire.envelope import content_tag
@@ -43,7 +43,7 @@ class Extras:
     """What outlives a session beside the spool."""
 
     budget: Budget
-    notary: Notary | None = None
+    notary: Checkpoints | None = None
     rng: random.Random | None = None
 
 

@@ -20,6 +20,7 @@ class Findings(StrEnum):
     """How a checkpoint compares with what is stored here."""
 
     OK = "ok"
+    UNKNOWN_KEY = "unknown_key"  # a relay speaks for a gateway whose key is not enrolled here
     FORGED = "forged"  # not signed by the key that is enrolled for this gateway
     MISMATCH = "mismatch"  # batches that the gateway delivered are missing here, or are others
     CHAIN_BROKEN = "chain_broken"  # a checkpoint before this one never arrived
@@ -70,7 +71,11 @@ def examine(gateway: str, signing_key: bytes | None, message: Checkpoint, shelf:
         bodies = (message.body, message.signature) if said else (b"", b"")
         return Kept(gateway, number, name, previous, boot, batches, *bodies, verdict, detail)
 
-    if signing_key is None or not verify(signing_key, DOMAIN + message.body, message.signature):
+    if signing_key is None:
+        return kept(
+            Findings.UNKNOWN_KEY, "the gateway's key is not enrolled here: enroll it to have this verified"
+        )
+    if not verify(signing_key, DOMAIN + message.body, message.signature):
         return kept(Findings.FORGED, "the signature is not that of the enrolled key")
     try:
         said = Statement.parse(message.body)
@@ -111,6 +116,8 @@ def tell(kept: Kept) -> None:
         log.debug("checkpoint verified gateway=%s number=%d", kept.gateway, kept.number)
     elif kept.verdict is Findings.RESTARTED:
         log.warning("a gateway's checkpoints begin anew gateway=%s: %s", kept.gateway, kept.detail)
+    elif kept.verdict is Findings.UNKNOWN_KEY:
+        log.info("a checkpoint cannot be verified gateway=%s: %s", kept.gateway, kept.detail)
     else:
         log.error(
             "a signed checkpoint does not agree with what is stored gateway=%s number=%d verdict=%s: %s",

@@ -6,7 +6,7 @@ No sockets in here: `server.py` brings what came and takes the replies out, and 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,6 +28,7 @@ RETRY_MS = 1_000
 EPOCH_RETRY_MS = 60_000  # more epochs than a day may have will not pass soon
 POLICY_RETRY_MS = 600_000  # what a person must put right; a receiver that is started anew is asked at once
 MAX_ALARMS = 10_000
+MAX_RELAYED = 100_000  # sessions of relays at once
 
 
 @dataclass(slots=True)
@@ -102,6 +103,9 @@ class Allowed(Protocol):
     def signing_key(self, gateway: str) -> bytes | None:
         """Return the key that a gateway signs with."""
 
+    def speaks_for(self, relay: str, gateway: str) -> bool:
+        """Return whether a relay may hand on a gateway's data."""
+
 
 class Desk:
     """Takes messages into groups and settles a group in one transaction a sink. One thread only."""
@@ -125,15 +129,19 @@ class Desk:
         self.stored_batches = self.held_batches = 0
         self.heard: dict[str, Heard] = {}  # by gateway; only enrolled ones, so it is bounded
         self._required = tuple(require_policy)
+        self._origins: OrderedDict[tuple[bytes, str], str] = (
+            OrderedDict()
+        )  # sessions of relays: whom they speak for
         self._alarmed: set[tuple[str, str]] = set()  # (gateway, policy hash) told of in the log
 
     def _load_body(self, key: bytes) -> bytes | None:
         return next((body for sink in self._sinks if (body := sink.body(key)) is not None), None)
 
-    def take(self, peer: bytes, gateway: str, frames: Sequence[Callable[[], bytes]], group: Group) -> None:
-        """Take one message of an authenticated gateway. `frames` are read when they are needed, and only then."""
+    def take(self, peer: bytes, user: str, frames: Sequence[Callable[[], bytes]], group: Group) -> None:
+        """Take one message; `user` is whose key it came under. `frames` are read when needed, and only then."""
         replies = group.replies[peer]
-        if not self._allowed.has(gateway):
+        gateway = self._origins.get((peer, user), user)
+        if not self._allowed.has(user) or (gateway != user and not self._allowed.speaks_for(user, gateway)):
             # Revoking a key does not cut a live session: each message is looked at.
             replies.first.append(m.Refused("this gateway is not enrolled any more"))
             return
@@ -145,6 +153,7 @@ class Desk:
             message = m.decode(head)
             match message:
                 case m.Hello():
+                    gateway = self._origin(peer, user, message.gateway)
                     replies.first.append(self._welcome(gateway, message))
                 case m.Bodies(bodies):
                     for body in bodies:
@@ -165,6 +174,19 @@ class Desk:
             if isinstance(message, m.Batch):
                 replies.later.append((message.epoch, message.seq))
             # Nothing else is answered: the agent comes again, later each time.
+
+    def _origin(self, peer: bytes, user: str, named: str) -> str:
+        """Return whose data a session brings: the key's owner's, or of a gateway that this relay may speak for."""
+        self._origins.pop((peer, user), None)
+        if named == user or not self._allowed.speaks_for(user, named):
+            return user
+        self._origins[peer, user] = named
+        if (
+            len(self._origins) > MAX_RELAYED
+        ):  # the oldest session; its relay is refused once and says hello again
+            self._origins.popitem(last=False)
+        self.heard.setdefault(named, Heard(0)).last_ns = self._clock.monotonic_ns()
+        return named
 
     def settle(self, group: Group) -> None:
         """Store what a group holds and complete its replies."""

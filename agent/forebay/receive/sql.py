@@ -145,13 +145,7 @@ class SqlSink:
     # -- one batch ------------------------------------------------------------------------------------------
 
     def _store_batch(self, batch: Incoming, received_at: int) -> None:
-        for key, body in (
-            (batch.envelope.schema_id, batch.schema_body),
-            (batch.envelope.context_id, batch.context_body),
-        ):
-            if key not in self._bodies:
-                self._db.execute("INSERT INTO bodies VALUES (?, ?) ON CONFLICT DO NOTHING", (key, body))
-                self._bodies.add(key)
+        self._keep_bodies(batch)
         placed = self._place(batch.schema)
         misfit = self._make_room(placed, batch)
         if batch.block is None or misfit:
@@ -160,6 +154,15 @@ class SqlSink:
             self._insert_rows(placed, batch.block, batch)
         self._insert_batch(batch, received_at)
         self._note_boot(batch)
+
+    def _keep_bodies(self, batch: Incoming) -> None:
+        for key, body in (
+            (batch.envelope.schema_id, batch.schema_body),
+            (batch.envelope.context_id, batch.context_body),
+        ):
+            if key not in self._bodies:
+                self._db.execute("INSERT INTO bodies VALUES (?, ?) ON CONFLICT DO NOTHING", (key, body))
+                self._bodies.add(key)
 
     def _store_apart(self, batch: Incoming, received_at: int) -> None:
         """Store a batch so that its failure is its own: whole in `unplaced` if it must be, refused if not even that."""

@@ -6,11 +6,12 @@ CURVE fails open without a handler; the socket enforces the domain, so with no a
 from __future__ import annotations
 
 import logging
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import zmq
 
-from forebay.keys import read_allowed
+from forebay.keys import RELAY, read_allowed, read_relays
 from forebay.wire.curve import ZAP_DOMAIN, ZAP_ENDPOINT
 
 log = logging.getLogger("forebay.receive")
@@ -25,6 +26,7 @@ class AllowList:
         self._folder = folder
         self._by_key: dict[bytes, str] = {}
         self._signing: dict[str, bytes] = {}
+        self._relays: dict[str, tuple[str, ...]] = {}
         self._seen: object = None
         self._looked_ns = -LOOK_AGAIN_NS
 
@@ -34,22 +36,23 @@ class AllowList:
             return
         self._looked_ns = now_ns
         try:
-            seen = sorted(
-                (p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in self._folder.glob("*.pub")
-            )
+            files = [p for p in self._folder.iterdir() if p.suffix in (".pub", RELAY)]
+            seen = sorted((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in files)
             if seen == self._seen:
                 return
             allowed, errors = read_allowed(self._folder)
+            relays = read_relays(self._folder)
         except OSError as error:
             log.error(
                 "allow-list cannot be read, nobody is let in folder=%s error=%s", self._folder, error.strerror
             )
-            self._by_key, self._signing, self._seen = {}, {}, None
+            self._by_key, self._signing, self._relays, self._seen = {}, {}, {}, None
             return
         for problem in errors:
             log.error("an enrolled key cannot be used: %s", problem)
         self._by_key = {key.transport: gateway for gateway, key in allowed.items()}
         self._signing = {gateway: key.signing for gateway, key in allowed.items()}
+        self._relays = relays
         self._seen = seen
         log.info("allow-list read gateways=%d", len(allowed))
         if not allowed:
@@ -66,6 +69,10 @@ class AllowList:
     def signing_key(self, gateway: str) -> bytes | None:
         """Return the key that a gateway signs with."""
         return self._signing.get(gateway)
+
+    def speaks_for(self, relay: str, gateway: str) -> bool:
+        """Return whether a relay is enrolled to hand on a gateway's data."""
+        return any(fnmatchcase(gateway, pattern) for pattern in self._relays.get(relay, ()))
 
 
 class ZapHandler:

@@ -150,6 +150,12 @@ def new_epoch(generation: int) -> int:
     return (generation << EPOCH_RANDOM_BITS) | secrets.randbits(EPOCH_RANDOM_BITS)
 
 
+def open_epoch(counters: dict[str, int], lane: str) -> None:
+    """Give a lane a new epoch, which orders behind the one before."""
+    counters[f"{lane}.epoch"] = new_epoch((counters[f"{lane}.epoch"] >> EPOCH_RANDOM_BITS) + 1)
+    counters[f"{lane}.next"] = 1
+
+
 def set_rows(control: Control, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
     """Replace all rows of a table."""
     control.tables[table] = {row[: _KEYS[table]]: row for row in rows}

@@ -16,6 +16,7 @@ LANE_SHIFT = 56
 RUNNING = (1 << LANE_SHIFT) - 1
 LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
 RANK = {lane: rank for rank, lane in enumerate(LANES)}
+FIRST_ID = {str(lane): rank << LANE_SHIFT for lane, rank in RANK.items()}
 RANK_BOUNDS = {str(lane): (rank << LANE_SHIFT, (rank + 1) << LANE_SHIFT) for lane, rank in RANK.items()}
 
 LedgerKey = tuple[str, str, str]  # (stream, kind, reason)
@@ -34,6 +35,10 @@ CONTROL: dict[str, tuple[str, ...]] = {
     ),
     "receipt": ("id", "epoch", "seq", "tag"),
 }  # fmt: skip
+REPLACE = {
+    table: f"REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"
+    for table, columns in CONTROL.items()
+}
 
 
 class Head(NamedTuple):

@@ -87,6 +87,49 @@ def test_position_and_states_move_with_their_batches(store):
     assert store.progress("another") == {}
 
 
+def test_a_state_that_did_not_change_is_not_written_again_but_every_change_is(store):
+    store.apply([commit(sealed(1), position=b"p1", window=b"w1")], Answers())
+    statements: list[str] = []
+    store.db.set_trace_callback(statements.append)
+    store.apply([commit(sealed(2), position=b"p2", window=b"w1")], Answers())
+    store.db.set_trace_callback(None)
+    written = [s for s in statements if "progress" in s]
+    assert len(written) == 1, "the position alone"
+    assert store.progress("source/pump") == {"": b"p2", "window": b"w1"}
+    store.apply([commit(window=b"w2"), commit(window=b"w1"), commit(window=b"w3")], Answers())
+    assert store.progress("source/pump") == {"": b"p2", "window": b"w3"}
+    store.reopen()
+    store.apply([commit(window=b"w1")], Answers())
+    assert store.progress("source/pump")["window"] == b"w1"
+
+
+def test_a_state_whose_transaction_failed_is_written_the_next_time(store, monkeypatch):
+    store.apply([commit(sealed(1), window=b"w1")], Answers())
+
+    def fail() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(store.audit, "write", fail)
+    with pytest.raises(sqlite3.OperationalError):
+        store.apply([commit(sealed(2), window=b"w2")], Answers())
+    monkeypatch.undo()
+    store.apply([commit(sealed(2), window=b"w2")], Answers())
+    assert store.progress("source/pump") == {"window": b"w2"}
+
+
+def test_the_sizes_known_are_those_on_disk(store):
+    for n in range(5):
+        store.apply([commit(sealed(n, size=10_000))], Answers())
+        log = store.path.with_name(store.path.name + "-wal")
+        assert store.extent.log_bytes == log.stat().st_size
+        assert store.extent.pages == store.db.execute("PRAGMA page_count").fetchone()[0]
+    store.apply([], Answers(acked=[(1 << 56) + 2]))
+    assert store.extent.free_pages == store.db.execute("PRAGMA freelist_count").fetchone()[0] > 0
+    assert store.extent.unfolded_bytes() > 0
+    assert store.checkpoint("TRUNCATE")
+    assert (store.extent.log_bytes, store.extent.unfolded_bytes()) == (0, 0)
+
+
 def test_a_failed_transaction_leaves_nothing_behind(store, reader, monkeypatch):
     store.apply([commit(sealed(1), position=b"p1")], Answers())
     before = store.epochs(), store.txn, reader.ledger(), numbers(reader)
@@ -357,6 +400,25 @@ def test_commits_that_cannot_be_written_are_given_up_at_close_and_told(tmp_path,
     writer.submit(one)
     assert writer.close(0.05) is False
     assert told == [False]
+
+
+def test_the_log_is_folded_in_once_for_each_step_that_it_grows(store, monkeypatch):
+    monkeypatch.setattr(writer_module, "PASSIVE_WAL_BYTES", 20_000)
+    checkpointer = writer_module.Checkpointer(store)
+    woken = []
+    for n in range(12):
+        store.apply([commit(sealed(n, size=3_000))], Answers())
+        checkpointer.look()
+        if checkpointer._wake.is_set():
+            woken.append(store.extent.log_bytes)
+            checkpointer._wake.clear()
+    assert 2 <= len(woken) < 12
+    assert all(b - a > 20_000 for a, b in zip(woken, woken[1:], strict=False))
+    store.checkpoint("TRUNCATE")
+    for n, size in ((98, 100), (99, 30_000)):
+        store.apply([commit(sealed(n, size=size))], Answers())
+        checkpointer.look()
+    assert checkpointer._wake.is_set(), "a log that began anew counts from its beginning"
 
 
 # -- spool --------------------------------------------------------------------------------------------------

@@ -299,7 +299,8 @@ def suspicion(path: Path) -> str:
     """Return why a segment must not be opened by SQLite, an empty text if it may."""
     with path.open("rb") as file:
         header = file.read(100)
-    if header[:16] != b"SQLite format 3\0" or header[16:18] != schema.PAGE_BYTES.to_bytes(2, "big"):
+    page_bytes = int.from_bytes(header[16:18], "big")
+    if header[:16] != b"SQLite format 3\0" or page_bytes not in schema.KNOWN_PAGE_BYTES:
         return "the header is not one of a spool"
     wal = examine(path.with_name(path.name + "-wal"))
     if wal.is_damaged:
@@ -312,7 +313,7 @@ def suspicion(path: Path) -> str:
     if int.from_bytes(first[60:64], "big", signed=True) != schema.VERSION:
         return ""  # to be migrated or refused
     said = int.from_bytes(first[28:32], "big")
-    there = path.stat().st_size // schema.PAGE_BYTES
+    there = path.stat().st_size // page_bytes
     if any(wal.page(n) is None for n in range(there + 1, said + 1)):
         return "it is shorter than it says"
     control = control_part.from_pages(pages)

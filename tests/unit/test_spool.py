@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sqlite3
 import threading
@@ -413,7 +414,7 @@ def test_the_log_is_folded_in_once_for_each_step_that_it_grows(store, monkeypatc
             woken.append(store.extent.log_bytes)
             checkpointer._wake.clear()
     assert 2 <= len(woken) < 12
-    assert all(b - a > 20_000 for a, b in zip(woken, woken[1:], strict=False))
+    assert all(b - a > 20_000 for a, b in itertools.pairwise(woken))
     store.checkpoint("TRUNCATE")
     for n, size in ((98, 100), (99, 30_000)):
         store.apply([commit(sealed(n, size=size))], Answers())

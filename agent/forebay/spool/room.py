@@ -159,7 +159,9 @@ class Room:
             self.forget_sizes()
             return True
         extent = store.extent
-        is_loose = extent.free_pages * extent.page_bytes > _EMPTY_BYTES and extent.free_pages * 2 > extent.pages
+        is_loose = (
+            extent.free_pages * extent.page_bytes > _EMPTY_BYTES and extent.free_pages * 2 > extent.pages
+        )
         if is_loose and rolling.roll(store):
             rolling.drain(store)  # a file does not shrink by itself: begin a new one
             return True

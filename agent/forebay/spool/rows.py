@@ -89,9 +89,7 @@ def marked(table: str, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
 def is_intact(head: Sequence[Any], row_mark: Any, data: bytes) -> bool:
     """Return whether a stored batch is what it was when it was stored."""
     tag: bytes = head[_TAG]
-    return (
-        bool(row_mark == mark("batch", head)) and blake2b(data, digest_size=TAG_BYTES).digest() == tag
-    )
+    return bool(row_mark == mark("batch", head)) and blake2b(data, digest_size=TAG_BYTES).digest() == tag
 
 
 _TAG = Head._fields.index("tag")

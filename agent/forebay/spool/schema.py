@@ -31,8 +31,8 @@ from typing import Any
 from forebay.errors import ConfigError, SpoolError
 
 VERSION = 2  # PRAGMA user_version of the layout below
-# Small pages: a commit rewrites a page of each table, and the last page of a batch is seldom full. With 4096 a commit of
-# 28 KB wrote 4.1 bytes to flash for each it stored, with 2048 it is 2.9; at 1024 long batches cost more CPU for nothing.
+# A commit rewrites a page of each table, and the last page of a batch is seldom full. With pages of 4096 a commit of
+# 28 KB wrote 4.1 bytes to flash for each it stored, with 2048 it is 2.9; with 1024 large batches cost more CPU.
 PAGE_BYTES = 2048
 KNOWN_PAGE_BYTES = (PAGE_BYTES, 4096)  # the latter: segments of earlier releases
 

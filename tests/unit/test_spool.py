@@ -14,7 +14,7 @@ import pytest
 
 from forebay.blocks import Lane
 from forebay.errors import SpoolError
-from forebay.spool import Claims, Reader, Spool, Writer, segment_path
+from forebay.spool import Claims, Limits, Reader, Spool, Writer, rolling, segment_path
 from forebay.spool import writer as writer_module
 from forebay.spool.reader import equations_hold
 from forebay.spool.store import RANK, Answers, Store
@@ -207,7 +207,7 @@ def test_eviction_takes_bulk_before_normal_before_urgent_and_joins_gaps(tmp_path
     lanes = [Lane.URGENT, Lane.NORMAL, Lane.BULK]
     for n in range(90):
         store.apply([commit(sealed(n, size=30_000, lane=lanes[n % 3]))], Answers())
-        assert store.used_bytes() <= 2 * MIB
+        assert store.room.used_bytes() <= 2 * MIB
     left = Counter(lane for lane, _ in numbers(reader))
     assert left["urgent"] >= left["normal"] >= left["bulk"]
     assert left["urgent"] == 30
@@ -333,7 +333,7 @@ def test_done_is_told_after_the_commit_is_readable(store, reader):
 def test_an_io_error_is_retried_until_it_passes_and_nothing_is_doubled(tmp_path, monkeypatch):
     monkeypatch.setattr(writer_module, "RETRY_S", (0.001,))
     store = open_store(tmp_path)
-    real, calls = store.apply, []
+    real, calls = store.write, []
 
     def flaky(commits, answers):
         calls.append(len(commits))
@@ -343,7 +343,7 @@ def test_an_io_error_is_retried_until_it_passes_and_nothing_is_doubled(tmp_path,
         if len(calls) == 3:  # committed, but the answer is lost
             raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(store, "apply", flaky)
+    monkeypatch.setattr(store, "write", flaky)
     # `reopen` compares with the number before the transaction: as if the process had not seen the commit
     real_reopen = store.reopen
 
@@ -365,6 +365,53 @@ def test_an_io_error_is_retried_until_it_passes_and_nothing_is_doubled(tmp_path,
     assert numbers(reader) == [("normal", 1)]
     assert reader.ledger()["pump"]["accepted"] == 20
     reader.close()
+
+
+def test_a_failure_while_tidying_does_not_write_a_commit_twice(tmp_path, monkeypatch):
+    """A new segment that could not be made was taken for a commit that had failed, and the commit was repeated."""
+    store = open_store(tmp_path, limits=Limits(64 * MIB, segment_bytes=10_000))
+    failures = []
+
+    def fail(*_: object) -> None:
+        failures.append(1)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(rolling, "create", fail)
+    writer = Writer(store)
+    writer.start()
+    for n in range(3):
+        writer.submit(commit(sealed(n, size=20_000)))
+        assert writer.wait_below("source/pump", 1, 30)
+    assert writer.close()
+    assert failures
+    reader = Reader(store.path)
+    assert numbers(reader) == [("normal", 1), ("normal", 2), ("normal", 3)]
+    assert reader.ledger()["pump"]["accepted"] == 60
+    reader.close()
+
+
+def test_a_commit_is_told_durable_before_a_new_segment_is_made(tmp_path, monkeypatch):
+    store = open_store(tmp_path, limits=Limits(64 * MIB, segment_bytes=10_000))
+    told, order = threading.Event(), []
+    real = rolling.roll
+
+    def roll(*arguments: Store) -> bool:
+        order.append("roll")
+        return real(*arguments)
+
+    def done(durable: bool) -> None:
+        order.append("told" if durable else "given up")
+        told.set()
+
+    monkeypatch.setattr(rolling, "roll", roll)
+    writer = Writer(store)
+    writer.start()
+    one = commit(sealed(1, size=20_000))
+    one.done.append(done)
+    writer.submit(one)
+    assert told.wait(30)
+    assert writer.close()
+    assert order == ["told", "roll"]
 
 
 def test_a_full_spool_holds_commits_until_an_answer_makes_room(tmp_path):
@@ -392,7 +439,7 @@ def test_commits_that_cannot_be_written_are_given_up_at_close_and_told(tmp_path,
     def fail(commits, answers):
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(store, "apply", fail)
+    monkeypatch.setattr(store, "write", fail)
     writer = Writer(store)
     writer.start()
     told: list[bool] = []

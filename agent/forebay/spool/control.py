@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ _KEYS = {
     "gap": 1,
     "receipt": 1,
 }
+
+
+class BooksDamaged(sqlite3.DatabaseError):
+    """Rows of the control part are not what they were."""
 
 
 @dataclass(slots=True)

@@ -20,14 +20,14 @@ from forebay.spool import audit, schema
 from forebay.spool import control as control_part
 from forebay.spool.adopt import ReadRange, adopt
 from forebay.spool.claims import Claims
-from forebay.spool.control import Control, open_epoch
+from forebay.spool.control import BooksDamaged, Control, open_epoch
 from forebay.spool.limits import Limits
 from forebay.spool.older import DamagedSegment, older_path
 from forebay.spool.pages import Broken
 from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
 from forebay.spool.salvage import open_pages
-from forebay.spool.store import BooksDamaged, Store
+from forebay.spool.store import Store
 from forebay.spool.wal import examine
 
 log = logging.getLogger("forebay.spool")

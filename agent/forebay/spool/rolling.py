@@ -88,6 +88,8 @@ def roll(store: Store) -> bool:
     if not store.checkpoint("TRUNCATE"):
         return False
     control = control_part.from_db(store.db)
+    if not control.complete:
+        raise control_part.BooksDamaged(f"rows of the control part are damaged: {sorted(control.broken)}")
     bounds = store.db.execute(f"SELECT min(id & {RUNNING}), max(id & {RUNNING}) FROM batch").fetchone()
     first, last = bounds if bounds[0] is not None else (0, 0)
     state = "sealed" if store.number in store.waiting.held else "drained"

@@ -47,6 +47,8 @@ class Room:
         self.low_disk = False  # free space is short: the spool may not grow
         self.short_disk = False  # the disk itself had no room when last asked
         self._sizes: dict[int, int] = {}
+        self._older_total = 0  # all of them, of the segments `_added_up`
+        self._added_up: object = None
         self._free = 0  # on the disk, when last asked
         self._looked_ns = 0
 
@@ -54,16 +56,22 @@ class Room:
 
     def older_bytes(self) -> int:
         """Return the size of all files of older segments, damaged ones and their logs included."""
-        for number in self._store.segments:
+        segments = self._store.segments
+        if segments is self._added_up:  # the store makes a new one when something changes
+            return self._older_total
+        for number in segments:
             if number not in self._sizes:
                 self._sizes[number] = rolling.file_bytes(self._store.folder, number)
         if _LOST not in self._sizes:
             self._sizes[_LOST] = sum(p.stat().st_size for p in self._store.folder.glob("lost-*"))
-        return sum(n for key, n in self._sizes.items() if key == _LOST or key in self._store.segments)
+        self._older_total = sum(n for key, n in self._sizes.items() if key == _LOST or key in segments)
+        self._added_up = segments
+        return self._older_total
 
     def forget_sizes(self) -> None:
         """Look at the files again when next asked."""
         self._sizes.clear()
+        self._added_up = None
 
     def used_bytes(self) -> int:
         """Return what the spool takes on disk."""
@@ -84,11 +92,12 @@ class Room:
 
     def weigh(self, commit: Commit) -> int:
         """Return the bytes that a commit's batches take at most, 0 if it has none: rows do not share pages well."""
-        if not commit.batches:
-            return 0
         page = self._store.extent.page_bytes
-        rows = (len(b.data) + len(b.stream) + _HEAD_BYTES for b in commit.batches)
-        return sum(row + min(row, page) for row in rows) + sum(map(len, commit.state.values()))
+        weight = 0
+        for batch in commit.batches:
+            row = len(batch.data) + len(batch.stream) + _HEAD_BYTES
+            weight += row + min(row, page)
+        return weight + sum(map(len, commit.state.values())) if weight else 0
 
     def fits_ever(self, size: int) -> bool:
         """Return whether `size` bytes in one commit would fit an empty spool."""
@@ -309,14 +318,18 @@ class Room:
             total -= size
 
     def tidy(self) -> None:
-        """After a transaction: begin a new segment when this one is full, delete those that are empty."""
+        """After a transaction: begin a new segment when this one is full, delete those that are empty.
+
+        Whatever fails here fails again, and is handled, when a transaction needs the room: to take it for a failure
+        of the transaction before would have that one repeated.
+        """
         store = self._store
         try:
             held = store.waiting.held
-            if any(s[2] == "drained" or n not in held for n, s in store.segments.items()):
+            if len(held) != len(store.segments) + (store.number in held):  # something waits in each of them
                 rolling.drain(store)
             is_full = self.waiting_bytes(store.number) > store.limits.roll_bytes
             if is_full and self._fits_now(_EMPTY_BYTES, 0):
                 rolling.roll(store)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.warning("segments cannot be tidied now error=%s", type(error).__name__)

@@ -55,10 +55,6 @@ _NEXT = {str(lane): f"{lane}.next" for lane in LANES}
 _TOO_LARGE, _NEWEST = "too_large", "drop_newest"
 
 
-class BooksDamaged(sqlite3.DatabaseError):
-    """Rows of the control part are not what they were."""
-
-
 def _boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -101,7 +97,9 @@ class Store:
             self.audit = audit.Log(db)
             control = control_part.from_db(db)
             if not control.complete:
-                raise BooksDamaged(f"rows of the control part are damaged: {sorted(control.broken)}")
+                raise control_part.BooksDamaged(
+                    f"rows of the control part are damaged: {sorted(control.broken)}"
+                )
             self.counters = control.counters()
             self.ledger = control.ledger()
             self.waiting = Waits(control.waiting())
@@ -147,17 +145,9 @@ class Store:
         """Return the saved position (under '') and step states of an owner."""
         return dict(self.db.execute("SELECT step, data FROM progress WHERE owner = ?", (owner,)))
 
-    def bodies(self) -> set[bytes]:
-        """Return the ids of the bodies stored."""
-        return self._known_bodies
-
     def uptime_ns(self) -> int:
         """Return for how long this spool has been in use, over all restarts."""
         return self.counters["uptime_ns"] + max(0, self._monotonic_ns() - self._since_ns)
-
-    def used_bytes(self) -> int:
-        """Return what the spool takes on disk: all segments, damaged ones too, and logs."""
-        return self.room.used_bytes()
 
     def checkpoint(self, mode: str) -> bool:
         """Fold the WAL into the database on the writer's own connection; return whether all of it was."""
@@ -253,22 +243,28 @@ class Store:
             self.segments = {n: s for n, s in (self.segments | txn.segments).items() if s[2]}
 
     def apply(self, commits: Sequence[Commit], answers: Answers) -> None:
-        """Do it all in one transaction; on return it is durable.
+        """Write, then tidy up. Raises sqlite3.Error, as `write` does."""
+        self.write(commits, answers)
+        self.room.tidy()
+
+    def write(self, commits: Sequence[Commit], answers: Answers) -> None:
+        """Do it all in one transaction; on return it is durable. What it leaves to be tidied up can wait.
 
         Raises
         ------
         sqlite3.Error
             The outcome is unknown: call `reopen`, which tells.
         """
-        size = sum(self.room.weigh(c) for c in commits)
+        weights = [self.room.weigh(commit) for commit in commits]
         # Before the transaction: within one the WAL cannot be folded in, and would count against the quota.
-        is_full = bool(size) and self.limits.can_evict and not self.room.make(size)
+        is_full = any(weights) and self.limits.can_evict and not self.room.make(sum(weights))
         with self.transaction() as txn:
-            self._answer(answers, txn)
-            self._renumber(answers, txn)
-            for commit in commits:
+            if answers:
+                self._answer(answers, txn)
+                self._renumber(answers, txn)
+            for commit, weight in zip(commits, weights, strict=True):
                 reason = _NEWEST if is_full and self.limits.on_full == _NEWEST else ""
-                if not self.room.fits_ever(self.room.weigh(commit)):
+                if not self.room.fits_ever(weight):
                     reason = _TOO_LARGE
                     log.error(
                         "a commit is larger than the whole spool may be: it is dropped and counted"
@@ -280,7 +276,6 @@ class Store:
                 self._store(commit, txn, dropped_as=reason)
         buried = (batch_id for batch_id, _, _ in answers.dead)
         self.claims.release([*answers.acked, *buried, *answers.conflicts])
-        self.room.tidy()
 
     def _store(self, commit: Commit, txn: Txn, *, dropped_as: str) -> None:
         self._add_bodies(commit.bodies, txn)

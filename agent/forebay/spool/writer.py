@@ -161,11 +161,13 @@ class Writer:
                     self._queue.popleft()
                     self._outstanding[commit.owner] -= 1
                 self._written.notify_all()
-            self._look_after()
             for commit in commits:
                 _tell(commit, durable=True)
             if commits:
                 self._on_stored()
+            # A new segment costs several syncs: nobody waits for those to hear that his data is durable.
+            self._store.room.tidy()
+            self._look_after()
             self._checkpointer.look()
 
     def _next(self) -> tuple[list[Commit], Answers] | None:
@@ -232,8 +234,9 @@ class Writer:
             if group and size + commit.nbytes > self._group_bytes:
                 break
             room = self._store.room
-            weight += room.weigh(commit)
-            if self._must_wait(commit) and not self._room(weight):
+            own = room.weigh(commit)
+            weight += own
+            if self._must_wait(own) and not self._room(weight):
                 why = (
                     "the disk is nearly full" if room.low_disk or room.short_disk else "the quota is reached"
                 )
@@ -245,11 +248,10 @@ class Writer:
             self._set_condition("ok")
         return group
 
-    def _must_wait(self, commit: Commit) -> bool:
+    def _must_wait(self, weight: int) -> bool:
         """Return whether a commit waits for room; with `drop_newest` it is dropped instead."""
-        room, policy = self._store.room, self._store.limits.on_full
-        weight = room.weigh(commit)
-        return bool(weight) and policy != "drop_newest" and room.fits_ever(weight)
+        store = self._store
+        return bool(weight) and store.limits.on_full != "drop_newest" and store.room.fits_ever(weight)
 
     def _room(self, size: int) -> bool:
         try:
@@ -262,7 +264,7 @@ class Writer:
         attempt = 0
         while True:
             try:
-                self._store.apply(commits, answers)
+                self._store.write(commits, answers)
                 self._set_condition("ok")
                 return True
             except (sqlite3.Error, OSError, UnicodeDecodeError) as error:

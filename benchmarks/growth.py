@@ -15,10 +15,14 @@ from benchmarks.arrays import ArrayRoad, array_road, percentiles
 from benchmarks.fleet import Fleet
 from benchmarks.model import Effort, Figure
 from forebay.blocks import Lane
-from forebay.spool import Spool
+from forebay.spool import Limits, Spool
 from forebay.stages import Commit, Sealed
 
 _FIELDS = 10
+_OWNER = "f/pump"
+_COMMITS = 150  # measured at each size
+_AHEAD = 4  # commits that are queued while the spool is filled
+_SEGMENTS_OF_10_GB = 150  # of 64 MiB
 _LINGER_0 = "    linger: 0s\n"  # each block is a batch
 
 
@@ -83,7 +87,8 @@ def gateways(effort: Effort) -> list[Figure]:
 
 
 def spool_size(effort: Effort) -> list[Figure]:
-    """Measure commits, opening and reading of a spool that holds 1 MB to 1 GB (quick: to 100 MB)."""
+    """Measure commits, opening and reading of a spool that holds 1 MB to 1 GB (quick: to 100 MB), and commits beside
+    as many segments as 10 GB have: filling that much would measure the disk."""
     figures = []
     one = wire.sealer()
     block = next(reference_series.blocks(reference_series.generate(1_000), 1_000))
@@ -97,17 +102,12 @@ def spool_size(effort: Effort) -> list[Figure]:
         for megabytes in (1, 10, 100, *((1_000,) if effort.repeats > 1 else ())):
             target = megabytes * 1_000_000
             spool = _open(folder)
-            while held < target:
-                part = [filler] * min(32, -(-(target - held) // len(filler.data)))
-                _commit(spool, part, one.bodies)
-                held += len(part) * len(filler.data)
+            held += _fill(spool, filler, target - held, one.bodies)
             assert spool.close(120.0), "not everything was written in 120 s"
             begin = time.perf_counter()
             spool = _open(folder)
             opened = time.perf_counter() - begin
-            cpu = time.process_time()
-            waits = percentiles([_commit(spool, [replace(batch)], one.bodies) for _ in range(150)])
-            cpu = time.process_time() - cpu
+            cpu, waits = _commits(spool, batch, one.bodies)
             reader = spool.reader()
             begin = time.perf_counter()
             first = reader.pending("normal", -1, 16)
@@ -115,33 +115,68 @@ def spool_size(effort: Effort) -> list[Figure]:
             assert len(first) >= min(16, held // len(filler.data))
             reader.close()
             assert spool.close(60.0), "not everything was written in 60 s"
-            held += 150 * len(batch.data)
+            held += _COMMITS * len(batch.data)
             name, what = f"grow-spool-{megabytes}", f"{megabytes:,} MB in the spool"
             figures += [
                 Figure(f"{name}-open", f"{what}: to open it", opened * 1e3, "ms"),
-                Figure(f"{name}-cpu", f"{what}: CPU of a commit of 1,000 rows", cpu / 150 * 1e6, "us"),
+                Figure(f"{name}-cpu", f"{what}: CPU of a commit of 1,000 rows", cpu, "us"),
                 Figure(
                     f"{name}-p50", f"{what}: commit of 1,000 rows, p50", waits["p50"], "ms", percentiles=waits
                 ),
                 Figure(f"{name}-read", f"{what}: to read the first batches to send", read * 1e3, "ms"),
             ]
+    if effort.repeats > 1:
+        with tempfile.TemporaryDirectory() as folder:
+            spool = _open(folder, segment_bytes=4 * len(filler.data))
+            for _ in range(_SEGMENTS_OF_10_GB):
+                _commit(spool, [filler] * 5, one.bodies)  # fills one
+            cpu, _ = _commits(spool, batch, one.bodies)
+            segments = len(spool.store.segments)
+            assert segments >= _SEGMENTS_OF_10_GB, f"expected {_SEGMENTS_OF_10_GB} segments, found {segments}"
+            assert spool.close(60.0), "not everything was written in 60 s"
+        what = f"{segments} segments, as 10 GB have: CPU of a commit of 1,000 rows"
+        figures.append(Figure("grow-segments-cpu", what, cpu, "us"))
     return figures
 
 
-def _open(folder: str) -> Spool:
-    spool = Spool.open(Path(folder), sync="full", max_bytes=4 << 30, on_full="block", on_stored=lambda: None)
+def _open(folder: str, segment_bytes: int = 0) -> Spool:
+    limits = Limits(4 << 30, segment_bytes=segment_bytes)
+    spool = Spool.open(Path(folder), sync="full", limits=limits, on_stored=lambda: None)
     spool.writer.start()
     return spool
+
+
+def _fill(spool: Spool, filler: Sealed, size: int, bodies: dict[bytes, bytes]) -> int:
+    """Store at least `size` bytes, a few commits ahead of the disk. Return how many."""
+    done = 0
+    while done < size:
+        part = [filler] * min(16, -(-(size - done) // len(filler.data)))
+        spool.writer.submit(_made(part, bodies))
+        done += len(part) * len(filler.data)
+        assert spool.writer.wait_below(_OWNER, _AHEAD, 60.0), "a commit was not durable in 60 s"
+    assert spool.writer.wait_below(_OWNER, 1, 60.0), "a commit was not durable in 60 s"
+    return done
+
+
+def _commits(spool: Spool, batch: Sealed, bodies: dict[bytes, bytes]) -> tuple[float, dict[str, float]]:
+    """Return CPU us of a commit, and percentiles of the time until it is durable."""
+    cpu = time.process_time()
+    waits = percentiles([_commit(spool, [replace(batch)], bodies) for _ in range(_COMMITS)])
+    return (time.process_time() - cpu) / _COMMITS * 1e6, waits
 
 
 def _commit(spool: Spool, batches: list[Sealed], bodies: dict[bytes, bytes]) -> float:
     """Commit and wait until it is durable; return the seconds."""
     durable = threading.Event()
-    readings = sum(b.readings for b in batches)
-    ledger = Counter({("reference", "read", ""): readings, ("reference", "accepted", ""): readings})
-    commit = Commit("f/pump", batches, bodies, ledger, b"p" * 300)
+    commit = _made(batches, bodies)
     commit.done.append(lambda ok: durable.set() if ok else None)
     begin = time.perf_counter()
     spool.writer.submit(commit)
     assert durable.wait(60), "a commit was not durable in 60 s"
     return time.perf_counter() - begin
+
+
+def _made(batches: list[Sealed], bodies: dict[bytes, bytes]) -> Commit:
+    readings = sum(b.readings for b in batches)
+    ledger = Counter({("reference", "read", ""): readings, ("reference", "accepted", ""): readings})
+    return Commit(_OWNER, batches, bodies, ledger, b"p" * 300)

@@ -125,6 +125,7 @@ def test_open_counts_that_are_damaged_on_disk_do_not_stop_the_spool_and_are_told
     apply(store, commit(note(0, {HIT: 4})))
     with closing(sqlite3.connect(store.path)) as db, db:
         db.execute("UPDATE audit_open SET body = substr(body, 2)")
+    store.reopen()
     apply(store, commit(note(0.1, {HIT: 1})))
     assert all_hits(log) == {HIT: 1, ("", "", "audit:damaged"): 1}
 
@@ -153,6 +154,7 @@ def test_a_new_segment_goes_on_with_the_chain(store, log, tmp_path):
     try:
         with closing(sqlite3.connect(store.path)) as old, closing(sqlite3.connect(path)) as new, new:
             table.carry(old, new)
+        fresh.audit.forget()
         fresh.apply([commit(note(10, {HIT: 1}))], Answers())
         reader = AuditReader(path)
         assert verify(reader.entries(), (), log.head()).anchor == "holds at entry 3"

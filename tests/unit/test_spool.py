@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sqlite3
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from forebay.blocks import Lane
 from forebay.errors import SpoolError
-from forebay.spool import Claims, Reader, Spool, Writer, segment_path
+from forebay.spool import Claims, Limits, Reader, Spool, Writer, rolling, segment_path
 from forebay.spool import writer as writer_module
 from forebay.spool.reader import equations_hold
 from forebay.spool.store import RANK, Answers, Store
@@ -85,6 +86,49 @@ def test_position_and_states_move_with_their_batches(store):
     store.apply([commit(sealed(3))], Answers())  # a chunk that does not move the position
     assert store.progress("source/pump") == {"": b"p2", "window": b"w2", "other": b"o1"}
     assert store.progress("another") == {}
+
+
+def test_a_state_that_did_not_change_is_not_written_again_but_every_change_is(store):
+    store.apply([commit(sealed(1), position=b"p1", window=b"w1")], Answers())
+    statements: list[str] = []
+    store.db.set_trace_callback(statements.append)
+    store.apply([commit(sealed(2), position=b"p2", window=b"w1")], Answers())
+    store.db.set_trace_callback(None)
+    written = [s for s in statements if "progress" in s]
+    assert len(written) == 1, "the position alone"
+    assert store.progress("source/pump") == {"": b"p2", "window": b"w1"}
+    store.apply([commit(window=b"w2"), commit(window=b"w1"), commit(window=b"w3")], Answers())
+    assert store.progress("source/pump") == {"": b"p2", "window": b"w3"}
+    store.reopen()
+    store.apply([commit(window=b"w1")], Answers())
+    assert store.progress("source/pump")["window"] == b"w1"
+
+
+def test_a_state_whose_transaction_failed_is_written_the_next_time(store, monkeypatch):
+    store.apply([commit(sealed(1), window=b"w1")], Answers())
+
+    def fail() -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(store.audit, "write", fail)
+    with pytest.raises(sqlite3.OperationalError):
+        store.apply([commit(sealed(2), window=b"w2")], Answers())
+    monkeypatch.undo()
+    store.apply([commit(sealed(2), window=b"w2")], Answers())
+    assert store.progress("source/pump") == {"window": b"w2"}
+
+
+def test_the_sizes_known_are_those_on_disk(store):
+    for n in range(5):
+        store.apply([commit(sealed(n, size=10_000))], Answers())
+        log = store.path.with_name(store.path.name + "-wal")
+        assert store.extent.log_bytes == log.stat().st_size
+        assert store.extent.pages == store.db.execute("PRAGMA page_count").fetchone()[0]
+    store.apply([], Answers(acked=[(1 << 56) + 2]))
+    assert store.extent.free_pages == store.db.execute("PRAGMA freelist_count").fetchone()[0] > 0
+    assert store.extent.unfolded_bytes() > 0
+    assert store.checkpoint("TRUNCATE")
+    assert (store.extent.log_bytes, store.extent.unfolded_bytes()) == (0, 0)
 
 
 def test_a_failed_transaction_leaves_nothing_behind(store, reader, monkeypatch):
@@ -163,7 +207,7 @@ def test_eviction_takes_bulk_before_normal_before_urgent_and_joins_gaps(tmp_path
     lanes = [Lane.URGENT, Lane.NORMAL, Lane.BULK]
     for n in range(90):
         store.apply([commit(sealed(n, size=30_000, lane=lanes[n % 3]))], Answers())
-        assert store.used_bytes() <= 2 * MIB
+        assert store.room.used_bytes() <= 2 * MIB
     left = Counter(lane for lane, _ in numbers(reader))
     assert left["urgent"] >= left["normal"] >= left["bulk"]
     assert left["urgent"] == 30
@@ -289,7 +333,7 @@ def test_done_is_told_after_the_commit_is_readable(store, reader):
 def test_an_io_error_is_retried_until_it_passes_and_nothing_is_doubled(tmp_path, monkeypatch):
     monkeypatch.setattr(writer_module, "RETRY_S", (0.001,))
     store = open_store(tmp_path)
-    real, calls = store.apply, []
+    real, calls = store.write, []
 
     def flaky(commits, answers):
         calls.append(len(commits))
@@ -299,7 +343,7 @@ def test_an_io_error_is_retried_until_it_passes_and_nothing_is_doubled(tmp_path,
         if len(calls) == 3:  # committed, but the answer is lost
             raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(store, "apply", flaky)
+    monkeypatch.setattr(store, "write", flaky)
     # `reopen` compares with the number before the transaction: as if the process had not seen the commit
     real_reopen = store.reopen
 
@@ -321,6 +365,53 @@ def test_an_io_error_is_retried_until_it_passes_and_nothing_is_doubled(tmp_path,
     assert numbers(reader) == [("normal", 1)]
     assert reader.ledger()["pump"]["accepted"] == 20
     reader.close()
+
+
+def test_a_failure_while_tidying_does_not_write_a_commit_twice(tmp_path, monkeypatch):
+    """A new segment that could not be made was taken for a commit that had failed, and the commit was repeated."""
+    store = open_store(tmp_path, limits=Limits(64 * MIB, segment_bytes=10_000))
+    failures = []
+
+    def fail(*_: object) -> None:
+        failures.append(1)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(rolling, "create", fail)
+    writer = Writer(store)
+    writer.start()
+    for n in range(3):
+        writer.submit(commit(sealed(n, size=20_000)))
+        assert writer.wait_below("source/pump", 1, 30)
+    assert writer.close()
+    assert failures
+    reader = Reader(store.path)
+    assert numbers(reader) == [("normal", 1), ("normal", 2), ("normal", 3)]
+    assert reader.ledger()["pump"]["accepted"] == 60
+    reader.close()
+
+
+def test_a_commit_is_told_durable_before_a_new_segment_is_made(tmp_path, monkeypatch):
+    store = open_store(tmp_path, limits=Limits(64 * MIB, segment_bytes=10_000))
+    told, order = threading.Event(), []
+    real = rolling.roll
+
+    def roll(*arguments: Store) -> bool:
+        order.append("roll")
+        return real(*arguments)
+
+    def done(durable: bool) -> None:
+        order.append("told" if durable else "given up")
+        told.set()
+
+    monkeypatch.setattr(rolling, "roll", roll)
+    writer = Writer(store)
+    writer.start()
+    one = commit(sealed(1, size=20_000))
+    one.done.append(done)
+    writer.submit(one)
+    assert told.wait(30)
+    assert writer.close()
+    assert order == ["told", "roll"]
 
 
 def test_a_full_spool_holds_commits_until_an_answer_makes_room(tmp_path):
@@ -348,7 +439,7 @@ def test_commits_that_cannot_be_written_are_given_up_at_close_and_told(tmp_path,
     def fail(commits, answers):
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(store, "apply", fail)
+    monkeypatch.setattr(store, "write", fail)
     writer = Writer(store)
     writer.start()
     told: list[bool] = []
@@ -357,6 +448,25 @@ def test_commits_that_cannot_be_written_are_given_up_at_close_and_told(tmp_path,
     writer.submit(one)
     assert writer.close(0.05) is False
     assert told == [False]
+
+
+def test_the_log_is_folded_in_once_for_each_step_that_it_grows(store, monkeypatch):
+    monkeypatch.setattr(writer_module, "PASSIVE_WAL_BYTES", 20_000)
+    checkpointer = writer_module.Checkpointer(store)
+    woken = []
+    for n in range(12):
+        store.apply([commit(sealed(n, size=3_000))], Answers())
+        checkpointer.look()
+        if checkpointer._wake.is_set():
+            woken.append(store.extent.log_bytes)
+            checkpointer._wake.clear()
+    assert 2 <= len(woken) < 12
+    assert all(b - a > 20_000 for a, b in itertools.pairwise(woken))
+    store.checkpoint("TRUNCATE")
+    for n, size in ((98, 100), (99, 30_000)):
+        store.apply([commit(sealed(n, size=size))], Answers())
+        checkpointer.look()
+    assert checkpointer._wake.is_set(), "a log that began anew counts from its beginning"
 
 
 # -- spool --------------------------------------------------------------------------------------------------

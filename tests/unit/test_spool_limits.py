@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from forebay.blocks import Lane
 from forebay.errors import SpoolError
-from forebay.spool import Limits, Reader, Spool, StreamLimits, rolling, segment_path
+from forebay.spool import Limits, Reader, Spool, StreamLimits, rolling, schema, segment_path
 from forebay.spool.claims import Claims
 from forebay.spool.disk import Disk
 from forebay.spool.reader import equations_hold
@@ -268,3 +269,45 @@ def test_a_newer_spool_is_refused_with_a_word_and_left_alone(tmp_path):
     with pytest.raises(SpoolError, match="version 2 or older, found 99"):
         Spool.open(tmp_path, sync="full", max_bytes=64 * MIB, on_stored=lambda: None)
     assert (tmp_path / "segment-000001.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("page_bytes", [2048, 4096])
+@pytest.mark.parametrize("size", [1_000, 1_900, 5_000])
+def test_the_quota_holds_for_batches_that_fill_their_pages_badly(tmp_path, monkeypatch, page_bytes, size):
+    monkeypatch.setattr(schema, "PAGE_BYTES", page_bytes)
+    store, reader = open_store(tmp_path, max_bytes=4 * MIB, on_full="drop_oldest")
+    assert store.extent.page_bytes == page_bytes
+    count = 600_000 // size
+    for n in range(12):
+        store.apply([commit(*(sealed(n * count + i, size=size) for i in range(count)))], Answers())
+        assert sum(p.stat().st_size for p in tmp_path.iterdir() if not p.name.endswith("-shm")) <= 4 * MIB
+    assert equations_hold(reader.ledger()["pump"])
+    close(reader, store)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_segment_of_an_earlier_release_with_larger_pages_is_used_and_salvaged(tmp_path, monkeypatch, lost):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "PAGE_BYTES", 4096)
+        store, reader = open_store(tmp_path)
+        store.apply([commit(sealed(1, size=3_000), sealed(2, size=9_000), position=b"p")], Answers())
+        close(reader, store)
+    path = tmp_path / "segment-000001.db"
+    data = bytearray(path.read_bytes())
+    assert data[16:18] == (4096).to_bytes(2, "big")
+    data[: lost * 50] = bytes(lost * 50)  # nothing, the start of the header, all of it
+    path.write_bytes(data)
+    spool = Spool.open(tmp_path, sync="full", max_bytes=64 * MIB, on_stored=lambda: None)
+    while spool.recovery.poll(spool.store):
+        time.sleep(0.02)
+    spool.store.apply([commit(sealed(3))], Answers())
+    rolling.roll(spool.store)
+    spool.store.apply([commit(sealed(4))], Answers())
+    assert spool.store.extent.page_bytes == 2048
+    reader = spool.reader()
+    assert sorted(b.data for b in reader.all_batches()) == [
+        sealed(n, size=size).data for n, size in ((1, 3_000), (2, 9_000), (3, 100), (4, 100))
+    ]
+    assert spool.store.progress("source/pump")[""] == b"p"
+    reader.close()
+    assert spool.close()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from forebay.spool.rows import HEAD, RUNNING, Head, marked
+from forebay.spool.rows import HEAD, RUNNING, Head
 from forebay.spool.txn import Txn
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def adopt(store: Store, number: int, read_range: ReadRange | None = None) -> tup
         for row in store.older.query(number, "SELECT * FROM dead_letter"):
             places = ", ".join("?" * len(row))
             store.db.execute(f"INSERT OR IGNORE INTO dead_letter VALUES ({places})", row)
-        rows = [(owner, "", position) for owner, position in positions.items()]
-        store.db.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", marked("progress", rows))
+        txn.progress.update({(owner, ""): position for owner, position in positions.items()})
     level = logging.ERROR if lost else logging.WARNING
     log.log(
         level,

@@ -16,6 +16,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,50 +50,152 @@ def prepare(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-def add(db: sqlite3.Connection, note: AuditNote, owner: str, numbers: Sequence[tuple[int, int]]) -> None:
-    """Add what a commit says, within its transaction.
+@dataclass(slots=True)
+class _Open:
+    """What an entry will say, as far as it is known."""
 
-    Parameters
-    ----------
-    db : in a transaction
-    note : what masking did
-    owner : `source/pipeline`
-    numbers : (epoch, seq) of the commit's batches
-    """
-    context = json.dumps({**note.facts, "owner": owner}, sort_keys=True, ensure_ascii=False)
-    open_, lost = _opened(db)
-    for name in [name for name, body in open_.items() if _is_due(body, json.loads(name), note)]:
-        _close(db, name, open_.pop(name))
-    seen = _seen(db, owner) == context
-    if not note.hits and seen and not lost and context not in open_:
-        return
-    body = open_.get(context) or _new(note)
-    _merge(body, note, numbers)
-    if lost:
-        body["hits"].append(["", "", "audit:damaged", lost])
-    if len(body["hits"]) > _MAX_OPEN_HITS:
-        _close(db, context, body)
-    else:
-        db.execute("INSERT OR REPLACE INTO audit_open VALUES (?, ?)", (context, _dump(body)))
-    if not seen:
-        db.execute("INSERT OR REPLACE INTO audit_seen VALUES (?, ?)", (owner, context))
+    facts: dict[str, Any]
+    since: list[int]  # wall and monotonic ns
+    until: list[int]
+    batches: int = 0
+    epochs: dict[str, list[int]] = field(default_factory=dict)  # lowest and highest number
+    hits: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, context: str, text: str) -> _Open:
+        """Read a row of audit_open. Raises ValueError, KeyError, TypeError, IndexError."""
+        body = json.loads(text)
+        hits = {(stream, name, rule): count for stream, name, rule, count in body["hits"]}
+        batches = body["batches"]
+        made = cls(
+            json.loads(context), body["since"], body["until"], batches["count"], batches["epochs"], hits
+        )
+        _ = made.facts["boot"], int(made.since[1]) + made.batches + sum(hits.values())
+        _ = sum(low + high for low, high in made.epochs.values())
+        return made
+
+    def body(self) -> dict[str, Any]:
+        """Return it as it is written down."""
+        return {
+            "since": self.since,
+            "until": self.until,
+            "batches": {"count": self.batches, "epochs": self.epochs},
+            "hits": [[*key, count] for key, count in sorted(self.hits.items())],
+        }
+
+    def merge(self, note: AuditNote, numbers: Sequence[tuple[int, int]]) -> None:
+        """Add what a commit says."""
+        self.until = [note.wall_ns, note.monotonic_ns]
+        self.batches += len(numbers)
+        for epoch, seq in numbers:
+            low, high = self.epochs.get(str(epoch), (seq, seq))
+            self.epochs[str(epoch)] = [min(low, seq), max(high, seq)]
+        for key, count in note.hits.items():
+            self.hits[key] = self.hits.get(key, 0) + count
 
 
-def _opened(db: sqlite3.Connection) -> tuple[dict[str, dict[str, Any]], int]:
-    """Return what is open, by context, and how much of it cannot be read and was given up."""
-    out: dict[str, dict[str, Any]] = {}
-    lost = 0
-    for name, text in db.execute("SELECT context, body FROM audit_open").fetchall():
+class Log:
+    """The log as the writer keeps it: what is open is in memory, and on disk as of the last transaction."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self._contexts: dict[str, tuple[dict[str, str], str]] = {}
+        self._seen: dict[str, str] = {}
+        prepare(db)
+        self._load()
+
+    def forget(self) -> None:
+        """Take over what is on disk: after a transaction that did not take place, or what others wrote."""
+        self._is_loaded = False
+
+    def _load(self) -> None:
+        self._open, self._unreadable = _opened(self._db)
+        self._seen = dict(self._db.execute("SELECT owner, context FROM audit_seen"))
+        self._changed: set[str] = set()
+        self._due_ns = 0
+        self._is_loaded = True
+
+    def add(self, note: AuditNote, owner: str, numbers: Sequence[tuple[int, int]]) -> None:
+        """Add what a commit says, within its transaction; `write` ends it.
+
+        Parameters
+        ----------
+        note : what masking did
+        owner : `source/pipeline`
+        numbers : (epoch, seq) of the commit's batches
+        """
+        if not self._is_loaded:
+            self._load()
+        context = self._context(note, owner)
+        is_seen = self._seen.get(owner) == context
+        if not is_seen or note.monotonic_ns >= self._due_ns:
+            self._close_due(note)
+        if not note.hits and is_seen and not self._unreadable and context not in self._open:
+            return
+        now = [note.wall_ns, note.monotonic_ns]
+        entry = self._open.setdefault(context, _Open({**note.facts, "owner": owner}, now, now))
+        entry.merge(note, numbers)
+        if self._unreadable:
+            damaged = ("", "", "audit:damaged")
+            entry.hits[damaged] = entry.hits.get(damaged, 0) + len(self._unreadable)
+            self._delete(self._unreadable)
+            self._unreadable = []
+        if len(entry.hits) > _MAX_OPEN_HITS:
+            self._close(context)
+        else:
+            self._changed.add(context)
+        if not is_seen:
+            self._db.execute("INSERT OR REPLACE INTO audit_seen VALUES (?, ?)", (owner, context))
+            self._seen[owner] = context
+
+    def write(self) -> None:
+        """Write down what has changed: once a transaction, however many commits it holds."""
+        if self._is_loaded and self._changed:
+            rows = [(name, _dump(self._open[name].body())) for name in self._changed]
+            self._db.executemany("INSERT OR REPLACE INTO audit_open VALUES (?, ?)", rows)
+            self._changed.clear()
+
+    def _context(self, note: AuditNote, owner: str) -> str:
+        facts, context = self._contexts.get(owner, ({}, ""))
+        if facts != note.facts:
+            context = json.dumps({**note.facts, "owner": owner}, sort_keys=True, ensure_ascii=False)
+            self._contexts[owner] = (note.facts, context)
+        return context
+
+    def _close_due(self, note: AuditNote) -> None:
+        for name, entry in list(self._open.items()):
+            other_boot = entry.facts["boot"] != note.facts["boot"]
+            if other_boot or note.monotonic_ns - int(entry.since[1]) >= ENTRY_NS:
+                self._close(name)
+        oldest = min((int(entry.since[1]) for entry in self._open.values()), default=note.monotonic_ns)
+        self._due_ns = oldest + ENTRY_NS
+
+    def _close(self, context: str) -> None:
+        entry = self._open.pop(context)
+        self._changed.discard(context)
+        text = _dump({**entry.facts, **entry.body()})
+        head = _head(self._db)
+        n = head.n + 1
+        self._db.execute("INSERT INTO audit_entry VALUES (?, ?, ?)", (n, text, chained(head.hash, n, text)))
+        self._delete([context])
+        _prune(self._db)
+
+    def _delete(self, contexts: Sequence[str]) -> None:
+        self._db.executemany("DELETE FROM audit_open WHERE context = ?", [(name,) for name in contexts])
+
+
+def _opened(db: Any) -> tuple[dict[str, _Open], list[str]]:
+    """Return what is open, by context, and the contexts of which it cannot be read."""
+    out: dict[str, _Open] = {}
+    unreadable: list[str] = []
+    for name, text in db.execute("SELECT context, body FROM audit_open"):
         try:
-            facts, body = json.loads(name), json.loads(text)
-            _ = facts["boot"], int(body["since"][1]), body["batches"]["count"], body["hits"]
-            out[name] = body
-        except (ValueError, KeyError, TypeError, IndexError):
+            out[name] = _Open.parse(name, text)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             # a flipped bit must not stop the spool: the loss is logged and becomes part of the chain
             log.error("counts of the audit log are damaged on disk; up to a minute of them is lost")
-            db.execute("DELETE FROM audit_open WHERE context = ?", (name,))
-            lost += 1
-    return out, lost
+            unreadable.append(name)
+    return out, unreadable
 
 
 def carry(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
@@ -102,43 +205,6 @@ def carry(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
         marks = ", ".join("?" * width)
         rows = source.execute(f"SELECT * FROM {name}")  # a name of our own
         target.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({marks})", rows)
-
-
-def _seen(db: sqlite3.Connection, owner: str) -> str:
-    row = db.execute("SELECT context FROM audit_seen WHERE owner = ?", (owner,)).fetchone()
-    return row[0] if row else ""
-
-
-def _new(note: AuditNote) -> dict[str, Any]:
-    now = [note.wall_ns, note.monotonic_ns]
-    return {"since": now, "until": now, "batches": {"count": 0, "epochs": {}}, "hits": []}
-
-
-def _merge(body: dict[str, Any], note: AuditNote, numbers: Sequence[tuple[int, int]]) -> None:
-    body["until"] = [note.wall_ns, note.monotonic_ns]
-    body["batches"]["count"] += len(numbers)
-    epochs = body["batches"]["epochs"]
-    for epoch, seq in numbers:
-        low, high = epochs.get(str(epoch), (seq, seq))
-        epochs[str(epoch)] = [min(low, seq), max(high, seq)]
-    hits = {(stream, name, rule): count for stream, name, rule, count in body["hits"]}
-    for key, count in note.hits.items():
-        hits[key] = hits.get(key, 0) + count
-    body["hits"] = [[*key, count] for key, count in sorted(hits.items())]
-
-
-def _is_due(body: dict[str, Any], facts: dict[str, str], note: AuditNote) -> bool:
-    other_boot = facts["boot"] != note.facts["boot"]
-    return other_boot or note.monotonic_ns - int(body["since"][1]) >= ENTRY_NS
-
-
-def _close(db: sqlite3.Connection, context: str, body: dict[str, Any]) -> None:
-    text = _dump({**json.loads(context), **body})
-    head = _head(db)
-    n = head.n + 1
-    db.execute("INSERT INTO audit_entry VALUES (?, ?, ?)", (n, text, chained(head.hash, n, text)))
-    db.execute("DELETE FROM audit_open WHERE context = ?", (context,))
-    _prune(db)
 
 
 def _prune(db: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ _KEYS = {
     "gap": 1,
     "receipt": 1,
 }
+
+
+class BooksDamaged(sqlite3.DatabaseError):
+    """Rows of the control part are not what they were."""
 
 
 @dataclass(slots=True)
@@ -148,6 +153,12 @@ def fresh_counters(generation: int) -> dict[str, int]:
 def new_epoch(generation: int) -> int:
     """Return an epoch that orders behind those of earlier generations."""
     return (generation << EPOCH_RANDOM_BITS) | secrets.randbits(EPOCH_RANDOM_BITS)
+
+
+def open_epoch(counters: dict[str, int], lane: str) -> None:
+    """Give a lane a new epoch, which orders behind the one before."""
+    counters[f"{lane}.epoch"] = new_epoch((counters[f"{lane}.epoch"] >> EPOCH_RANDOM_BITS) + 1)
+    counters[f"{lane}.next"] = 1
 
 
 def set_rows(control: Control, table: str, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from forebay.spool.schema import PAGE_BYTES, ROOTS
+from forebay.spool.schema import KNOWN_PAGE_BYTES, PAGE_BYTES, ROOTS
 from forebay.spool.wal import Wal
 
 _LEAF_TABLE, _INNER_TABLE, _LEAF_INDEX, _INNER_INDEX = 13, 5, 10, 2
@@ -20,6 +20,15 @@ _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
 
 class Broken(Exception):
     """A page or record that is not what it should be."""
+
+
+def _page_bytes(data: Any, wal: Wal) -> int:
+    """Return the size of a file's pages: what its log or header says, else where the root of the first table is."""
+    said = wal.page_bytes or int.from_bytes(data[16:18], "big")
+    if said in KNOWN_PAGE_BYTES:
+        return said
+    roots = (size for size in KNOWN_PAGE_BYTES if data[size : size + 1] in (b"\x05", b"\x0d"))
+    return next(roots, PAGE_BYTES)
 
 
 class Pages:
@@ -32,7 +41,7 @@ class Pages:
 
     def __init__(self, data: Any, wal: Wal | None = None) -> None:
         self._data, self._wal = data, wal or Wal()
-        self.size = PAGE_BYTES
+        self.size = _page_bytes(data, self._wal)
         self.count = max(len(data) // self.size, self._wal.db_pages, max(self._wal.pages, default=0))
         self.broken = 0
         self._seen: set[int] = set()

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -392,17 +393,16 @@ class Reader:
 
     def recount(self) -> dict[str, int]:
         """Return the readings that wait by stream, counted from the batches themselves."""
-        waits: dict[str, int] = {}
-        number = segment_number(self._path.name)
+        waits: Counter[str] = Counter()
         sql = "SELECT id, stream, readings FROM batch"
-        rows = [(number, *row) for row in self._db.execute(sql)]
-        for older, _, _, state in self.segments():
-            if state == "sealed":
-                rows += [(older, *row) for row in self._older.query(older, sql)]
-        for segment, batch_id, stream, readings in rows:
-            if segment == number or not self._is_gone(segment, batch_id):
-                waits[stream] = waits.get(stream, 0) + readings
-        return waits
+        for _, stream, readings in self._db.execute(sql):
+            waits[stream] += readings
+        for number, _, _, state in self.segments():
+            if state == "sealed":  # a segment at a time: all of them may be more than the memory
+                for batch_id, stream, readings in self._older.query(number, sql):
+                    if not self._is_gone(number, batch_id):
+                        waits[stream] += readings
+        return dict(waits)
 
     def check_structure(self) -> str:
         """Return `ok` or SQLite's first complaint. It does not see a flipped bit inside a blob: the tags do."""

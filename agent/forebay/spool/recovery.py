@@ -20,14 +20,14 @@ from forebay.spool import audit, schema
 from forebay.spool import control as control_part
 from forebay.spool.adopt import ReadRange, adopt
 from forebay.spool.claims import Claims
-from forebay.spool.control import Control
+from forebay.spool.control import BooksDamaged, Control, open_epoch
 from forebay.spool.limits import Limits
 from forebay.spool.older import DamagedSegment, older_path
 from forebay.spool.pages import Broken
 from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
 from forebay.spool.salvage import open_pages
-from forebay.spool.store import BooksDamaged, Store, open_epoch
+from forebay.spool.store import Store
 from forebay.spool.wal import examine
 
 log = logging.getLogger("forebay.spool")
@@ -65,6 +65,7 @@ def _carry_audit(damaged: Path, store: Store) -> None:
             try:
                 audit.carry(old, store.db)
                 store.db.execute("COMMIT")
+                store.audit.forget()
             except BaseException:
                 store.db.execute("ROLLBACK")
                 raise
@@ -298,7 +299,8 @@ def suspicion(path: Path) -> str:
     """Return why a segment must not be opened by SQLite, an empty text if it may."""
     with path.open("rb") as file:
         header = file.read(100)
-    if header[:16] != b"SQLite format 3\0" or header[16:18] != schema.PAGE_BYTES.to_bytes(2, "big"):
+    page_bytes = int.from_bytes(header[16:18], "big")
+    if header[:16] != b"SQLite format 3\0" or page_bytes not in schema.KNOWN_PAGE_BYTES:
         return "the header is not one of a spool"
     wal = examine(path.with_name(path.name + "-wal"))
     if wal.is_damaged:
@@ -311,7 +313,7 @@ def suspicion(path: Path) -> str:
     if int.from_bytes(first[60:64], "big", signed=True) != schema.VERSION:
         return ""  # to be migrated or refused
     said = int.from_bytes(first[28:32], "big")
-    there = path.stat().st_size // schema.PAGE_BYTES
+    there = path.stat().st_size // page_bytes
     if any(wal.page(n) is None for n in range(there + 1, said + 1)):
         return "it is shorter than it says"
     control = control_part.from_pages(pages)

@@ -88,9 +88,11 @@ def roll(store: Store) -> bool:
     if not store.checkpoint("TRUNCATE"):
         return False
     control = control_part.from_db(store.db)
+    if not control.complete:
+        raise control_part.BooksDamaged(f"rows of the control part are damaged: {sorted(control.broken)}")
     bounds = store.db.execute(f"SELECT min(id & {RUNNING}), max(id & {RUNNING}) FROM batch").fetchone()
     first, last = bounds if bounds[0] is not None else (0, 0)
-    state = "sealed" if any(key[0] == store.number for key in store.waiting) else "drained"
+    state = "sealed" if store.number in store.waiting.held else "drained"
     segments = dict(control.tables["segment"])
     segments[(store.number,)] = (store.number, first, last, state)
     control.tables["segment"] = segments
@@ -109,8 +111,8 @@ def drain(store: Store) -> bool:
 
     First it is written down that they may go, then they go, then their rows: a crash in between repeats a step.
     """
-    waits = {key[0] for key in store.waiting}
-    empty = [n for n, s in store.segments.items() if s[2] == "sealed" and n not in waits]
+    held = store.waiting.held
+    empty = [n for n, s in store.segments.items() if s[2] == "sealed" and n not in held]
     gone = [n for n, s in store.segments.items() if s[2] == "drained"]
     if not empty and not gone:
         return False

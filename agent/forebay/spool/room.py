@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -17,14 +18,18 @@ from forebay.spool import rolling
 from forebay.spool.disk import free_bytes
 from forebay.spool.rows import HEAD, LANE_SHIFT, LANES, RANK_BOUNDS, RUNNING, Head
 from forebay.spool.txn import join_gaps
+from forebay.stages import Commit
 
 if TYPE_CHECKING:
     from forebay.spool.store import Store
 
 log = logging.getLogger("forebay.spool")
 
-_EMPTY_PAGES = 48  # tables and the pages of a transaction in an empty spool
-_COMMIT_PAGES = 24  # pages of tables that a commit rewrites
+_EMPTY_BYTES = 192 * 1024  # tables and the pages of a transaction in an empty spool
+_COMMIT_BYTES = 96 * 1024  # pages of tables that a commit rewrites
+_HEAD_BYTES = 192  # a batch's row without its data, at most but for the stream's name
+_LOOK_NS = 50_000_000  # free space is looked at again after this, and when it is less than
+_AMPLE_BYTES = 256 * 1024 * 1024  # what nobody fills in that time
 _EVICT_SHARE = 32  # evict at least this part of the quota at once, so that a full spool does not thrash
 _ROUNDS = 64  # most evictions and moves for one commit
 _MOVE_SHARE = 0.9  # a segment with more than this part still waiting is not worth moving
@@ -42,37 +47,41 @@ class Room:
         self.low_disk = False  # free space is short: the spool may not grow
         self.short_disk = False  # the disk itself had no room when last asked
         self._sizes: dict[int, int] = {}
-        self._dead_bytes: int | None = None
+        self._older_total = 0  # all of them, of the segments `_added_up`
+        self._added_up: object = None
+        self._free = 0  # on the disk, when last asked
+        self._looked_ns = 0
 
     # -- what is there --------------------------------------------------------------------------------------
 
     def older_bytes(self) -> int:
         """Return the size of all files of older segments, damaged ones and their logs included."""
-        for number in self._store.segments:
+        segments = self._store.segments
+        if segments is self._added_up:  # the store makes a new one when something changes
+            return self._older_total
+        for number in segments:
             if number not in self._sizes:
                 self._sizes[number] = rolling.file_bytes(self._store.folder, number)
         if _LOST not in self._sizes:
             self._sizes[_LOST] = sum(p.stat().st_size for p in self._store.folder.glob("lost-*"))
-        return sum(n for key, n in self._sizes.items() if key == _LOST or key in self._store.segments)
+        self._older_total = sum(n for key, n in self._sizes.items() if key == _LOST or key in segments)
+        self._added_up = segments
+        return self._older_total
 
     def forget_sizes(self) -> None:
         """Look at the files again when next asked."""
         self._sizes.clear()
+        self._added_up = None
 
     def used_bytes(self) -> int:
         """Return what the spool takes on disk."""
-        pages, _, size = self._pages()
-        return self.older_bytes() + pages * size + self._store.wal_bytes()
-
-    def _pages(self) -> tuple[int, int, int]:
-        db = self._store.db
-        return tuple(  # type: ignore[return-value]
-            int(db.execute(f"PRAGMA {what}").fetchone()[0])
-            for what in ("page_count", "freelist_count", "page_size")
-        )
+        extent = self._store.extent
+        return self.older_bytes() + extent.pages * extent.page_bytes + extent.log_bytes
 
     def waiting_bytes(self, segment: int | None = None, *, stream: str = "", lane: str = "") -> int:
         """Return the bytes of batches that wait, of one segment, stream or lane."""
+        if segment is not None and not stream and not lane:
+            return self._store.waiting.held.get(segment, (0, 0))[1]
         return sum(
             sums[2]
             for key, sums in self._store.waiting.items()
@@ -81,9 +90,18 @@ class Room:
 
     # -- what fits ------------------------------------------------------------------------------------------
 
+    def weigh(self, commit: Commit) -> int:
+        """Return the bytes that a commit's batches take at most, 0 if it has none: rows do not share pages well."""
+        page = self._store.extent.page_bytes
+        weight = 0
+        for batch in commit.batches:
+            row = len(batch.data) + len(batch.stream) + _HEAD_BYTES
+            weight += row + min(row, page)
+        return weight + sum(map(len, commit.state.values())) if weight else 0
+
     def fits_ever(self, size: int) -> bool:
         """Return whether `size` bytes in one commit would fit an empty spool."""
-        return 2 * size + _EMPTY_PAGES * 4096 <= self._store.limits.max_bytes
+        return 2 * size + _EMPTY_BYTES <= self._store.limits.max_bytes
 
     def fits(self, size: int, reserve: int = 0) -> bool:
         """Return whether `size` more bytes fit the quota, after folding the log in if need be."""
@@ -93,20 +111,28 @@ class Room:
         return self._fits_now(size, reserve)
 
     def _fits_now(self, size: int, reserve: int) -> bool:
-        pages, free, page = self._pages()
+        extent = self._store.extent
+        page = extent.page_bytes
         # A stored byte passes through the WAL before its page is folded in: it counts there and in the file.
-        cost = size + size // 64 + _COMMIT_PAGES * page
-        grows = max(0, cost - free * page)
-        used = self.older_bytes() + pages * page + self._store.wal_bytes()
+        cost = size + size // 64 + _COMMIT_BYTES
+        grows = max(0, cost - extent.free_pages * page)
         if self.low_disk and grows:
             return False
-        # What the log holds is still to be written to the file; what does not fit there could never be folded in.
-        unfolded = max(0, pages * page - self._store.path.stat().st_size)
-        answers = _EMPTY_PAGES * page  # deleting what is delivered writes as well
-        self.short_disk = cost + grows + unfolded + answers > free_bytes(self._store.folder)
+        self.short_disk = self._is_short(cost + grows)
         if self.short_disk:
             return False
-        return used + grows + cost + reserve <= self._store.limits.max_bytes
+        return self.used_bytes() + grows + cost + reserve <= self._store.limits.max_bytes
+
+    def _is_short(self, wanted: int) -> bool:
+        """Return whether the disk lacks room. It is not asked each time while it has plenty."""
+        now = time.monotonic_ns()
+        if self._free < wanted + _AMPLE_BYTES or now > self._looked_ns + _LOOK_NS:
+            self._free, self._looked_ns = free_bytes(self._store.folder), now
+        if self._free >= wanted + _AMPLE_BYTES:
+            return False
+        # What the log holds is still to be written to the file; what does not fit there could never be folded in.
+        # Deleting what is delivered writes as well.
+        return wanted + self._store.extent.unfolded_bytes() + _EMPTY_BYTES > self._free
 
     def _reserve(self) -> int:
         """Return the room that moving needs: there may be a segment to be moved once there is more than one."""
@@ -141,8 +167,11 @@ class Room:
                 path.unlink()
             self.forget_sizes()
             return True
-        pages, free, _ = self._pages()
-        if free > _EMPTY_PAGES and free * 2 > pages and rolling.roll(store):
+        extent = store.extent
+        is_loose = (
+            extent.free_pages * extent.page_bytes > _EMPTY_BYTES and extent.free_pages * 2 > extent.pages
+        )
+        if is_loose and rolling.roll(store):
             rolling.drain(store)  # a file does not shrink by itself: begin a new one
             return True
         candidates = []
@@ -289,16 +318,18 @@ class Room:
             total -= size
 
     def tidy(self) -> None:
-        """After a transaction: begin a new segment when this one is full, delete those that are empty."""
+        """After a transaction: begin a new segment when this one is full, delete those that are empty.
+
+        Whatever fails here fails again, and is handled, when a transaction needs the room: to take it for a failure
+        of the transaction before would have that one repeated.
+        """
         store = self._store
         try:
-            if any(s[2] == "drained" or not self._waits_in(n) for n, s in store.segments.items()):
+            held = store.waiting.held
+            if len(held) != len(store.segments) + (store.number in held):  # something waits in each of them
                 rolling.drain(store)
             is_full = self.waiting_bytes(store.number) > store.limits.roll_bytes
-            if is_full and self._fits_now(_EMPTY_PAGES * 4096, 0):
+            if is_full and self._fits_now(_EMPTY_BYTES, 0):
                 rolling.roll(store)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.warning("segments cannot be tidied now error=%s", type(error).__name__)
-
-    def _waits_in(self, number: int) -> bool:
-        return any(key[0] == number for key in self._store.waiting)

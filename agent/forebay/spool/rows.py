@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import threading
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgpack
@@ -16,6 +17,7 @@ LANE_SHIFT = 56
 RUNNING = (1 << LANE_SHIFT) - 1
 LANES = (Lane.URGENT, Lane.NORMAL, Lane.BULK)
 RANK = {lane: rank for rank, lane in enumerate(LANES)}
+FIRST_ID = {str(lane): rank << LANE_SHIFT for lane, rank in RANK.items()}
 RANK_BOUNDS = {str(lane): (rank << LANE_SHIFT, (rank + 1) << LANE_SHIFT) for lane, rank in RANK.items()}
 
 LedgerKey = tuple[str, str, str]  # (stream, kind, reason)
@@ -34,6 +36,10 @@ CONTROL: dict[str, tuple[str, ...]] = {
     ),
     "receipt": ("id", "epoch", "seq", "tag"),
 }  # fmt: skip
+REPLACE = {
+    table: f"REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"
+    for table, columns in CONTROL.items()
+}
 
 
 class Head(NamedTuple):
@@ -59,10 +65,20 @@ class Head(NamedTuple):
 HEAD = ", ".join(Head._fields)
 
 
+class _Packer(threading.local):
+    """A packer a thread, since making one costs more than packing a row."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer().pack
+
+
+_packer = _Packer()
+
+
 def mark(table: str, values: Sequence[Any]) -> bytes:
     """Return the mark of a row: BLAKE2b over its table and values."""
-    packed: bytes = msgpack.packb([table, *values])
-    return hashlib.blake2b(packed, digest_size=MARK_BYTES).digest()
+    packed: bytes = _packer.pack([table, *values])
+    return blake2b(packed, digest_size=MARK_BYTES).digest()
 
 
 def marked(table: str, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
@@ -73,9 +89,7 @@ def marked(table: str, rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
 def is_intact(head: Sequence[Any], row_mark: Any, data: bytes) -> bool:
     """Return whether a stored batch is what it was when it was stored."""
     tag: bytes = head[_TAG]
-    return (
-        bool(row_mark == mark("batch", head)) and hashlib.blake2b(data, digest_size=TAG_BYTES).digest() == tag
-    )
+    return bool(row_mark == mark("batch", head)) and blake2b(data, digest_size=TAG_BYTES).digest() == tag
 
 
 _TAG = Head._fields.index("tag")

@@ -23,12 +23,25 @@ from typing import Any
 from forebay.spool import audit, receipts, schema
 from forebay.spool import control as control_part
 from forebay.spool.claims import Claims
+from forebay.spool.extent import Extent
 from forebay.spool.limits import Limits
 from forebay.spool.older import Older
 from forebay.spool.rolling import create, fresh_control
 from forebay.spool.room import Room
-from forebay.spool.rows import HEAD, LANE_SHIFT, LANES, RANK, RUNNING, Head, mark, marked, segment_number
+from forebay.spool.rows import (
+    FIRST_ID,
+    HEAD,
+    LANES,
+    RANK,
+    REPLACE,
+    RUNNING,
+    Head,
+    mark,
+    marked,
+    segment_number,
+)
 from forebay.spool.txn import Answers, Txn, join_gaps
+from forebay.spool.waits import Waits
 from forebay.stages import Commit, Sealed
 
 __all__ = ["RANK", "Answers", "Store"]
@@ -36,11 +49,10 @@ __all__ = ["RANK", "Answers", "Store"]
 log = logging.getLogger("forebay.spool")
 
 _BATCH = ", ".join("?" * (len(Head._fields) + 2))
+_INSERT = f"INSERT INTO batch VALUES ({_BATCH})"
+_EPOCH = {str(lane): f"{lane}.epoch" for lane in LANES}
+_NEXT = {str(lane): f"{lane}.next" for lane in LANES}
 _TOO_LARGE, _NEWEST = "too_large", "drop_newest"
-
-
-class BooksDamaged(sqlite3.DatabaseError):
-    """Rows of the control part are not what they were."""
 
 
 def _boottime_ns() -> int:
@@ -82,17 +94,21 @@ class Store:
                 from forebay.spool.migrate import migrate
 
                 migrate(db, self.path, version)
-            audit.prepare(db)
+            self.audit = audit.Log(db)
             control = control_part.from_db(db)
             if not control.complete:
-                raise BooksDamaged(f"rows of the control part are damaged: {sorted(control.broken)}")
+                raise control_part.BooksDamaged(
+                    f"rows of the control part are damaged: {sorted(control.broken)}"
+                )
             self.counters = control.counters()
             self.ledger = control.ledger()
-            self.waiting = control.waiting()
+            self.waiting = Waits(control.waiting())
             self.segments: dict[int, tuple[int, int, str]] = {
                 r[0]: (r[1], r[2], r[3]) for r in control.tables["segment"].values()
             }
             self._known_bodies = {row[0] for row in db.execute("SELECT id FROM body")}
+            self._written: dict[tuple[str, str], bytes] = {}
+            self.extent = Extent(self.path, db)
         except BaseException:
             db.close()
             raise
@@ -129,24 +145,9 @@ class Store:
         """Return the saved position (under '') and step states of an owner."""
         return dict(self.db.execute("SELECT step, data FROM progress WHERE owner = ?", (owner,)))
 
-    def bodies(self) -> set[bytes]:
-        """Return the ids of the bodies stored."""
-        return self._known_bodies
-
     def uptime_ns(self) -> int:
         """Return for how long this spool has been in use, over all restarts."""
         return self.counters["uptime_ns"] + max(0, self._monotonic_ns() - self._since_ns)
-
-    def used_bytes(self) -> int:
-        """Return what the spool takes on disk: all segments, damaged ones too, and logs."""
-        return self.room.used_bytes()
-
-    def wal_bytes(self) -> int:
-        """Return the size of the WAL file."""
-        try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
-        except FileNotFoundError:
-            return 0
 
     def checkpoint(self, mode: str) -> bool:
         """Fold the WAL into the database on the writer's own connection; return whether all of it was."""
@@ -155,6 +156,7 @@ class Store:
         except sqlite3.Error as error:
             log.debug("checkpoint put off error=%s", error.sqlite_errorname)
             return False
+        self.extent.look()
         return not busy and in_log == folded
 
     def checkpoint_aside(self) -> None:
@@ -186,59 +188,83 @@ class Store:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield txn
-            self._count(txn)
+            written = self._count(txn)
+            pages = self.extent.count(self.db)
             self.db.execute("COMMIT")
         except BaseException:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
+            self.audit.forget()
             raise
         finally:
             self.claims.settle_doomed()
-        self.counters, self.txn = txn.counters, txn.counters["txn"]
-        self._since_ns = txn.now_ns
-        self.ledger.update(txn.ledger)
-        self.waiting = {k: v for k, v in (self.waiting | txn.waiting).items() if v[0]}
-        self._known_bodies |= txn.bodies
-        self.segments = {n: s for n, s in (self.segments | txn.segments).items() if s[2]}
+        self.extent.pages, self.extent.free_pages = pages
+        self.extent.look()
+        self._written.update(written)
+        self._remember(txn)
 
-    def _count(self, txn: Txn) -> None:
-        """Write down what the transaction has counted."""
-        totals = [(*key, self.ledger[key] + n) for key, n in txn.ledger.items() if n]
-        self.db.executemany("REPLACE INTO ledger VALUES (?, ?, ?, ?, ?)", marked("ledger", totals))
-        waiting = [(*key, *sums) for key, sums in txn.waiting.items() if sums[0]]
-        self.db.executemany("REPLACE INTO waiting VALUES (?, ?, ?, ?, ?, ?, ?)", marked("waiting", waiting))
+    def _count(self, txn: Txn) -> dict[tuple[str, str], bytes]:
+        """Write down what the transaction has counted. Return the marks of the positions and states written."""
+        ledger = self.ledger
+        self._put("ledger", [(*key, ledger.get(key, 0) + n) for key, n in txn.ledger.items() if n])
+        self._put("waiting", [(*key, *sums) for key, sums in txn.waiting.items() if sums[0]])
         empty = [key for key, sums in txn.waiting.items() if not sums[0]]
-        self.db.executemany("DELETE FROM waiting WHERE segment = ? AND stream = ? AND lane = ?", empty)
+        if empty:
+            sql = "DELETE FROM waiting WHERE segment = ? AND stream = ? AND lane = ?"
+            self.db.executemany(sql, empty)
+        self._put("segment", [(number, *row) for number, row in txn.segments.items() if row[2]])
         for number, row in txn.segments.items():
-            if row[2]:
-                self.db.executemany(
-                    "REPLACE INTO segment VALUES (?, ?, ?, ?, ?)", marked("segment", [(number, *row)])
-                )
-            else:
+            if not row[2]:
                 self.db.execute("DELETE FROM segment WHERE number = ?", (number,))
+        # A state that has its last mark still (64 bits of BLAKE2b) is on disk already.
+        progress = marked("progress", [(*key, data) for key, data in txn.progress.items()])
+        progress = [row for row in progress if self._written.get(row[:2]) != row[3]]
+        self.db.executemany(REPLACE["progress"], progress)
+        self.audit.write()
         txn.now_ns = self._monotonic_ns()
         txn.counters["uptime_ns"] += max(0, txn.now_ns - self._since_ns)
         txn.counters["txn"] += 1
-        changed = [(k, v) for k, v in txn.counters.items() if self.counters.get(k) != v]
-        self.db.executemany("REPLACE INTO counter VALUES (?, ?, ?)", marked("counter", changed))
+        self._put("counter", [(k, v) for k, v in txn.counters.items() if self.counters.get(k) != v])
+        return {row[:2]: row[3] for row in progress}
+
+    def _put(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        if rows:
+            self.db.executemany(REPLACE[table], marked(table, rows))
+
+    def _remember(self, txn: Txn) -> None:
+        """Take over what has become true."""
+        self.counters, self.txn = txn.counters, txn.counters["txn"]
+        self._since_ns = txn.now_ns
+        for key, n in txn.ledger.items():
+            self.ledger[key] += n
+        self.waiting.take(txn.waiting)
+        self._known_bodies |= txn.bodies
+        if txn.segments:
+            self.segments = {n: s for n, s in (self.segments | txn.segments).items() if s[2]}
 
     def apply(self, commits: Sequence[Commit], answers: Answers) -> None:
-        """Do it all in one transaction; on return it is durable.
+        """Write, then tidy up. Raises sqlite3.Error, as `write` does."""
+        self.write(commits, answers)
+        self.room.tidy()
+
+    def write(self, commits: Sequence[Commit], answers: Answers) -> None:
+        """Do it all in one transaction; on return it is durable. What it leaves to be tidied up can wait.
 
         Raises
         ------
         sqlite3.Error
             The outcome is unknown: call `reopen`, which tells.
         """
-        size = sum(c.nbytes for c in commits)
+        weights = [self.room.weigh(commit) for commit in commits]
         # Before the transaction: within one the WAL cannot be folded in, and would count against the quota.
-        is_full = bool(size) and self.limits.can_evict and not self.room.make(size)
+        is_full = any(weights) and self.limits.can_evict and not self.room.make(sum(weights))
         with self.transaction() as txn:
-            self._answer(answers, txn)
-            self._renumber(answers, txn)
-            for commit in commits:
+            if answers:
+                self._answer(answers, txn)
+                self._renumber(answers, txn)
+            for commit, weight in zip(commits, weights, strict=True):
                 reason = _NEWEST if is_full and self.limits.on_full == _NEWEST else ""
-                if not self.room.fits_ever(commit.nbytes):
+                if not self.room.fits_ever(weight):
                     reason = _TOO_LARGE
                     log.error(
                         "a commit is larger than the whole spool may be: it is dropped and counted"
@@ -250,53 +276,55 @@ class Store:
                 self._store(commit, txn, dropped_as=reason)
         buried = (batch_id for batch_id, _, _ in answers.dead)
         self.claims.release([*answers.acked, *buried, *answers.conflicts])
-        self.room.tidy()
 
     def _store(self, commit: Commit, txn: Txn, *, dropped_as: str) -> None:
         self._add_bodies(commit.bodies, txn)
-        txn.ledger.update(commit.ledger)
-        heads: list[Head] = []
-        counters = txn.counters
-        stored = self.uptime_ns()
-        totals: dict[str, int] = {}
-        for batch in reversed(commit.batches):
-            totals.setdefault(
-                batch.stream,
-                self.ledger[batch.stream, "accepted", ""] + txn.ledger[batch.stream, "accepted", ""],
-            )
-        for batch in reversed(commit.batches):  # the last one's total is the ledger's, the others' lower
-            heads.append(_head(batch, totals[batch.stream], stored))
-            totals[batch.stream] -= batch.readings
-        numbered = [self._number(head, counters) for head in reversed(heads)]
+        for key, n in commit.ledger.items():
+            txn.ledger[key] += n
+        heads = self._heads(commit.batches, txn)
         if dropped_as:
-            self.drop(numbered, dropped_as, txn)
+            self.drop(heads, dropped_as, txn)
         else:
-            for head, batch in zip(numbered, commit.batches, strict=True):
+            for head, batch in zip(heads, commit.batches, strict=True):
                 self.insert(head, batch.data, txn)
-        progress = dict(commit.state)
+        for step, data in commit.state.items():
+            txn.progress[commit.owner, step] = data
         if commit.position is not None:
-            progress[""] = commit.position
-        rows = [(commit.owner, step, data) for step, data in progress.items()]
-        self.db.executemany("REPLACE INTO progress VALUES (?, ?, ?, ?)", marked("progress", rows))
+            txn.progress[commit.owner, ""] = commit.position
         if commit.audit_note is not None:
-            audit.add(self.db, commit.audit_note, commit.owner, [(head.epoch, head.seq) for head in numbered])
+            self.audit.add(commit.audit_note, commit.owner, [(head.epoch, head.seq) for head in heads])
+
+    def _heads(self, batches: Sequence[Sealed], txn: Txn) -> list[Head]:
+        """Number the batches of a commit; the ledger counts it already."""
+        counters, stored = txn.counters, self.uptime_ns()
+        totals: dict[str, int] = {}
+        for b in batches:
+            totals[b.stream] = totals.get(b.stream, 0) - b.readings
+        for stream in totals:
+            key = (stream, "accepted", "")
+            totals[stream] += self.ledger[key] + txn.ledger[key]
+        heads = []
+        for b in batches:
+            totals[b.stream] += b.readings
+            counters["running"] += 1
+            lane = str(b.lane)
+            epoch, seq = counters[_EPOCH[lane]], counters[_NEXT[lane]]
+            counters[_NEXT[lane]] = seq + 1
+            schema_id, context_id = b.bodies
+            heads.append(Head(
+                FIRST_ID[lane] | counters["running"], lane, epoch, seq, b.stream, b.rows, b.readings,
+                b.first_time, b.last_time, schema_id, context_id, b.tag, totals[b.stream], stored,
+            ))  # fmt: skip
+        return heads
 
     def _add_bodies(self, bodies: dict[bytes, bytes], txn: Txn) -> None:
-        new = {key: body for key, body in bodies.items() if key not in self._known_bodies}
-        self.db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", new.items())
-        txn.bodies |= set(new)
-
-    def _number(self, head: Head, counters: dict[str, int]) -> Head:
-        counters["running"] += 1
-        seq = counters[f"{head.lane}.next"]
-        counters[f"{head.lane}.next"] = seq + 1
-        rank = next(r for lane, r in RANK.items() if lane == head.lane)
-        batch_id = (rank << LANE_SHIFT) | counters["running"]
-        return head._replace(id=batch_id, epoch=counters[f"{head.lane}.epoch"], seq=seq)
+        if bodies.keys() - self._known_bodies:
+            self.db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", bodies.items())
+            txn.bodies.update(bodies)
 
     def insert(self, head: Head, data: bytes, txn: Txn) -> None:
         """Insert a batch into the newest segment."""
-        self.db.execute(f"INSERT INTO batch VALUES ({_BATCH})", (*head, mark("batch", head), data))
+        self.db.execute(_INSERT, (*head, mark("batch", head), data))
         self.wait(txn, self.number, head, len(data), 1)
 
     def wait(self, txn: Txn, segment: int, head: Head, size: int, sign: int) -> None:
@@ -370,7 +398,7 @@ class Store:
             for lane in LANES:
                 low = counters[f"{lane}.next"]
                 if counters[f"{lane}.epoch"] == epoch and center_mark >= low:
-                    open_epoch(counters, lane)
+                    control_part.open_epoch(counters, lane)
                     self._close_numbers(epoch, low, center_mark, "regressed", txn)
         for batch_id in answers.conflicts:
             found = self.locate(batch_id)
@@ -378,7 +406,7 @@ class Store:
                 continue
             segment, head, size = found
             if counters[f"{head.lane}.epoch"] == head.epoch:
-                open_epoch(counters, head.lane)
+                control_part.open_epoch(counters, head.lane)
             data = self.data_of(segment, batch_id)
             self.remove(segment, head, size, txn)
             seq = counters[f"{head.lane}.next"]
@@ -416,18 +444,3 @@ class Store:
         for head in heads:
             txn.ledger[head.stream, "evicted", reason] += head.readings
         self.add_gaps(join_gaps(heads, "evicted"), txn)
-
-
-def open_epoch(counters: dict[str, int], lane: str) -> None:
-    """Give a lane a new epoch, which orders behind the one before."""
-    generation = (counters[f"{lane}.epoch"] >> control_part.EPOCH_RANDOM_BITS) + 1
-    counters[f"{lane}.epoch"] = control_part.new_epoch(generation)
-    counters[f"{lane}.next"] = 1
-
-
-def _head(batch: Sealed, total: int, stored: int) -> Head:
-    schema_id, context_id = batch.bodies
-    return Head(
-        0, str(batch.lane), 0, 0, batch.stream, batch.rows, batch.readings, batch.first_time, batch.last_time,
-        schema_id, context_id, batch.tag, total, stored,
-    )  # fmt: skip

@@ -51,6 +51,7 @@ class Txn:
     waiting: dict[WaitingKey, tuple[int, int, int]] = field(default_factory=dict)
     segments: dict[int, tuple[int, int, str]] = field(default_factory=dict)
     bodies: set[bytes] = field(default_factory=set)
+    progress: dict[tuple[str, str], bytes] = field(default_factory=dict)  # by owner and step
     now_ns: int = 0
 
 

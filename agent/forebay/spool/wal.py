@@ -17,7 +17,6 @@ from pathlib import Path
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
-_MOST_FRAME_PAGES = 1 << 20
 
 
 @dataclass(slots=True)

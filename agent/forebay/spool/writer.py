@@ -61,7 +61,10 @@ class Writer:
         self._looked_s = 0.0
         self._group_bytes = GROUP_BYTES
         self._on_stored = on_stored
-        self._lock = threading.Condition()
+        lock = threading.RLock()
+        # Two, so that neither wakes the other's: each needless wake-up is two switches of threads.
+        self._lock = threading.Condition(lock)  # the writer waits here
+        self._written = threading.Condition(lock)  # workers that are ahead of it wait here
         self._queue: deque[Commit] = deque()
         self._outstanding: Counter[str] = Counter()
         self._answers = Answers()
@@ -83,7 +86,7 @@ class Writer:
         with self._lock:
             self._queue.append(commit)
             self._outstanding[commit.owner] += 1
-            self._lock.notify_all()
+            self._lock.notify()
 
     def outstanding(self, owner: str) -> int:
         """Return how many commits of an owner are not durable yet."""
@@ -91,15 +94,17 @@ class Writer:
 
     def wait_below(self, owner: str, limit: int, timeout: float) -> bool:
         """Wait until fewer than `limit` commits of an owner are outstanding. Return whether that is so."""
-        with self._lock:
-            return self._lock.wait_for(lambda: self._outstanding[owner] < limit, timeout)
+        with self._written:
+            return self._written.wait_for(lambda: self._outstanding[owner] < limit, timeout)
 
     def answer(self, **said: Sequence[Any]) -> None:
         """Hand over what the receiver said: lists by the names of `Answers`."""
         with self._lock:
+            is_first = not self._answers
             for name, items in said.items():
                 getattr(self._answers, name).extend(items)
-            self._lock.notify_all()
+            if is_first or len(self._answers.acked) > GROUP_ANSWERS:  # else it knows of some already
+                self._lock.notify()
 
     def suspect(self, number: int) -> None:
         """Tell that a segment turned out to be damaged. From any thread."""
@@ -155,12 +160,14 @@ class Writer:
                 for commit in commits:
                     self._queue.popleft()
                     self._outstanding[commit.owner] -= 1
-                self._lock.notify_all()
-            self._look_after()
+                self._written.notify_all()
             for commit in commits:
                 _tell(commit, durable=True)
             if commits:
                 self._on_stored()
+            # A new segment costs several syncs: nobody waits for those to hear that his data is durable.
+            self._store.room.tidy()
+            self._look_after()
             self._checkpointer.look()
 
     def _next(self) -> tuple[list[Commit], Answers] | None:
@@ -222,12 +229,14 @@ class Writer:
     def _fitting(self) -> list[Commit]:
         """Return the queued commits that go into the next transaction: bounded, and within the quota."""
         group: list[Commit] = []
-        size = 0
+        size = weight = 0
         for commit in self._queue:
             if group and size + commit.nbytes > self._group_bytes:
                 break
-            if self._must_wait(commit) and not self._room(size + commit.nbytes):
-                room = self._store.room
+            room = self._store.room
+            own = room.weigh(commit)
+            weight += own
+            if self._must_wait(own) and not self._room(weight):
                 why = (
                     "the disk is nearly full" if room.low_disk or room.short_disk else "the quota is reached"
                 )
@@ -239,10 +248,10 @@ class Writer:
             self._set_condition("ok")
         return group
 
-    def _must_wait(self, commit: Commit) -> bool:
+    def _must_wait(self, weight: int) -> bool:
         """Return whether a commit waits for room; with `drop_newest` it is dropped instead."""
-        room, policy = self._store.room, self._store.limits.on_full
-        return bool(commit.nbytes) and policy != "drop_newest" and room.fits_ever(commit.nbytes)
+        store = self._store
+        return bool(weight) and store.limits.on_full != "drop_newest" and store.room.fits_ever(weight)
 
     def _room(self, size: int) -> bool:
         try:
@@ -255,7 +264,7 @@ class Writer:
         attempt = 0
         while True:
             try:
-                self._store.apply(commits, answers)
+                self._store.write(commits, answers)
                 self._set_condition("ok")
                 return True
             except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
@@ -347,6 +356,7 @@ class Checkpointer:
         self._store = store
         self._wake = threading.Event()
         self._stop = False
+        self._folded = 0  # bytes of the log that the thread was last woken for
         self._thread = threading.Thread(target=self._run, name="spool-checkpoint", daemon=True)
 
     def start(self) -> None:
@@ -355,12 +365,14 @@ class Checkpointer:
 
     def look(self) -> None:
         """Wake the thread if the WAL has grown. Called by the writer after each transaction."""
-        size = self._store.wal_bytes()
+        size = self._store.extent.log_bytes
+        self._folded = min(self._folded, size)  # less: the log has begun anew
         if size > FORCED_WAL_BYTES:
             # Under a constant stream of commits a passive checkpoint never meets a moment to start the WAL
             # from its beginning; this one makes the writer wait for it.
             self._store.checkpoint("TRUNCATE")
-        elif size > PASSIVE_WAL_BYTES:
+        elif size - self._folded > PASSIVE_WAL_BYTES:
+            self._folded = size
             self._wake.set()
 
     def stop(self) -> None:

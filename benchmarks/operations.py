@@ -83,6 +83,13 @@ OPERATIONS: tuple[Operation, ...] = (
         small=partial(rows.text_mask, 500),
     ),
     Timed(
+        "text-mask-chinese",
+        "the same of Chinese text, with names",
+        "M records/CPU-s",
+        rows.text_mask_chinese,
+        small=partial(rows.text_mask_chinese, 500),
+    ),
+    Timed(
         "mask-numbers",
         "masking, block of 1,000 rows without personal data",
         "us/block",

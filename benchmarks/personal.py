@@ -47,3 +47,20 @@ def records(count: int, seed: int = 11) -> list[bytes]:
             text = f"{plain} {number % 7}"
         out.append(text.encode())
     return out
+
+
+_SURNAMES, _GIVEN = "王李张刘陈杨赵黄周吴", ("伟", "秀英", "建国", "丽", "志强", "敏", "海燕", "磊")
+_PLAIN = "巡检记录:三号泵房压力偏高,已打开旁通阀,水位正常,设备运行平稳,由班组复核"
+
+
+def chinese_records(count: int, seed: int = 13) -> list[bytes]:
+    """Return Chinese records of about 108 bytes; one in ten names a person and a mobile number."""
+    rng = random.Random(seed)
+    out = []
+    for number in range(count):
+        text = f"{_PLAIN}{number % 7}"
+        if number % 10 == 0:
+            name = rng.choice(_SURNAMES) + rng.choice(_GIVEN)
+            text = f"工单{number:06d}:联系人:{name},电话{mobile(rng)},反映四号闸门附近漏水,请派人处理"
+        out.append(text.encode())
+    return out

@@ -103,6 +103,26 @@ def text_mask(count: int = 5_000) -> Case:
     )
 
 
+def text_mask_chinese(count: int = 5_000) -> Case:
+    """Chinese text of 108 bytes: names that a label announces, numbers, and words that are neither."""
+    texts = [r.decode() for r in personal.chinese_records(count)]
+    block = Block(
+        Schema("notes", (Field("note", Type.STR),)),
+        np.arange(count, dtype=np.int64),
+        (Column.of(Type.STR, texts),),
+    )
+    masker = Masker(load_policy("base", Path()))
+
+    def check(masked: Block) -> None:
+        cells = masked.columns[0].to_list(Type.STR)
+        changed = [i for i, (a, b) in enumerate(zip(texts, cells, strict=True)) if a != b]
+        assert changed == list(range(0, count, 10)), "exactly one record in ten holds personal data"
+        found = {rule.partition(":")[0]: n for rule, n in masked.hits.items()}
+        assert found == {"name": count // 10, "mobile": count // 10}
+
+    return Case(lambda: masker.apply(block), check, lambda s: count / s / 1e6)
+
+
 UNION = (
     r"(?<!\d)[1-9]\d{5}(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?!\d)",
     r"(?<!\d)1[3-9]\d{9}(?!\d)",

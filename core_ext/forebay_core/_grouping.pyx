@@ -40,6 +40,24 @@ cdef inline uint64_t _hash(const uint8_t* text, int64_t size, uint64_t seed) noe
     return state ^ (state >> 29)
 
 
+cdef inline bint _same(const uint8_t* a, const uint8_t* b, int64_t size) noexcept nogil:
+    """Whether two texts are equal: names of devices are short, so a call of memcmp would be most of it."""
+    cdef uint64_t x, y
+    if size < 8:
+        return memcmp(a, b, <size_t>size) == 0
+    while size > 8:
+        memcpy(&x, a, 8)
+        memcpy(&y, b, 8)
+        if x != y:
+            return False
+        a += 8
+        b += 8
+        size -= 8
+    memcpy(&x, a + size - 8, 8)  # the last eight, some of them a second time
+    memcpy(&y, b + size - 8, 8)
+    return x == y
+
+
 cdef int64_t _factorize(
     const uint8_t* data,
     int64_t total,
@@ -50,21 +68,28 @@ cdef int64_t _factorize(
     uint64_t seed,
     int32_t* codes,
     int64_t* first,
+    int32_t* after,
 ) noexcept nogil:
-    """Fill `codes` and `first`; return the number of distinct cells, -1 if an offset is out of place."""
-    cdef int64_t found = 0, start, size, other, last_start = 0, last_size = -1
+    """Fill `codes` and `first`; return the number of distinct cells, -1 if an offset is out of place.
+
+    `after` has room for a code a row: which one came after each last time, 0 at the start.
+    """
+    cdef int64_t found = 0, start, size, other
     cdef uint64_t slot
-    cdef int32_t code, last_code = 0
+    cdef int32_t code, last = 0
     cdef Py_ssize_t i
     for i in range(rows):
         start = offsets[i]
         size = offsets[i + 1] - start
         if start < 0 or size < 0 or start + size > total:
             return -1
-        # Bursts of one device are the rule at a gateway: the row before is tried first.
-        if size == last_size and memcmp(data + start, data + last_start, <size_t>size) == 0:
-            codes[i] = last_code
-            continue
+        # Devices come in bursts or in turns, so what came after the last cell before is tried before the table.
+        if i:
+            code = after[last]
+            other = offsets[first[code]]
+            if offsets[first[code] + 1] - other == size and _same(data + other, data + start, size):
+                codes[i] = last = code
+                continue
         slot = _hash(data + start, size, seed) & mask
         while True:
             code = table[slot] - 1  # 0 marks a free place
@@ -75,14 +100,12 @@ cdef int64_t _factorize(
                 found += 1
                 break
             other = offsets[first[code]]
-            if (
-                offsets[first[code] + 1] - other == size
-                and memcmp(data + other, data + start, <size_t>size) == 0
-            ):
+            if offsets[first[code] + 1] - other == size and _same(data + other, data + start, size):
                 break
             slot = (slot + 1) & mask
-        codes[i] = code
-        last_start, last_size, last_code = start, size, code
+        if i:
+            after[last] = code
+        codes[i] = last = code
     return found
 
 
@@ -120,7 +143,7 @@ def factorize(const uint8_t[::1] values not None, const int64_t[::1] offsets not
     cdef uint64_t size = 16
     while size < 2 * <uint64_t>rows:
         size *= 2
-    cdef int32_t* table = <int32_t*>calloc(size, sizeof(int32_t))
+    cdef int32_t* table = <int32_t*>calloc(size + <uint64_t>rows, sizeof(int32_t))
     if table == NULL:
         raise MemoryError
     cdef uint8_t nothing = 0
@@ -128,7 +151,8 @@ def factorize(const uint8_t[::1] values not None, const int64_t[::1] offsets not
     cdef int64_t found
     with nogil:
         found = _factorize(
-            data, values.shape[0], &offsets[0], rows, table, size - 1, _SEED, &codes[0], &first[0]
+            data, values.shape[0], &offsets[0], rows, table, size - 1, _SEED, &codes[0], &first[0],
+            table + size,
         )
         free(table)
     if found < 0:

@@ -372,11 +372,12 @@ def long_ints(const int64_t[::1] values not None, int64_t least):
     numbers : int64 (k,), the values there
     """
     cdef Py_ssize_t i, k = 0, found = 0, n = values.shape[0]
+    cdef uint64_t below = <uint64_t>least - 1
     if least < 1:
         raise ValueError("the least magnitude is at least 1")
     with nogil:
-        for i in range(n):
-            found += (values[i] >= least) | (values[i] <= -least)
+        for i in range(n):  # one comparison for both ends: what lies between them wraps to at most twice `below`
+            found += <uint64_t>values[i] + below > 2 * below
     rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
     if found == 0:
         return rows, numbers

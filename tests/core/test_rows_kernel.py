@@ -89,6 +89,38 @@ def test_numbers_become_the_double_that_python_makes_of_them(core: Any, text: st
     assert struct.pack("<d", value) == struct.pack("<d", float(text))
 
 
+PLAIN_OR_NOT = [
+    "0", "-0", "-0.0", "00", "-", "1.", ".5", "1.0", "-12.50", "999999999999999", "-999999999999999",
+    "1000000000000000", "99999999999999.9", "0.00000000000001", "0.000000000000001", "1e3", "1.5e3", "12a",
+    "1 ", " 1", "1\t", "9007199254740993", "9223372036854775807", "null", "true", '"1"', "1,", "1}", "+1", "--1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("type_", [ColumnType.F64, ColumnType.I64, ColumnType.STR])
+@pytest.mark.parametrize("text", PLAIN_OR_NOT)
+def test_a_member_reads_the_same_where_it_is_expected_and_where_it_is_not(
+    core: Any, type_: ColumnType, text: str
+) -> None:
+    first = one_column(core, type_, [f'{{"v":{text}}}'], takes="numbers")
+    cells, codes, rejects = one_column(core, type_, ['{"v":7}', f'{{"v":{text}}}'], takes="numbers")
+    assert (cells[1:], codes[1:], rejects) == first
+    assert [math.copysign(1, c) for c in cells[1:] if type_ is ColumnType.F64] == [
+        math.copysign(1, c) for c in first[0] if type_ is ColumnType.F64
+    ]
+    spaced = one_column(core, type_, ['{"v":7}', f'{{ "v" : {text} }}'], takes="numbers")
+    assert spaced == (cells, codes, rejects)
+
+
+@pytest.mark.parametrize("power", [0, 3, 6, 9])
+@pytest.mark.parametrize("text", ["1760000000003", "-1", "0", "99999999999999", "1.5", "9223372036854775"])
+def test_a_time_reads_the_same_where_it_is_expected_and_where_it_is_not(
+    core: Any, text: str, power: int
+) -> None:
+    time, _, rejects = times(core, [text], power)
+    after, _, rejects_after = times(core, ["7", text], power)
+    assert (after[1:], rejects_after) == (time, rejects)
+
+
 def test_integers_keep_every_digit_and_say_when_they_do_not_fit(core: Any) -> None:
     texts = ["9223372036854775807", "-9223372036854775808", "9223372036854775808", "5.0", "1e3", "5.5", "-7"]
     cells, codes, _ = one_column(core, ColumnType.I64, [f'{{"v":{t}}}' for t in texts], takes="numbers")

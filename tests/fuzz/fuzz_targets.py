@@ -22,7 +22,7 @@ from forebay.errors import InputError, WireError
 from forebay.receive.checks import Bodies, MissingBodies, read_batch
 from forebay.sources.decoder import Decoder, Place
 from forebay.sources.formats import CsvDecoder, JsonLinesDecoder
-from forebay.sources.messages import csv_objects, json_objects, msgpack_objects, raw_object
+from forebay.sources.messages import csv_objects, facts_of, json_objects, msgpack_objects, raw_object
 from forebay.wire import messages as m
 from forebay.wire.columns import decode_columns, encode_columns
 from forebay.wire.envelope import Context, Exported, content_tag
@@ -234,14 +234,14 @@ def broker(data: bytes) -> None:
     """Turn a broker's payload into JSON objects, in the form that the first byte chooses, and parse them."""
     if not data:
         return
-    form, payload, suffix = data[0] % 4, data[1:], b'"topic":"t"'
+    form, payload, facts = data[0] % 4, data[1:], facts_of({"topic": "t"})
     try:
         if form == 0:
-            objects = json_objects(payload, suffix)
+            objects = json_objects(payload, facts)
         elif form == 1:
-            objects = csv_objects(payload, ("a", "b"), suffix)
+            objects = csv_objects(payload, ("a", "b"), facts)
         elif form == 2:
-            objects = [raw_object(payload, suffix)]
+            objects = [raw_object(payload, facts)]
         else:
             objects = msgpack_objects(payload)
     except (ValueError, InputError):
@@ -255,12 +255,8 @@ def broker(data: bytes) -> None:
 
 
 def _tells_the_topic(block: Block) -> bool:
-    """Whether each row has the true topic in a field of that name, of text where the payload put a number."""
-    told = np.zeros(block.rows, np.bool_)
-    for field, column in zip(block.schema.fields, block.columns, strict=True):
-        if field.name.startswith("topic") and field.type is Type.STR:
-            told |= np.array([cell == "t" for cell in column.to_list(field.type)], np.bool_)
-    return bool(told.all())
+    """Whether each row has the true topic in the field of that name."""
+    return all(cell == "t" for cell in block.column("topic").to_list(Type.STR))
 
 
 def csv(data: bytes) -> None:

@@ -76,12 +76,16 @@ def test_any_digits_and_exponent_become_what_python_reads(digits: int, exponent:
     assert struct.pack("<d", rows[0]["v"]) == struct.pack("<d", float(text))
 
 
-@given(st.lists(st.dictionaries(KEYS, SCALARS, max_size=5), min_size=1, max_size=8), st.booleans())
-@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.dictionaries(KEYS, SCALARS, max_size=5), min_size=1, max_size=8),
+    st.booleans(),
+    st.sampled_from([(", ", ": "), (",", ":")]),
+)
+@settings(max_examples=120, deadline=None)
 def test_every_json_value_is_kept_under_its_name_or_one_beside_it(
-    records: list[dict], ascii_only: bool
+    records: list[dict], ascii_only: bool, separators: tuple[str, str]
 ) -> None:
-    data = "\n".join(json.dumps(r, ensure_ascii=ascii_only) for r in records).encode()
+    data = "\n".join(json.dumps(r, ensure_ascii=ascii_only, separators=separators) for r in records).encode()
     rows, rejected = rows_of(JsonLinesDecoder("s", StillClock()), data)
     assert rejected == []
     assert len(rows) == len(records)

@@ -7,7 +7,7 @@ import pytest
 
 from forebay.blocks import Column, Type
 from forebay.mask import search as module
-from forebay.mask.search import search
+from forebay.mask.search import Searcher, search
 from forebay_core import text_tables as tables
 from forebay_core.text import scan
 
@@ -71,3 +71,31 @@ def test_a_clean_column_of_few_names_is_searched_in_its_distinct_cells_only(
     monkeypatch.setattr(module, "scan", counting)
     search(_column([f"pump-{i % 50}" for i in range(1000)]), CLASSES, 0)
     assert seen == [50]
+
+
+def test_cells_that_held_nothing_are_not_searched_again_and_others_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def counted(*words: object) -> tuple[object, ...]:
+        calls.append(words)
+        return scan(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "scan", counted)
+    searcher = Searcher()
+    clean: list[str | None] = [f"pump-{i % 7}" for i in range(210)]
+    bad = [MOBILE if i % 7 == 3 else cell for i, cell in enumerate(clean)]
+    turned = clean[1:] + clean[:1]
+    tries = [
+        ("dev", clean, CLASSES, 0, 1), ("dev", clean, CLASSES, 0, 0), ("dev", bad, CLASSES, 0, 1),
+        ("dev", bad, CLASSES, 0, 1), ("dev", clean, CLASSES, 0, 0), ("dev", clean, CLASSES - 1, 0, 1),
+        ("dev", clean, CLASSES - 1, 1, 1), ("other", clean, CLASSES - 1, 1, 1), ("dev", turned, CLASSES, 0, 1),
+    ]  # fmt: skip
+    for name, cells, classes, context, searches in tries:
+        calls.clear()
+        column = _column(cells)
+        found = np.column_stack(searcher.search(name, column, classes, context)).tolist()
+        assert len(calls) == searches
+        assert found == np.column_stack(search(column, classes, context)).tolist()
+        assert bool(found) == (cells is bad)

@@ -12,8 +12,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type
 from forebay.errors import ConfigError
 from forebay.mask import Guard, Masker, load_policy
-from forebay.mask import guard as guard_module
-from forebay.mask import masker as masker_module
+from forebay.mask.search import Searcher
 
 BASE = load_policy("base", Path())
 
@@ -140,7 +139,7 @@ def test_a_scan_that_breaks_nulls_its_column_and_the_rows_go_on(monkeypatch):
     def broken(*_):
         raise RuntimeError("13812345678")
 
-    monkeypatch.setattr(masker_module, "search", broken)
+    monkeypatch.setattr(Searcher, "search", broken)
     values, out = masked(BASE, ["13812345678", None])
     assert values == [None, None]
     assert out.columns[0].quality.tolist() == [q.DETECTOR_FAILED, q.NULL]
@@ -215,7 +214,7 @@ def test_a_guard_that_breaks_closes(monkeypatch):
         raise MemoryError
 
     _, out = masked(BASE, ["x", None])
-    monkeypatch.setattr(guard_module, "search", broken)
+    monkeypatch.setattr(Searcher, "search", broken)
     checked = Guard(BASE).check(out)
     assert checked.columns[0].to_list(Type.STR) == [None, None]
     assert checked.columns[0].quality.tolist() == [q.DETECTOR_FAILED, q.NULL]

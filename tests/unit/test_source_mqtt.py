@@ -24,7 +24,7 @@ from forebay.config.sources_live import MqttOptions, topic_filter, topic_names
 from forebay.errors import ConfigError
 from forebay.sources import mqtt
 from forebay.sources.context import Backoff, SourceContext
-from forebay.sources.messages import Rows, csv_objects, json_objects, raw_object, suffix_of
+from forebay.sources.messages import MessageDecoder, Rows, csv_objects, facts_of, json_objects, raw_object
 from forebay.sources.mqtt import MqttSource, matches
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -545,38 +545,42 @@ def certificates(folder):
 # -- payloads
 
 
+NO_FACTS = facts_of({})
+BY_X = facts_of({"d": "x"})
+
+
 @pytest.mark.parametrize(
-    ("payload", "suffix", "objects"),
+    ("payload", "facts", "objects"),
     [
-        (b'{"a": 1}', b'"d":"x"', [b'{"a": 1,"d":"x"}']),
-        (b" {\n} \r\n", b'"d":"x"', [b'{"d":"x"}']),
-        (b'[{"a": [1, "]"]}, {}]', b'"d":"x"', [b'{"a": [1, "]"],"d":"x"}', b'{"d":"x"}']),
-        (b'{"a": 1}', b"", [b'{"a": 1}']),
-        (b"", b'"d":"x"', []),
-        (b"[]", b'"d":"x"', []),
-        (b"7", b'"d":"x"', [b"7"]),
-        (b"[1, 2", b'"d":"x"', [b"[1, 2"]),
+        (b'{"a": 1}', BY_X, [b'{"a": 1,"d":"x"}']),
+        (b" {\n} \r\n", BY_X, [b'{"d":"x"}']),
+        (b'[{"a": [1, "]"]}, {}]', BY_X, [b'{"a": [1, "]"],"d":"x"}', b'{"d":"x"}']),
+        (b'{"a": 1}', NO_FACTS, [b'{"a": 1}']),
+        (b"", BY_X, []),
+        (b"[]", BY_X, []),
+        (b"7", BY_X, [b"7"]),
+        (b"[1, 2", BY_X, [b"[1, 2"]),
     ],
 )
-def test_facts_of_the_topic_are_appended_to_each_object(payload, suffix, objects):
-    assert json_objects(payload, suffix) == objects
+def test_facts_of_the_topic_are_appended_to_each_object(payload, facts, objects):
+    assert json_objects(payload, facts) == objects
 
 
 def test_long_arrays_are_taken_whole():
-    assert len(json_objects(b"[" + b",".join([b'{"a":1}'] * 5_000) + b"]", b'"d":"x"')) == 5_000
+    assert len(json_objects(b"[" + b",".join([b'{"a":1}'] * 5_000) + b"]", BY_X)) == 5_000
 
 
 def test_csv_payloads_are_rows_of_the_columns():
-    got = csv_objects(b'1.5,"a ""b""",007\n,x,1e3\r\n\n', ["t", "name", "id"], b'"d":"x"')
+    got = csv_objects(b'1.5,"a ""b""",007\n,x,1e3\r\n\n', ["t", "name", "id"], BY_X)
     assert got == [
         b'{"t":1.5,"name":"a \\"b\\"","id":"007","d":"x"}',
         b'{"t":null,"name":"x","id":1e3,"d":"x"}',
     ]
     with pytest.raises(ValueError, match="expected 2 cells, found 1"):
-        csv_objects(b"1", ["a", "b"], b"")
+        csv_objects(b"1", ["a", "b"], NO_FACTS)
     for broken in (b'"1,2', b'"1"x,2', b"1," + b"2" * 140_000):
         with pytest.raises(ValueError, match="expected CSV"):
-            csv_objects(broken, ["a", "b"], b"")
+            csv_objects(broken, ["a", "b"], NO_FACTS)
 
 
 @pytest.mark.parametrize(
@@ -584,11 +588,76 @@ def test_csv_payloads_are_rows_of_the_columns():
     [(b" 21.5\n", b"21.5"), (b"on", b'"on"'), (b"NaN", b'"NaN"'), (b"-0", b"-0"), (b"01", b'"01"')],
 )
 def test_a_raw_payload_is_one_value(payload, json):
-    assert raw_object(payload, b"") == b'{"value":' + json + b"}"
+    assert raw_object(payload, NO_FACTS) == b'{"value":' + json + b"}"
 
 
 def test_facts_cannot_break_out_of_their_string():
-    assert suffix_of({"a": 'x","t":"y', "b": "ü\n"}) == '"a":"x\\",\\"t\\":\\"y","b":"ü\\n"'.encode()
+    assert facts_of({"a": 'x","t":"y', "b": "ü\n"}).suffix == '"a":"x\\",\\"t\\":\\"y","b":"ü\\n"'.encode()
+
+
+def decoded(objects, decoder=None):
+    """Each row as its non-null cells by name, and the schema's fields by name."""
+    decoder = decoder or MessageDecoder(SourceContext("m", "s"), None, 4096)
+    rows = Rows()
+    decoder.decode(objects, rows)
+    out, fields = [], {}
+    for block in rows.blocks:
+        fields |= {f.name: f for f in block.schema.fields}
+        cells = [c.to_list(f.type) for f, c in zip(block.schema.fields, block.columns, strict=True)]
+        names = block.schema.names()
+        out += [
+            {n: v for n, v in zip(names, row, strict=True) if v is not None}
+            for row in zip(*cells, strict=True)
+        ]
+    assert not rows.rejected
+    return out, fields
+
+
+@pytest.mark.parametrize(
+    ("payload", "kept"),
+    [
+        (b'{"topic": 2}', {"topic_2": 2}),
+        (b'{"topic": "forged"}', {"topic_2": "forged"}),
+        (b'{"t\\u006fpic":"forged", "a":1}', {"topic_2": "forged", "a": 1}),
+        (b'{"TOPIC": 1.5, "a": {"topic": 3}}', {"TOPIC_2": 1.5, "a.topic": 3}),
+        (b'{"topic": 1, "topic_2": 2}', {"topic_2": 1, "topic_2_2": 2}),
+        (b'{"topic": 1, "topic": 123456789012345678}', {"topic_2": 123456789012345678}),
+        (b'{"topic": {"x": 1}}', {"topic.x": 1}),
+        (b'{"topic": null, "a": "\\"topic\\":"}', {"a": '"topic":'}),
+        ('{"größe": "a\ufdd0", "\u017ftate": 1}'.encode(), {"größe": "a\ufdd0", "\u017ftate_2": 1}),
+        (b'[{"topic": NaN}, {"topic": 1e400}]', {"topic_2": float("inf")}),
+    ],
+)
+def test_a_payload_cannot_displace_what_the_broker_says(payload, kept):
+    rows, fields = decoded(json_objects(payload, facts_of({"topic": "t", "state": "s"})))
+    assert rows[-1] == {"topic": "t", "state": "s"} | kept
+    assert fields["topic"].type is Type.STR
+    if "topic_2" in kept:
+        assert fields["topic_2"].given == "topic"
+
+
+def test_columns_of_csv_and_raw_values_keep_clear_of_facts_too():
+    facts = facts_of({"value": "t"})
+    assert decoded(csv_objects(b"1,2", ["value", "b"], facts))[0] == [{"value_2": 1, "b": 2, "value": "t"}]
+    assert decoded([raw_object(b"7", facts)])[0] == [{"value_2": 7, "value": "t"}]
+
+
+def test_a_field_beside_a_fact_keeps_its_name_after_a_restart():
+    facts = facts_of({"topic": "t"})
+    before = MessageDecoder(SourceContext("m", "s"), None, 4096)
+    decoded(json_objects(b'{"topic": 2}', facts), before)
+    after = MessageDecoder(SourceContext("m", "s"), None, 4096)
+    after.restore(before.state())
+    rows, _ = decoded([b'{"topic":"of another pattern"}', *json_objects(b'{"topic": 3}', facts)], after)
+    assert rows == [{"topic": "of another pattern"}, {"topic_2": 3, "topic": "t"}]
+
+
+def test_a_declared_field_and_the_key_are_those_of_the_fact():
+    context = SourceContext("m", "s", {"line": FieldOptions(type="str", unit="no.")}, "dev")
+    facts = facts_of({"line": "7", "dev": "pump-1"})
+    rows, fields = decoded(json_objects(b'{"dev": 5, "line": 9}', facts), MessageDecoder(context, None, 4096))
+    assert rows == [{"line": "7", "dev": "pump-1", "dev_2": 5, "line_2": 9}]
+    assert (fields["line"].unit, fields["line_2"].unit) == ("no.", "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_ou
 from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import count_codes, search
+from forebay.mask.search import Searcher, count_codes
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
@@ -41,6 +41,7 @@ class Guard:
         self._plans: dict[Schema, tuple[tuple[Plan, ...], dict[int, str]]] = {}
         self._stream: str | None = None  # of the last block, to which the next two belong
         self._classes = self._digits = 0
+        self._searcher = Searcher()
         self.tally: Tally = Counter()
         self._alarmed: set[tuple[str, str, str]] = set()
 
@@ -62,10 +63,10 @@ class Guard:
             self._classes = sum(1 << tables.CODES[c] for c in LEAK_CLASSES if c in view.scanned_classes)
             self._digits = view.options.undeclared.integer_digits
         plans, bad_names = self._plan(block.schema)
+        found: Counter[str] = Counter()
         for place, (field, plan, column) in enumerate(
             zip(block.schema.fields, plans, block.columns, strict=True)
         ):
-            found: Counter[str] = Counter()
             if place in bad_names:
                 new = self._close(column, q.LEAK, "guard:name", found)
             else:
@@ -76,7 +77,9 @@ class Guard:
                 name = "(name)" if place in bad_names else field.name
                 self.tally.update({(block.stream, name, rule): n for rule, n in found.items()})
                 self._alarm(block.stream, name, found)
-        return _without(replace(block, columns=tuple(columns), hits=hits), bad_names)
+                found = Counter()
+        checked = Block(block.schema, block.time, tuple(columns), block.lane, hits)
+        return _without(checked, bad_names)
 
     def _alarm(self, stream: str, name: str, found: Counter[str]) -> None:
         """Say once for each field and class that masking let something through; hits count every time."""
@@ -118,7 +121,7 @@ class Guard:
         if plan.unguarded or plan.action is Action.IMAGE:
             return column
         if field.type in (Type.STR, Type.BYTES):
-            return self._search(column, plan, hits) if field.media != "image" else column
+            return self._search(field.name, column, plan, hits) if field.media != "image" else column
         # a unit says that a long number is a measurement: a meter's reading, a flow
         if field.type in (Type.I64, Type.F64) and not field.unit:
             return self._search_digits(column, plan, hits)
@@ -131,10 +134,12 @@ class Guard:
         hits[label] += int(present.sum())
         return null_out(replace(column, spans=None), present, code)
 
-    def _search(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
-        spans, codes, confidence = search(column, self._classes, plan.context)
+    def _search(self, name: str, column: Column, plan: Plan, hits: Counter[str]) -> Column:
+        spans, codes, confidence = self._searcher.search(name, column, self._classes, plan.context)
+        if not len(codes):
+            return column
         sure = confidence >= _MIN_CONFIDENCE
-        if column.spans is not None and len(codes):
+        if column.spans is not None:
             sure &= ~_within(spans, column.spans)
         return _null_leaks(column, spans[sure, 0], codes[sure], hits)
 

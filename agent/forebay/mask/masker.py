@@ -25,7 +25,7 @@ from forebay.errors import MaskError
 from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import count_codes, search
+from forebay.mask.search import Searcher, count_codes
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
@@ -85,6 +85,7 @@ class Masker:
         self._images = ImageMasker(policy, detectors or {})
         self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
+        self._searcher = Searcher()
         self._tagger = None
         if policy.uses_tagger:
             from forebay.mask import ner  # the model takes a second and 100 MB: only where a field asks
@@ -139,11 +140,11 @@ class Masker:
             self._stream, view = block.stream, self.policy.for_stream(block.stream)
             self._operators, self._drops = self._operators_of(view), view.drops
             self._least_digits = view.options.undeclared.integer_digits
+        found: Counter[str] = Counter()
         for field, plan, column in zip(schema.fields, plans, block.columns, strict=True):
             if column.masked == self.policy.hash or (early and field.type is Type.BYTES):
                 columns.append(column)
                 continue
-            found: Counter[str] = Counter()
             try:
                 if plan.action is Action.IMAGE:
                     new = self._images.apply(column, found, _origin(block))
@@ -156,8 +157,9 @@ class Masker:
             if found:
                 hits.update(found)
                 self.tally.update({(block.stream, field.name, rule): n for rule, n in found.items() if n})
+                found = Counter()
             columns.append(new.marked(self.policy.hash))
-        out = replace(block, schema=schema, columns=tuple(columns), hits=hits)
+        out = Block(schema, block.time, tuple(columns), block.lane, hits)
         return self._without_dropped(out) if self.dropped is not None and self._drop_rows else out
 
     def _without_dropped(self, block: Block) -> Block:
@@ -208,14 +210,14 @@ class Masker:
         return null_out(replace(column, spans=None), present, plan.code)
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        spans, codes, _ = search(
-            column, self._operators.classes, plan.context, self._tagger if plan.ner else None
+        spans, codes, _ = self._searcher.search(
+            name, column, self._operators.classes, plan.context, self._tagger if plan.ner else None
         )
-        self._tell(name, plan, spans, codes)
-        self._mark_drops(column.rows, spans[:, 0], codes)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
             return column if column.spans is None else replace(column, spans=None)
+        self._tell(name, plan, spans, codes)
+        self._mark_drops(column.rows, spans[:, 0], codes)
         return self._operators.apply(column, spans, codes, hits)
 
     def _cells(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
@@ -328,8 +330,9 @@ def _origin(block: Block) -> Origin:
 def long_integers(column: Column, digits: int) -> tuple[I64Array, I64Array]:
     """Return rows and values of whole numbers with at least `digits` digits (0: none)."""
     least, values = 10 ** (digits - 1) if digits else 0, column.values
-    if digits and values.dtype == np.float64:
+    kind = values.dtype.kind
+    if digits and kind == "f":
         return long_floats(np.ascontiguousarray(values), least)
-    if digits and values.dtype == np.int64:
+    if digits and kind == "i":
         return long_ints(np.ascontiguousarray(values), least)
     return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Search of a column's cells that looks at equal cells once."""
+"""Search of a column's cells that looks at equal cells once, and not again at those that it found clean."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _LEAST_ROWS = 64  # below, telling cells apart costs as much as searching them
 _MOST_BYTES = 1024 * 1024  # longer cells are seldom equal
 _REPEATS = 2  # equal cells on average that make it worth while
+_MAX_FIELDS = 1024  # whose clean cells are remembered
+_MAX_KEY = 64 * 1024  # bytes of cells that are remembered of a field
 
 
 def search(
@@ -34,21 +36,57 @@ def search(
     return joined(found, tagger.find(column, classes))
 
 
+class Searcher:
+    """Searches for one who asks: masking has its own, the guard has its own, and neither trusts the other's.
+
+    The devices of a stream and its states come again with every block. A field whose distinct cells are, byte for
+    byte and in their order, those in which the last search of the field found nothing holds nothing now.
+    """
+
+    def __init__(self) -> None:
+        self._clean: dict[str, tuple[bytes, int, int]] = {}
+
+    def search(
+        self, name: str, column: Column, classes: int, context: int, tagger: Tagger | None = None
+    ) -> tuple[I64Array, U8Array, U8Array]:
+        """Return what `search` returns for the cells of the field `name`."""
+        if tagger is not None or not _is_repetitive(column):
+            return search(column, classes, context, tagger)
+        distinct = column.distinct()
+        known = self._clean.get(name)
+        if known is not None and known == (distinct.key, classes, context):
+            return _NO_SPANS, _NO_CODES, _NO_CODES
+        found = _search(column, classes, context)
+        if not len(found[1]) and len(distinct.key) <= _MAX_KEY:
+            if len(self._clean) >= _MAX_FIELDS:
+                self._clean.clear()
+            self._clean[name] = distinct.key, classes, context
+        return found
+
+
+_NO_SPANS, _NO_CODES = np.zeros((0, 3), dtype=np.int64), np.zeros(0, dtype=np.uint8)
+
+
+def _is_repetitive(column: Column) -> bool:
+    if column.rows < _LEAST_ROWS or len(column.values) > _MOST_BYTES:
+        return False
+    return _REPEATS * len(column.distinct()) <= column.rows
+
+
 def _search(column: Column, classes: int, context: int) -> tuple[I64Array, U8Array, U8Array]:
     assert column.offsets is not None
-    if column.rows >= _LEAST_ROWS and len(column.values) <= _MOST_BYTES:
+    if _is_repetitive(column):
         distinct = column.distinct()
-        if _REPEATS * len(distinct) <= column.rows:
-            spans, codes, confidence = scan(distinct.values, distinct.offsets, classes, context)
-            if not len(codes):
-                return spans, codes, confidence
-            hits = _hits_of_rows(distinct, spans)
-            if hits is not None:
-                rows = np.flatnonzero(hits >= 0)
-                hits = hits[rows]
-                spans = spans[hits]
-                spans[:, 0] = rows
-                return spans, codes[hits], confidence[hits]
+        spans, codes, confidence = scan(distinct.values, distinct.offsets, classes, context)
+        if not len(codes):
+            return spans, codes, confidence
+        hits = _hits_of_rows(distinct, spans)
+        if hits is not None:
+            rows = np.flatnonzero(hits >= 0)
+            hits = hits[rows]
+            spans = spans[hits]
+            spans[:, 0] = rows
+            return spans, codes[hits], confidence[hits]
     return scan(column.values, column.offsets, classes, context)
 
 

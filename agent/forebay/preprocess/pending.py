@@ -17,7 +17,7 @@ from forebay.blocks import Block, Field, Lane, Schema
 from forebay.preprocess.arrays import F64, I64, U8, find, numbers
 from forebay.preprocess.base import FieldChoice, Worker
 from forebay.preprocess.keys import Groups, KeySlots
-from forebay.preprocess.state import pack_array, pack_field, unpack_array, unpack_field
+from forebay.preprocess.state import pack_field, unpack_field
 
 
 @dataclass(slots=True)
@@ -34,6 +34,13 @@ class Rows:
     def cut(self, start: int) -> Rows:
         """Return a copy of the rows from `start` on, so that the block they came from is let go."""
         return Rows(self.time[start:].copy(), self.values[:, start:].copy(), self.codes[:, start:].copy())
+
+
+def empty_rows(fields: int, rows: int) -> Rows:
+    """Return arrays for so many fields and rows; what they hold is to be written first."""
+    return Rows(
+        np.empty(rows, dtype=np.int64), np.empty((fields, rows)), np.empty((fields, rows), dtype=np.uint8)
+    )
 
 
 def join(parts: list[Rows], fields: int) -> Rows:
@@ -63,7 +70,6 @@ class PendingWorker(Worker):
         self.slots = KeySlots(key, max_keys)
         self.choice = FieldChoice(step, names, key)
         self.fields: dict[str, Field] = {}
-        self.held: dict[int, Rows] = {}
         self.key_field: Field | None = None
         self.stamped_by = "device"
         self.stream = ""
@@ -123,10 +129,6 @@ class PendingWorker(Worker):
             "fields": [pack_field(field) for field in self.fields.values()],
             "key_field": None if self.key_field is None else pack_field(self.key_field),
             "stream": [self.stream, str(self.lane), self.stamped_by],
-            "held": {
-                slot: [pack_array(rows.time), pack_array(rows.values), pack_array(rows.codes)]
-                for slot, rows in self.held.items()
-            },
         }
 
     def load(self, saved: dict[str, Any]) -> None:
@@ -136,10 +138,3 @@ class PendingWorker(Worker):
         self.key_field = None if saved["key_field"] is None else unpack_field(saved["key_field"])
         self.stream, lane, self.stamped_by = saved["stream"]
         self.lane = Lane(lane)
-        for slot, packed in saved["held"].items():
-            rows = Rows(*map(unpack_array, packed))
-            if not 0 <= slot < len(self.slots) or rows.values.shape != rows.codes.shape:
-                raise ValueError("held rows do not fit")
-            if rows.values.shape[1:] != rows.time.shape or len(rows.values) > len(self.fields):
-                raise ValueError("held rows do not fit")
-            self.held[slot] = rows

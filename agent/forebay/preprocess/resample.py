@@ -26,7 +26,8 @@ from forebay.blocks import Block, Column, Field, Type
 from forebay.config.preprocess import ResampleOptions
 from forebay.preprocess.arrays import F64, U8, or_none
 from forebay.preprocess.base import pieces
-from forebay.preprocess.pending import PendingWorker, Rows, join
+from forebay.preprocess.pending import PendingWorker, Rows, empty_rows, join
+from forebay.preprocess.state import pack_array, unpack_array
 from forebay_core.resampling import advance
 
 MAX_HELD = 65_536  # rows of a key that wait
@@ -52,8 +53,9 @@ class ResampleWorker(PendingWorker):
         self._every = options.every
         self._gap = options.every if options.method == "mean" else options.gap_ns
         self._method = _METHODS[options.method]
-        self._points = _room(0, 0)  # where the kernel writes
+        self._points = empty_rows(0, 0)  # where the kernel writes
         self._back_ns = max(10 * self._every, self._gap)
+        self.held: dict[int, Rows] = {}
         self._next: dict[int, int] = {}  # number of each key's first open grid point
         self._latest: dict[int, int] = {}
 
@@ -91,7 +93,7 @@ class ResampleWorker(PendingWorker):
     def _fit(self) -> None:
         """Give the kernel's output a row for each field."""
         if len(self._points.values) != len(self.fields):
-            self._points = _room(len(self.fields), 64)
+            self._points = empty_rows(len(self.fields), 64)
 
     def _runs(self, slot: int, new: Rows) -> Iterator[tuple[Rows, bool]]:
         """Yield the key's rows in stretches of rising time, and whether its clock was set back before."""
@@ -133,7 +135,7 @@ class ResampleWorker(PendingWorker):
             )  # fmt: skip
             if made <= len(self._points):
                 break
-            self._points = _room(len(self.fields), 2 * made)
+            self._points = empty_rows(len(self.fields), 2 * made)
         if final:
             self._next.pop(slot, None)
         else:
@@ -175,22 +177,24 @@ class ResampleWorker(PendingWorker):
 
     def dump(self) -> dict[str, Any]:
         """See Worker."""
-        return {**super().dump(), "next": self._next, "latest": self._latest}
+        held = {
+            slot: [pack_array(rows.time), pack_array(rows.values), pack_array(rows.codes)]
+            for slot, rows in self.held.items()
+        }
+        return {**super().dump(), "held": held, "next": self._next, "latest": self._latest}
 
     def load(self, saved: dict[str, Any]) -> None:
         """See Worker."""
         super().load(saved)
+        for slot, packed in saved["held"].items():
+            rows = Rows(*map(unpack_array, packed))
+            if not 0 <= slot < len(self.slots) or rows.values.shape != rows.codes.shape:
+                raise ValueError("held rows do not fit")
+            if rows.values.shape[1:] != rows.time.shape or len(rows.values) > len(self.fields):
+                raise ValueError("held rows do not fit")
+            self.held[slot] = rows
         self._next = {int(slot): int(point) for slot, point in saved["next"].items()}
         self._latest = {int(slot): int(time) for slot, time in saved["latest"].items()}
-
-
-def _room(fields: int, points: int) -> Rows:
-    """Return arrays for so many points."""
-    return Rows(
-        np.empty(points, dtype=np.int64),
-        np.empty((fields, points)),
-        np.empty((fields, points), dtype=np.uint8),
-    )
 
 
 def _column(values: F64, codes: U8) -> Column:

@@ -28,12 +28,15 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
 from forebay.config.preprocess import WindowOptions
 from forebay.config.waveform import CROSSING_STATS
-from forebay.preprocess.arrays import F64, I64, U8, or_none
+from forebay.preprocess.arrays import F64, I64, ONE_GROUP, U8, or_none
 from forebay.preprocess.base import pieces
+from forebay.preprocess.held import HeldRows, ranges
+from forebay.preprocess.keys import Groups
 from forebay.preprocess.pending import PendingWorker, Rows, join
 from forebay.preprocess.spectrum import Spectrum
-from forebay.preprocess.window_plan import Plan, Planner, RowPlanner, TimePlanner
+from forebay.preprocess.window_plan import Keyed, Plan, Planner, RowPlanner, TimePlanner
 from forebay_core.filters import crossings
+from forebay_core.grouping import group_rows
 from forebay_core.windows import MOMENTS, moments, percentiles
 
 WINDOW_SUFFIX = "_window"
@@ -90,6 +93,7 @@ class WindowWorker(WindowBase):
         self._spectrum = Spectrum(options, self.counts) if options.has_spectrum else None
         if self._spectrum is not None:
             self.units.update(self._spectrum.names)
+        self.held = HeldRows()
         self._planner: Planner = RowPlanner(options) if options.size is not None else TimePlanner(options)
 
     def process(self, block: Block) -> list[Block]:
@@ -100,43 +104,69 @@ class WindowWorker(WindowBase):
             return passed
         groups = self.slots.groups(block)
         used = self._planner.begin(block, groups, len(self.slots))
-        plan, parts, base = Plan(), [], 0
-        for slot, index, new in self.segments(groups, self.rows_of(block)):
-            if used is not None and not used[index].all():
-                kept = used[index]
-                self.counts["late"] += int(np.count_nonzero(~kept))
-                index, new = index[kept], Rows(new.time[kept], new.values[:, kept], new.codes[:, kept])
-            old = self.held.get(slot)
-            rows = join([new] if old is None else [old, new], len(self.fields))
-            held = len(rows) - len(new)
-            keep_from = self._planner.plan(plan, slot, base, rows, held, index)
-            self.held[slot] = rows.cut(keep_from)
-            parts.append(rows)
-            base += len(rows)
-        return passed + self._give(plan, parts, block.rows)
+        self.held.fit(len(self.slots), len(self.fields))
+        slots, counts, order = self._by_key(groups, used, block.rows)
+        if not len(slots):
+            return passed
+        rows, keyed = self._with_held(slots, counts, order, self.rows_of(block))
+        plan = self._planner.plan(keyed)
+        ends = keyed.first + keyed.count
+        self.held.put(slots, rows, plan.needed, np.maximum(0, ends - plan.needed))
+        return passed + self._give(plan, rows, block.rows)
+
+    def _by_key(self, groups: Groups, used: npt.NDArray[np.bool_] | None, rows: int) -> tuple[I64, I64, I64]:
+        """Return the slots that have rows which are used, how many, and the rows slot by slot."""
+        if groups.slots is ONE_GROUP:
+            order = np.arange(rows, dtype=np.int64) if used is None else np.flatnonzero(used)
+            self.counts["late"] += rows - len(order)
+            one = np.zeros(min(1, len(order)), dtype=np.int64)
+            return one, one + len(order), order
+        fit = groups.slots >= 0
+        if used is not None:
+            self.counts["late"] += int(np.count_nonzero(fit & ~used))
+            fit &= used
+        kept = np.flatnonzero(fit)
+        order, bounds = group_rows(groups.slots[kept], len(self.slots))
+        counts = np.diff(bounds)
+        slots = np.flatnonzero(counts)
+        return slots, counts[slots], kept[order]
+
+    def _with_held(self, slots: I64, counts: I64, order: I64, new: Rows) -> tuple[Rows, Keyed]:
+        """Join each slot's held rows with its new ones, which are those of `order`."""
+        held, old = self.held.count(slots), self.held.take(slots)
+        count = held + counts
+        first = np.cumsum(count) - count
+        index = np.full(int(count.sum()), -1, dtype=np.int64)
+        if len(slots) == 1 and len(order) == len(new):
+            rows = join([old, new], len(self.fields)) if len(old) else new
+            index[len(old) :] = order
+        else:
+            behind = ranges(first + held, counts)
+            index[behind] = order
+            at = np.empty(len(index), dtype=np.int64)
+            at[ranges(first, held)] = np.arange(len(old), dtype=np.int64)
+            at[behind] = order + len(old)
+            both = join([old, new], len(self.fields))
+            rows = Rows(both.time[at], both.values[:, at], both.codes[:, at])
+        return rows, Keyed(slots, first, count, held, rows.time, index)
 
     def flush(self) -> list[Block]:
         """See stages.Step."""
-        plan, parts, base = Plan(), [], 0
-        for slot, held in sorted(self.held.items()):
-            if len(held):
-                rows = join([held], len(self.fields))
-                self._planner.rest(plan, slot, base, rows)
-                parts.append(rows)
-                base += len(rows)
+        slots = self.held.slots()
+        rows, count = self.held.take(slots), self.held.count(slots)
+        first = np.cumsum(count) - count
+        index = np.zeros(len(rows), dtype=np.int64)
+        plan = self._planner.rest(Keyed(slots, first, count, count, rows.time, index))
         self.held.clear()
         self._planner.clear()
-        return self._give(plan, parts, 0)
+        return self._give(plan, rows, 0)
 
-    def _give(self, plan: Plan, parts: list[Rows], like: int) -> list[Block]:
+    def _give(self, plan: Plan, rows: Rows, like: int) -> list[Block]:
         """Return the windows of a plan as blocks, in the order in which they were completed."""
-        if not plan.starts:
+        if not len(plan.starts):
             return []
-        order = np.argsort(np.array(plan.done, dtype=np.int64), kind="stable")
-        starts, ends, times = (
-            np.array(part, dtype=np.int64)[order] for part in (plan.starts, plan.ends, plan.times)
-        )
-        rows = join(parts, len(self.fields))
+        order = np.argsort(plan.done, kind="stable")
+        starts, ends, times = plan.starts[order], plan.ends[order], plan.times[order]
         windows = None if self._spectrum is None else self._spectrum.windows(rows.time, starts, ends)
         statistics = []
         for values, codes in zip(rows.values, rows.codes, strict=True):
@@ -146,7 +176,7 @@ class WindowWorker(WindowBase):
             if self._spectrum is not None and windows is not None:
                 found.update(self._spectrum.of(values, codes, windows))
             statistics.append(found)
-        return self.give([plan.slots[i] for i in order.tolist()], times, statistics, like)
+        return self.give(plan.slots[order].tolist(), times, statistics, like)
 
     def _statistics(self, values: F64, codes: U8, starts: I64, ends: I64) -> dict[str, F64]:
         """Return each statistic by name, (n_windows,), NaN where it has no value."""
@@ -184,11 +214,13 @@ class WindowWorker(WindowBase):
 
     def dump(self) -> dict[str, Any]:
         """See Worker."""
-        return {**super().dump(), "planner": self._planner.dump(len(self.slots))}
+        planner = self._planner.dump(len(self.slots))
+        return {**super().dump(), "held": self.held.dump(), "planner": planner}
 
     def load(self, saved: dict[str, Any]) -> None:
         """See Worker."""
         super().load(saved)
+        self.held.load(saved["held"], len(self.slots), len(self.fields))
         self._planner.load(saved["planner"])
 
 

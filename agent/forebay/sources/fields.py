@@ -40,11 +40,12 @@ from forebay_core.rows import RowParser
 SYSTEM_COLUMNS = frozenset({"time", "quality", "quality_detail", "gateway", "epoch", "seq"})
 MAX_FIELDS = 1_000  # columns of a stream; what comes under further names is counted as rejected, `fields`
 MAX_NAME = 128  # characters of a column's name
+SET_APART = (
+    "\ufdd0"  # ends a key that must not have the name it spells: a noncharacter, which no text exchanges
+)
 
 _BASE64_LIMIT = MAX_BYTES_BYTES // 3 * 4 + 4
-
 Path = tuple[bytes, ...]
-
 _COLUMN_TYPES = {
     Type.F64: ColumnType.F64, Type.I64: ColumnType.I64, Type.BOOL: ColumnType.BOOL,
     Type.STR: ColumnType.STR, Type.BYTES: ColumnType.STR,
@@ -187,13 +188,14 @@ class StreamFields:
     def _bind(self, node: int) -> _Entry | None:
         path = self._parser.node_path(node)
         given = _given(path)
-        if self._time_field and self._time_node < 0 and given.casefold() == self._time_field.casefold():
+        meant = "" if _is_apart(path) else given.casefold()
+        if self._time_field and self._time_node < 0 and meant == self._time_field.casefold():
             self._time_node = node
             self._parser.set_node(node, Role.TIME, Dest.IGNORE, [Dest.IGNORE] * 8)
             return None
         entry = _Entry(path)
         self._entries[node] = entry
-        number = self._unbound.pop(given.casefold(), None)
+        number = self._unbound.pop(meant, None)
         if number is not None:
             entry.columns.append(number)
             slot = self._slots[number]
@@ -272,6 +274,8 @@ class StreamFields:
         name = given or "_"
         if entry.columns:
             name = f"{self._slots[entry.columns[0]].field.name}_{type_}"
+        elif _is_apart(entry.path):
+            name = f"{name[: MAX_NAME - 2]}_2"
         entry.columns.append(self._add_slot(name, type_, given if name != given else "", None))
         return True
 
@@ -383,7 +387,11 @@ def describe(spec: Field, options: FieldOptions | None) -> Field:
 
 def _given(path: Path) -> str:
     """Name of a key as the source has it. After a NUL stands the number of a repeated CSV header."""
-    return ".".join(key.split(b"\0")[0].decode("utf-8", "replace") for key in path)
+    return ".".join(key.split(b"\0")[0].decode("utf-8", "replace").split(SET_APART)[0] for key in path)
+
+
+def _is_apart(path: Path) -> bool:
+    return path[-1].endswith(SET_APART.encode())
 
 
 def _column(slot: _Slot, raw: TakenColumn) -> Column:
@@ -398,8 +406,7 @@ def _column(slot: _Slot, raw: TakenColumn) -> Column:
         return Column(np.frombuffer(values, np.int64), None, quality)
     if slot.type is Type.BOOL:
         return Column(np.frombuffer(values, np.int64).astype(np.uint8), None, quality)
-    if offsets is None:  # ANY all the block long, typed by a declaration alone
-        raise AssertionError("a text column without offsets")
+    assert offsets is not None, "a text column has offsets: it is no ANY that a declaration alone typed"
     ends = np.frombuffer(offsets, np.int64)
     if slot.type is Type.BYTES:
         return _from_base64(values, ends, quality)

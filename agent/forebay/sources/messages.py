@@ -1,7 +1,8 @@
 """Messages of brokers and local programs to rows: JSON, CSV, raw values and msgpack, all through one decoder.
 
 Each message becomes JSON objects, one a line, to which the broker's facts (parts of the topic) are appended;
-then all that queued is decoded in one go. Appended keys come last and so win over keys of the payload.
+then all that queued is decoded in one go. Keys of the payload that equal a fact's name are set apart, so that
+no payload displaces what the broker says of it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from forebay.config.sources import TimeOptions
 from forebay.errors import InputError
 from forebay.sources.context import SourceContext
 from forebay.sources.decoder import MAX_DETAILS, Place
+from forebay.sources.fields import SET_APART
 from forebay.sources.formats import JsonLinesDecoder
 from forebay.stages import Rejected
 from forebay_core.records import split_array
 
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")  # in JSON both are white space, or an error
+_SPACE = re.compile(r"[ \t\n\r]*")
+_LOST = re.compile("[\0\ud800-\udfff]")  # the decoder's keys have U+FFFD for them
+_VALUES = json.JSONDecoder(parse_int=len, parse_float=len)  # of numbers only the end is asked for
 _MAX_ITEMS = 100_000  # of a msgpack array or map: 1 MiB of empty arrays would be 86 MiB of objects
 
 
@@ -62,24 +67,73 @@ def json_string(text: str) -> bytes:
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def suffix_of(facts: Mapping[str, str]) -> bytes:
-    """Return facts as the tail of a JSON object, to be put before its closing brace."""
-    return b",".join(json_string(name) + b":" + json_string(text) for name, text in facts.items())
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a broker says of a message.
+
+    Attributes
+    ----------
+    suffix : the facts as the tail of a JSON object, to be put before its closing brace
+    names : their names, case-folded
+    quoted : these as they would stand in an object
+    """
+
+    suffix: bytes
+    names: frozenset[str]
+    quoted: tuple[bytes, ...]
 
 
-def _append(item: bytes, suffix: bytes) -> bytes:
-    """Put a suffix into a JSON object; what is no object stays, to be rejected by the decoder."""
-    if not suffix or not item.startswith(b"{") or not item.endswith(b"}"):
+def facts_of(facts: Mapping[str, str]) -> Facts:
+    """Return facts, text by name."""
+    suffix = b",".join(json_string(name) + b":" + json_string(text) for name, text in facts.items())
+    names = frozenset(name.casefold() for name in facts)
+    return Facts(suffix, names, tuple(json_string(name) for name in names))
+
+
+NO_FACTS = facts_of({})
+
+
+def _append(item: bytes, facts: Facts) -> bytes:
+    """Put facts into a JSON object; what is no object stays, to be rejected by the decoder."""
+    if not facts.suffix or not item.startswith(b"{") or not item.endswith(b"}"):
         return item
-    body = item[:-1].rstrip()
-    return body + (b"" if body == b"{" else b",") + suffix + b"}"
+    body = _set_apart(item, facts)[:-1].rstrip()
+    return body + (b"" if body == b"{" else b",") + facts.suffix + b"}"
 
 
-def json_objects(payload: bytes, suffix: bytes) -> list[bytes]:
+def _set_apart(item: bytes, facts: Facts) -> bytes:
+    """Mark the members of an object that are named like a fact: `StreamFields` gives them a name beside it."""
+    if item.isascii() and b"\\" not in item:  # else a key may be spelt in ways that only its decoding tells
+        lowered = item.lower()
+        if not any(name in lowered for name in facts.quoted):
+            return item
+    parts, at = [], 0
+    try:
+        text = item.decode()
+        place = _after_space(text, 1)
+        while text.startswith('"', place):
+            key, end = _VALUES.raw_decode(text, place)
+            place = _after_space(text, end)
+            if _LOST.sub("\ufffd", key).casefold() in facts.names:
+                parts.append(text[at : end - 1])
+                at = end - 1
+            _, place = _VALUES.raw_decode(text, _after_space(text, place + 1))
+            place = _after_space(text, _after_space(text, place) + 1)
+    except (ValueError, IndexError, RecursionError):
+        return item  # it is no object, and the decoder will say so
+    return SET_APART.join([*parts, text[at:]]).encode()
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return place if found is None else found.end()
+
+
+def json_objects(payload: bytes, facts: Facts) -> list[bytes]:
     """Return the objects of a JSON payload, an object or an array of objects, each on one line."""
     text = payload.translate(_LINE_ENDS).strip()
     if not text.startswith(b"["):
-        return [_append(text, suffix)] if text else []
+        return [_append(text, facts)] if text else []
     spans = np.empty((1_024, 4), np.int64)
     count = split_array(text, spans)
     if count > len(spans):
@@ -87,7 +141,7 @@ def json_objects(payload: bytes, suffix: bytes) -> list[bytes]:
         split_array(text, spans)
     if count < 0:
         return [text]
-    return [_append(text[start:end].strip(), suffix) for start, end, _, _ in spans[:count].tolist()]
+    return [_append(text[start:end].strip(), facts) for start, end, _, _ in spans[:count].tolist()]
 
 
 def _json_value(cell: bytes) -> bytes:
@@ -96,7 +150,7 @@ def _json_value(cell: bytes) -> bytes:
     return json_string(cell.decode("utf-8"))
 
 
-def csv_objects(payload: bytes, columns: Sequence[str], suffix: bytes) -> list[bytes]:
+def csv_objects(payload: bytes, columns: Sequence[str], facts: Facts) -> list[bytes]:
     """Return CSV rows as JSON objects. Raises UnicodeDecodeError or ValueError."""
     out = []
     names = [json_string(name) for name in columns]
@@ -113,13 +167,13 @@ def csv_objects(payload: bytes, columns: Sequence[str], suffix: bytes) -> list[b
             name + b":" + (_json_value(cell.strip().encode()) if cell.strip() else b"null")
             for name, cell in zip(names, cells, strict=True)
         )
-        out.append(_append(b"{" + b",".join(pairs) + b"}", suffix))
+        out.append(_append(b"{" + b",".join(pairs) + b"}", facts))
     return out
 
 
-def raw_object(payload: bytes, suffix: bytes) -> bytes:
+def raw_object(payload: bytes, facts: Facts) -> bytes:
     """Return one number or text as a JSON object with the field `value`. Raises UnicodeDecodeError."""
-    return _append(b'{"value":' + _json_value(payload.strip()) + b"}", suffix)
+    return _append(b'{"value":' + _json_value(payload.strip()) + b"}", facts)
 
 
 def _plain(value: Any) -> Any:

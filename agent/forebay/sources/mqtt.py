@@ -33,12 +33,13 @@ from forebay.config.sources_live import MqttOptions, topic_filter, topic_names
 from forebay.errors import InputError, MissingExtra
 from forebay.sources.context import Backoff, SourceContext, Stopper
 from forebay.sources.messages import (
+    Facts,
     MessageDecoder,
     Rows,
     csv_objects,
+    facts_of,
     json_objects,
     raw_object,
-    suffix_of,
 )
 from forebay.stages import Chunk, Emit
 
@@ -114,7 +115,7 @@ class MqttSource:
         self._queue = _Queue()
         self._decoder = MessageDecoder(context, options.time, options.max_message)
         self._topics = [(topic_filter(t).split("/"), topic_names(t)) for t in options.topics]
-        self._suffixes: dict[str, bytes] = {}
+        self._known_facts: dict[str, Facts] = {}
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._settled: deque[tuple[Sequence[_Message], bool]] = deque()
         self._outstanding = 0  # chunks handed on and not settled; changed by the helper, read by `run`
@@ -200,21 +201,21 @@ class MqttSource:
             rows.reject("size", place, length, "longer than `max_message`")
             return
         try:
-            suffix = self._suffix(message.topic)
+            facts = self._facts_of(message.topic)
             if self._options.payload == "json":
-                objects += json_objects(message.payload, suffix)
+                objects += json_objects(message.payload, facts)
             elif self._options.payload == "csv":
-                objects += csv_objects(message.payload, self._options.columns, suffix)
+                objects += csv_objects(message.payload, self._options.columns, facts)
             else:
-                objects.append(raw_object(message.payload, suffix))
+                objects.append(raw_object(message.payload, facts))
         except UnicodeDecodeError:
             rows.reject("utf8", place, length, "the payload is not UTF-8")
         except ValueError:
             rows.reject("line", place, length, f"expected rows of {len(self._options.columns)} cells")
 
-    def _suffix(self, topic: str) -> bytes:
-        """Return what a topic says of its messages, as the tail of a JSON object."""
-        known = self._suffixes.get(topic)
+    def _facts_of(self, topic: str) -> Facts:
+        """Return what a topic says of its messages."""
+        known = self._known_facts.get(topic)
         if known is None:
             facts = {self._options.topic_field: topic} if self._options.topic_field else {}
             levels = topic.split("/")
@@ -222,9 +223,11 @@ class MqttSource:
                 if names and matches(pattern, levels):
                     facts |= {name: levels[i] for i, name in names.items()}
                     break
-            if len(self._suffixes) >= 10_000:  # topics are the sender's words: no unbounded memory for them
-                self._suffixes.clear()
-            known = self._suffixes[topic] = suffix_of(facts)
+            if (
+                len(self._known_facts) >= 10_000
+            ):  # topics are the sender's words: no unbounded memory for them
+                self._known_facts.clear()
+            known = self._known_facts[topic] = facts_of(facts)
         return known
 
     # -- the connection (source thread) --------------------------------------------------------------------

@@ -27,7 +27,7 @@ import zmq
 from forebay.config.sources_live import ZmqOptions
 from forebay.errors import ConfigError, InputError
 from forebay.sources.context import SourceContext, Stopper
-from forebay.sources.messages import MessageDecoder, Rows, json_objects, msgpack_objects
+from forebay.sources.messages import NO_FACTS, MessageDecoder, Rows, json_objects, msgpack_objects
 from forebay.stages import Chunk, Emit
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class ZmqSource:
         packed = message.lstrip(_SPACE)[:1] not in (b"{", b"[")
         rows = Rows()
         try:
-            objects = msgpack_objects(message) if packed else json_objects(message, b"")
+            objects = msgpack_objects(message) if packed else json_objects(message, NO_FACTS)
             self._decoder.decode(objects, rows)
         except InputError as error:
             rows.reject("line", self._context.name, len(message), error.message)

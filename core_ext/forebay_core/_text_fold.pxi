@@ -62,7 +62,6 @@ cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16
     cdef int i = 0, j = PAD, length, in_percent = 0, code
     cdef bint ideographs = False
     cdef uint8_t byte, symbol
-    memset(s, 0, PAD)
     memset(cp, 0, PAD * sizeof(uint16_t))
     while i < n:
         byte = raw[i]
@@ -102,7 +101,7 @@ cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16
             pos[j] = i
             j += 1
         i += length
-    memset(s + j, 0, PAD)
+    memset(s + j, 0, REST)
     memset(cp + j, 0, PAD * sizeof(uint16_t))
     pos[j] = n
     han[0] = ideographs
@@ -132,7 +131,7 @@ cdef inline bint make_room(Hits *out, Py_ssize_t more) noexcept nogil:
 
 
 cdef inline void emit(Cell *c, Hits *out, int start, int end, int code, int confidence) noexcept nogil:
-    cdef int64_t first = c.pos[start]
+    cdef int64_t first = byte_of(c, start)
     if not out.classes >> code & 1:
         return
     while out.n > out.row_from and out.spans[3 * out.n - 1] > first:
@@ -141,7 +140,7 @@ cdef inline void emit(Cell *c, Hits *out, int start, int end, int code, int conf
         return
     out.spans[3 * out.n] = c.row
     out.spans[3 * out.n + 1] = first
-    out.spans[3 * out.n + 2] = c.pos[end]
+    out.spans[3 * out.n + 2] = byte_of(c, end)
     out.codes[out.n] = code
     out.confidence[out.n] = confidence
     out.n += 1
@@ -153,27 +152,26 @@ cdef inline bint near(Cell *c, int j, int kind) noexcept nogil:
 
 
 cdef bint within(Cell *c, int j, int kind, int reach) noexcept nogil:
-    cdef int end = c.pos[j], start, i, k, length, w
-    cdef uint8_t byte, first
+    cdef int end = byte_of(c, j), i, w
     if c.context >> kind & 1:
         return 1
-    start = end - reach if end > reach else 0
-    for w in range(MAX_WORDS):
-        length = WORD_LENGTH[kind][w]
-        if length == 0:
-            return 0
-        first = WORD[kind][w][0]
-        for i in range(start, end - length + 1):
-            if c.raw[i] != first and c.raw[i] | 0x20 != first:
-                continue
-            k = 0
-            while k < length:
-                byte = c.raw[i + k]
-                if 65 <= byte <= 90:
-                    byte += 32
-                if byte != WORD[kind][w][k]:
+    for i in range(end - reach if end > reach else 0, end):
+        if FIRSTS[c.raw[i]] >> kind & 1:
+            for w in range(MAX_WORDS):
+                if WORD_LENGTH[kind][w] == 0:
                     break
-                k += 1
-            if k == length:
-                return 1
+                if WORD_LENGTH[kind][w] <= end - i and is_word(c.raw + i, kind, w):
+                    return 1
     return 0
+
+
+cdef inline bint is_word(const uint8_t *raw, int kind, int w) noexcept nogil:
+    cdef int k
+    cdef uint8_t byte
+    for k in range(WORD_LENGTH[kind][w]):
+        byte = raw[k]
+        if 65 <= byte <= 90:
+            byte += 32
+        if byte != WORD[kind][w][k]:
+            return 0
+    return 1

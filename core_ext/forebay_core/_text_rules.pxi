@@ -54,8 +54,8 @@ cdef inline int labelled(Cell *c, Hits *out, int d, int f) noexcept nogil:
     cdef int n = f - d, first, end
     if (s[f] == 46 or s[f] == 45 or s[f] == 58 or s[f] == 47) and is_alnum(s[f + 1]):
         return 0
-    first = d - 1 if p[d - 1] == 0x7B2C else d
-    if p[first - 1] == 0x5B57 and has_han(p[first - 2]):  # an officer's number
+    first = d - 1 if not c.plain and p[d - 1] == 0x7B2C else d
+    if not c.plain and p[first - 1] == 0x5B57 and has_han(p[first - 2]):  # an officer's number
         if not within(c, first, NEAR_PERMIT, CONTEXT_BYTES):
             return 0
         end = f + 1 if p[f] == 0x53F7 else f
@@ -133,7 +133,7 @@ cdef inline int joined(Cell *c, Hits *out, int d) noexcept nogil:
     # Numbers written in groups. Returns the index after the hit, 0 if there is none.
     cdef Groups g
     cdef int k, last
-    if collect(c.s, d, &g) < 2:
+    if collect(c.s, d, &g) < 2 or g.total[g.n - 1] < 11:
         return 0
     for k in range(1, g.n):
         if g.total[k] == 18 and g.separator[0] != 46 and is_resident18(g.digits) and not in_fraction(c.s, d):
@@ -227,10 +227,10 @@ cdef inline int joined_landline(Cell *c, Hits *out, int d, Groups *g) noexcept n
     return end
 
 
-cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
+cdef inline int alnum_run(Cell *c, Hits *out, int b, int e, int digits) noexcept nogil:
     # A maximal run [b, e) of letters and digits.
     cdef const uint8_t *s = c.s
-    cdef int n = e - b, i, d, f, end, digits = 0, kind
+    cdef int n = e - b, d, f, end, kind
     if (n == 2 and s[e] == 45) or (n == 4 and s[e] == 46):
         end = mac_end(s, b, n, s[e])
         if end:
@@ -240,8 +240,6 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
         end = service_plate(c, out, b, e)
         if end:
             return end
-    for i in range(b, e):
-        digits += is_digit(s[i])
     if digits == 0:
         return e
     if digits < n:

@@ -26,10 +26,13 @@ cdef extern from *:
             all |= seen[i];
         return all;
     }
+    #define FB_EACH UINT64_C(0x0101010101010101)
     """
     # The kind of each of `n` bytes rounded up to sixteens; returns all kinds that were seen
+    const uint64_t EACH "FB_EACH"
     int survey "fb_survey"(const uint8_t *text, Py_ssize_t n, uint8_t *kinds) noexcept nogil
     int __builtin_ctzll(unsigned long long) noexcept nogil
+    int __builtin_clzll(unsigned long long) noexcept nogil
 
 cdef enum:
     # bits of `Cell.kinds`, and of what a survey has seen
@@ -39,8 +42,6 @@ cdef enum:
     IS_AT = 8
     IS_ESCAPE = 16  # \ %
     IS_HIGH = 128  # no ASCII
-
-cdef uint64_t EACH = 0x0101010101010101
 
 
 cdef inline bint has_high(const uint8_t *raw, Py_ssize_t n, bint persons) noexcept nogil:
@@ -77,6 +78,62 @@ cdef inline int run_end(const Cell *c, int b, int *digits) noexcept nogil:
             return e
 
 
+cdef inline int next_of(const Cell *c, int j, uint8_t which) noexcept nogil:
+    # The first symbol from j on that is of one of these kinds, or an index behind the last one.
+    cdef uint64_t word
+    while j < c.end:
+        word = kinds_at(c, j) & EACH * which
+        if word:
+            return j + (__builtin_ctzll(word) >> 3)
+        j += 8
+    return j
+
+
+cdef inline int run_start(const Cell *c, int d, int j) noexcept nogil:
+    # Where the run of letters and digits that holds or ends before d begins, not before j.
+    cdef int b = d
+    cdef uint64_t gap
+    while b > j:
+        gap = ~kinds_at(c, b - 8) & EACH * IN_RUN
+        if gap:
+            b -= __builtin_clzll(gap) >> 3
+            break
+        b -= 8
+    return b if b > j else j
+
+
+cdef inline int reach_back(const Cell *c, int b, int j) noexcept nogil:
+    # A rule that needs a digit or sign may begin before the one at b, though not before j: with groups of
+    # letters of a MAC address (five at most) or the letters of the armed police.
+    cdef const uint8_t *s = c.s
+    cdef int n
+    if s[b - 1] == 45 or s[b - 1] == 46:
+        for n in range(5):
+            if b - 2 < j or not (s[b - 1] == 45 or s[b - 1] == 46) or not c.kinds[b - 2] & IN_RUN:
+                break
+            b = run_start(c, b - 1, j)
+        return b
+    n = b - 1 if s[b - 1] == 32 or s[b - 1] == MIDDLE_DOT else b
+    if n - 2 >= j and s[n - 1] | 0x20 == 106 and s[n - 2] | 0x20 == 119:
+        return run_start(c, n, j)
+    return b
+
+
+cdef inline bint is_pair(const Cell *c, int j) noexcept nogil:
+    return c.kinds[j] & c.kinds[j + 1] & IS_DIGIT
+
+
+cdef inline bint begins_date(const Cell *c, int e) noexcept nogil:
+    # Does a year that ends at e go on as YYYY-MM-DD and a time of day behind T or a space, or a sign? Then nothing
+    # begins at the year or the month: eight or ten digits are no number of anybody.
+    cdef const uint8_t *s = c.s
+    if not (s[e] == 45 and is_pair(c, e + 1) and s[e + 3] == 45 and is_pair(c, e + 4)):
+        return False
+    if s[e + 6] == 32:
+        return is_pair(c, e + 7) and s[e + 9] == 58
+    return not (c.kinds[e + 6] & IS_DIGIT or s[e + 6] == 45 or s[e + 6] == 46)
+
+
 cdef inline bint idle(const Cell *c, int b, int e, int digits) noexcept nogil:
     # Nothing begins at the run [b, e), seen by its length and what stands behind it: the common short words.
     cdef int n = e - b
@@ -92,28 +149,29 @@ cdef inline bint idle(const Cell *c, int b, int e, int digits) noexcept nogil:
 
 cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:
     cdef const uint8_t *s = c.s
-    cdef int j = PAD, e, colons_until = 0, digits
-    cdef uint64_t word
-    cdef uint8_t symbol
+    cdef int j = PAD, b, e, colons_until = 0, digits
     out.row_from = out.n
-    while j < c.end:
-        word = kinds_at(c, j) & EACH * (IN_RUN | IS_SIGN | IS_AT)
-        if word == 0:
-            j += 8
-            continue
-        j += __builtin_ctzll(word) >> 3
-        symbol = s[j]
-        if c.kinds[j] & IN_RUN:
-            e = run_end(c, j, &digits)
-            j = e if idle(c, j, e, digits) else alnum_run(c, out, j, e, digits)
-        elif symbol == 64:
-            j = email(c, out, j)
-        elif symbol == 58:
-            if j >= colons_until:
-                j = colon_run(c, out, j, &colons_until)
+    while True:
+        b = next_of(c, j, IS_DIGIT | IS_SIGN | IS_AT)
+        if b >= c.end:
+            return
+        if c.kinds[b] & IS_DIGIT:
+            b = run_start(c, b, j)
+        if b > j:
+            b = reach_back(c, b, j)
+        if c.kinds[b] & IN_RUN:
+            e = run_end(c, b, &digits)
+            if e - b == 4 and digits == 4 and begins_date(c, e):
+                j = e + 3
+            elif idle(c, b, e, digits):
+                j = e
             else:
-                j += 1
-        elif symbol == PROVINCE:
-            j = plate(c, out, j)
+                j = alnum_run(c, out, b, e, digits)
+        elif s[b] == 64:
+            j = email(c, out, b)
+        elif s[b] == 58:
+            j = colon_run(c, out, b, &colons_until) if b >= colons_until else b + 1
+        elif s[b] == PROVINCE:
+            j = plate(c, out, b)
         else:
-            j = embassy(c, out, j)
+            j = embassy(c, out, b)

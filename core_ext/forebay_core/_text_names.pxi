@@ -3,6 +3,8 @@
 cdef inline int dotted(const uint16_t *p, int k) noexcept nogil:
     # A transliterated name with a dot in it: its end.
     cdef int e = han_end(p, k, 8), f, i, parts = 0, foreign = 0, total = e - k
+    if SYMBOL[p[e]] != MIDDLE_DOT:
+        return 0
     for i in range(k, e):
         foreign += (BITS[p[i]] & TRANSLITERATES) != 0
     while e > k and parts < 3 and SYMBOL[p[e]] == MIDDLE_DOT and BITS[p[e + 1]] & HAN:

@@ -69,7 +69,9 @@ cdef enum:
     NEAR_PLATE = 8
     NEAR_VIN = 9
     NEAR_OTHER = 10
-    N_CONTEXTS = 11
+    NEAR_COUNTER = 11
+    NEAR_MACHINE = 12
+    N_CONTEXTS = 13
     MAX_WORDS = 24
     MAX_LABELS = 64
 
@@ -82,6 +84,7 @@ cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
 cdef uint16_t FIRSTS[256]  # a bit for each context of which some word begins with this byte
 cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
 cdef int VERSION_BYTES = tables.VERSION_BYTES
+cdef int COUNTER_BYTES = tables.COUNTER_BYTES
 cdef int LABEL_BYTES = tables.LABEL_BYTES
 cdef int GPS_BYTES = tables.GPS_BYTES
 

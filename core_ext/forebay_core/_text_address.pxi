@@ -70,6 +70,8 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
         # anywhere else beside a word that stands before the first of them
         if not ((a <= 90 and b <= 180) or (b <= 90 and a <= 180)) or not within(c, d, NEAR_GPS, GPS_BYTES):
             return 0
+        if within(c, d, NEAR_MACHINE, GPS_BYTES):
+            return 0
     if s[start - 1] == 45 or s[start - 1] == 43:
         start -= 1
     emit(c, out, start, second, GPS, 80)

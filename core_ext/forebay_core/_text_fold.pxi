@@ -76,7 +76,7 @@ cdef int ideograph_run(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint
 cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp,
                      bint *han) noexcept nogil:
     # Returns the index after the last symbol; pos there is n.
-    cdef int i = 0, j = PAD, length, in_percent = 0, code
+    cdef int i = 0, j = PAD, length, in_percent = -1, code
     cdef bint ideographs = False
     cdef uint8_t byte, symbol
     memset(cp, 0, PAD * sizeof(uint16_t))

@@ -103,6 +103,7 @@ class AddressRules:
         in_china = 3 <= low <= 53 and 73 <= high <= 135
         # anywhere else beside a word that stands before the first of them
         named = low <= 90 and high <= 180 and self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES)
+        named = named and not self.within(d, tables.CONTEXT_MACHINE, tables.GPS_BYTES)
         if not (plain and in_china) and not named:
             return 0
         self.emit(d - 1 if s[d - 1] in b"+-" else d, second, "gps", 80)

@@ -332,7 +332,7 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
     if after == 46 and f - d <= 3 and is_digit(s[f + 1]):
         end = ipv4_end(s, d)
         if end:
-            if d == b and not (s[d - 1] == 46 and is_alnum(s[d - 2])) and not (
+            if (d == b or after_label(s, d)) and not (s[d - 1] == 46 and is_alnum(s[d - 2])) and not (
                     near(c, d, NEAR_VERSION) or new_version(c, d)):
                 emit(c, out, d, end, IPV4, 80)
             return end

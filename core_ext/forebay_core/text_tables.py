@@ -74,7 +74,7 @@ SYMBOLS: bytes = _symbols()
 LABELS: tuple[str, ...] = (
     *("tel", "telno", "phone", "phoneno", "mobile", "mob", "cell", "call", "sms", "wechat", "weixin"),
     *("wx", "vx", "dh", "sj", "sjh", "shouji", "dianhua", "lianxi", "contact", "card", "cardno", "acct"),
-    *("account", "kh", "id", "idno", "idcard", "sfz", "imei", "no", "to", "from"),
+    *("account", "kh", "id", "idno", "idcard", "sfz", "imei", "no", "to", "from", "ip"),
 )
 """Words that may stand directly before a number (`tel13812345678`). Any other letter there means that the
 digits are part of a longer name: a serial number, a hex string."""

@@ -293,7 +293,7 @@ class _Cell(AddressRules):
             if end:
                 goes_on = s[d - 1] == 0x2E and s[d - 2] in ALNUM
                 version = self.near(d, tables.CONTEXT_VERSION) or self.new_version(d)
-                if d == b and not goes_on and not version:
+                if (d == b or self.left_open(d)) and not goes_on and not version:
                     self.emit(d, end, "ipv4", 80)
                 return end
             end = 0 if self.in_fraction(d) else self.gps(d)

@@ -25,6 +25,7 @@ from forebay_core import text_tables as tables
 
 cdef enum:
     PAD = 8
+    REST = 24  # zeros behind the symbols: PAD, and up to a whole sixteen
     OTHER = 0x80
     PROVINCE = 0x81
     PLATE_END = 0x82
@@ -38,7 +39,6 @@ cdef enum:
     HEX = 4
     LOCAL = 8  # in the local part of an address
     DOMAIN = 16
-    STARTS = 32  # a rule begins here
     ALNUM = 3
     # classes, as in text_tables.CLASSES
     RESIDENT_ID = 1
@@ -69,7 +69,9 @@ cdef enum:
     NEAR_PLATE = 8
     NEAR_VIN = 9
     NEAR_OTHER = 10
-    N_CONTEXTS = 11
+    NEAR_COUNTER = 11
+    NEAR_MACHINE = 12
+    N_CONTEXTS = 13
     MAX_WORDS = 24
     MAX_LABELS = 64
 
@@ -79,8 +81,10 @@ cdef uint64_t LABEL[MAX_LABELS]
 cdef int N_LABELS = 0
 cdef uint8_t WORD[N_CONTEXTS][MAX_WORDS][24]
 cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
+cdef uint16_t FIRSTS[256]  # a bit for each context of which some word begins with this byte
 cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
 cdef int VERSION_BYTES = tables.VERSION_BYTES
+cdef int COUNTER_BYTES = tables.COUNTER_BYTES
 cdef int LABEL_BYTES = tables.LABEL_BYTES
 cdef int GPS_BYTES = tables.GPS_BYTES
 
@@ -94,15 +98,13 @@ def _fill_tables():
     memset(KIND, 0, 256)
     for i in range(128):
         if chr(i).isdigit():
-            KIND[i] = DIGIT | HEX | LOCAL | DOMAIN | STARTS
+            KIND[i] = DIGIT | HEX | LOCAL | DOMAIN
         elif chr(i).isalpha():
-            KIND[i] = LETTER | LOCAL | DOMAIN | STARTS | (HEX if chr(i) in "abcdefABCDEF" else 0)
+            KIND[i] = LETTER | LOCAL | DOMAIN | (HEX if chr(i) in "abcdefABCDEF" else 0)
     for char in "._%+-":
         KIND[<int> ord(char)] |= LOCAL
     for char in ".-":
         KIND[<int> ord(char)] |= DOMAIN
-    for i in (64, 58, PROVINCE, PLATE_END):  # @ :
-        KIND[i] |= STARTS
     for label in tables.LABELS:
         packed = 0
         for i in label.encode():
@@ -113,17 +115,21 @@ def _fill_tables():
         for k, word in enumerate(words):
             memcpy(WORD[i][k], <const uint8_t *> (<bytes> word), len(word))
             WORD_LENGTH[i][k] = len(word)
+            FIRSTS[<int> word[0]] |= <uint16_t> (1 << i)
+            FIRSTS[<int> word[:1].upper()[0]] |= <uint16_t> (1 << i)
 
 
 _fill_tables()
 
 cdef struct Cell:
     const uint8_t *s  # symbols, PAD zeros on either side
-    const int32_t *pos  # byte of each symbol within the cell
+    const uint8_t *kinds  # of each symbol, see survey
+    const int32_t *pos  # byte of each symbol within the cell, unless plain
     const uint16_t *cp  # code point of each symbol, ASCII where it folds to that; 1 for what is no character
     const uint8_t *raw
     int64_t row
     int end  # index after the last symbol
+    bint plain  # ASCII without escapes: symbols are the bytes, `pos` and `cp` are not filled
     bint han  # holds ideographs
     uint32_t context  # kinds of context that the caller vouches for (a field named imei)
 
@@ -150,6 +156,10 @@ cdef inline bint is_alnum(uint8_t c) noexcept nogil:
     return KIND[c] & ALNUM
 
 
+cdef inline int byte_of(const Cell *c, int j) noexcept nogil:
+    return j - PAD if c.plain else c.pos[j]
+
+
 include "_text_checks.pxi"
 include "_text_fold.pxi"
 include "_text_around.pxi"
@@ -159,47 +169,7 @@ include "_text_words.pxi"
 include "_text_names.pxi"
 include "_text_places.pxi"
 include "_text_people.pxi"
-
-
-cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:
-    cdef const uint8_t *s = c.s
-    cdef int j = PAD, e, colons_until = 0
-    cdef uint8_t symbol
-    out.row_from = out.n
-    while j < c.end:
-        symbol = s[j]
-        if not KIND[symbol] & STARTS:
-            j += 1
-        elif is_alnum(symbol):
-            e = j + 1
-            while is_alnum(s[e]):
-                e += 1
-            j = alnum_run(c, out, j, e)
-        elif symbol == 64:
-            j = email(c, out, j)
-        elif symbol == 58:
-            if j >= colons_until:
-                j = colon_run(c, out, j, &colons_until)
-            else:
-                j += 1
-        elif symbol == PROVINCE:
-            j = plate(c, out, j)
-        else:
-            j = embassy(c, out, j)
-
-
-cdef inline bint worth_folding(const uint8_t *raw, Py_ssize_t n, uint8_t people_from) noexcept nogil:
-    # Every class of numbers but e-mail has two digits or more, names and addresses are in ideographs (from
-    # `people_from` on, if wanted). A loop without branches, so the compiler vectorises it.
-    cdef Py_ssize_t i
-    cdef int digits = 0, others = 0
-    cdef uint8_t byte
-    for i in range(n):
-        byte = raw[i]
-        digits += <uint8_t> (byte - 48) < 10
-        # @, an escape, full-width forms
-        others += (byte == 64) | (byte == 92) | (byte == 0xEF) | ((byte >= people_from) & (byte < 0xEA))
-    return digits >= 2 or others
+include "_text_survey.pxi"
 
 
 cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexcept nogil:
@@ -215,21 +185,44 @@ cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexce
     return longest
 
 
-cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, uint8_t *symbols, int32_t *pos,
-                   uint16_t *points, uint32_t context, Hits *out, Hits *who) noexcept nogil:
+cdef struct Buffers:
+    uint8_t *symbols
+    uint8_t *kinds
+    int32_t *pos
+    uint16_t *points
+
+
+cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons) noexcept nogil:
+    # Fill a cell with what the rules look at. False: no rule has anything to look at.
+    cdef int seen
+    memcpy(b.symbols + PAD, c.raw, length)
+    memset(b.symbols + PAD + length, 0, REST)
+    seen = survey(b.symbols + PAD, length + PAD, b.kinds + PAD)
+    # every number has a digit, names and addresses are in ideographs
+    if not seen & (IS_DIGIT | IS_AT | IS_ESCAPE) and not (seen & IS_HIGH and has_high(c.raw, length, persons)):
+        return False
+    c.han = False
+    c.end = PAD + <int> length
+    c.plain = not seen & (IS_HIGH | IS_ESCAPE)
+    if not c.plain:
+        c.end = fold(c.raw, <int> length, b.symbols, b.pos, b.points, &c.han)
+        survey(b.symbols + PAD, c.end, b.kinds + PAD)
+    return True
+
+
+cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffers *b, uint32_t context,
+                   Hits *out, Hits *who) noexcept nogil:
     cdef Cell c
     cdef Py_ssize_t row
     cdef int64_t length
     cdef bint persons = (out.classes >> NAME | out.classes >> ADDRESS) & 1
-    cdef uint8_t people_from = 0xE3 if persons else 0xFF
-    c.s, c.pos, c.cp, c.context = symbols, pos, points, context
+    c.s, c.kinds, c.pos, c.cp, c.context = b.symbols, b.kinds, b.pos, b.points, context
     for row in range(offsets.shape[0] - 1):
         length = offsets[row + 1] - offsets[row]
         c.raw = data + offsets[row]
-        if length == 0 or not worth_folding(c.raw, length, people_from):
+        if length == 0 or not prepare(&c, b, length, persons):
             continue
         c.row = row
-        c.end = fold(c.raw, <int> length, symbols, pos, points, &c.han)
         scan_cell(&c, out)
         if persons and c.han:
             find_people(&c, out, who)
@@ -268,9 +261,7 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     """
     cdef Hits out, who
     cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
-    cdef uint8_t *symbols
-    cdef int32_t *pos
-    cdef uint16_t *points
+    cdef Buffers b
     cdef uint8_t empty = 0
     if longest < 0:
         raise ValueError("offsets do not fit the data")
@@ -281,22 +272,25 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     memset(&out, 0, sizeof(out))
     memset(&who, 0, sizeof(who))
     out.classes = classes
-    symbols = <uint8_t *> malloc(longest + 2 * PAD)
-    pos = <int32_t *> malloc((longest + 2 * PAD) * sizeof(int32_t))
-    points = <uint16_t *> malloc((longest + 2 * PAD) * sizeof(uint16_t))
+    b.symbols = <uint8_t *> malloc(longest + PAD + REST)
+    b.kinds = <uint8_t *> malloc(longest + PAD + REST)
+    b.pos = <int32_t *> malloc((longest + 2 * PAD) * sizeof(int32_t))
+    b.points = <uint16_t *> malloc((longest + 2 * PAD) * sizeof(uint16_t))
     try:
-        if symbols == NULL or pos == NULL or points == NULL:
+        if b.symbols == NULL or b.kinds == NULL or b.pos == NULL or b.points == NULL:
             raise MemoryError
+        memset(b.symbols, 0, PAD)
+        memset(b.kinds, 0, PAD)
         with nogil:
-            scan_all(&data[0] if data.shape[0] else &empty, offsets, symbols, pos, points, context,
-                     &out, &who)
+            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, context, &out, &who)
         if out.failed or who.failed:
             raise MemoryError
         return _arrays(&out)
     finally:
-        free(symbols)
-        free(pos)
-        free(points)
+        free(b.symbols)
+        free(b.kinds)
+        free(b.pos)
+        free(b.points)
         _free(&out)
         _free(&who)
 

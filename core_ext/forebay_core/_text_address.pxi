@@ -70,6 +70,10 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
         # anywhere else beside a word that stands before the first of them
         if not ((a <= 90 and b <= 180) or (b <= 90 and a <= 180)) or not within(c, d, NEAR_GPS, GPS_BYTES):
             return 0
+        if within(c, d, NEAR_MACHINE, GPS_BYTES):
+            return 0
+    elif within(c, d, NEAR_MACHINE, GPS_BYTES) and not within(c, d, NEAR_GPS, GPS_BYTES):
+        return 0
     if s[start - 1] == 45 or s[start - 1] == 43:
         start -= 1
     emit(c, out, start, second, GPS, 80)
@@ -221,15 +225,18 @@ cdef inline int colon_run(Cell *c, Hits *out, int j, int *until) noexcept nogil:
     # The maximal run of hex digits and colons around the first colon: MAC or IPv6. The part before that
     # colon may be a label (`MAC:00:11:...`), so the run is also tried without it.
     cdef const uint8_t *s = c.s
-    cdef int b = j, e = j + 1, end
+    cdef int b = j, e = j + 1, end, colons = 1
+    cdef bint double = False
     if not (KIND[s[j + 1]] & HEX or s[j + 1] == 58):
         return j + 1
     while j - b < 5 and KIND[s[b - 1]] & HEX:
         b -= 1
     while KIND[s[e]] & HEX or s[e] == 58:
+        colons += s[e] == 58
+        double |= s[e] == 58 and s[e - 1] == 58
         e += 1
     until[0] = e
-    if e - b > 64:
+    if e - b > 64 or (colons < 5 and not double):
         return j + 1
     end = 0
     if not is_alnum(s[b - 1]) and j - b < 5:

@@ -56,16 +56,39 @@ cdef inline int percent(const uint8_t *raw, int i, int n, int inside, int *code)
     return 0
 
 
+cdef int ideograph_run(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp, int at) noexcept nogil:
+    # Fold the ideographs that `raw` begins with; returns how many. A function of its own, so that all of it
+    # stays in registers. Four bytes are read for each, so the last one of a cell is left to the caller.
+    cdef int k = 0
+    cdef uint32_t four, code
+    while 3 * k + 4 <= n:
+        memcpy(&four, raw + 3 * k, 4)
+        code = (four & 0x0F) << 12 | (four >> 2 & 0xFC0) | (four >> 16 & 0x3F)
+        if four & 0xC0C0F0 != 0x8080E0 or code - 0x3400 >= 0x6C00:
+            break
+        s[k] = SYMBOL[code]
+        cp[k] = <uint16_t> code
+        pos[k] = at + 3 * k
+        k += 1
+    return k
+
+
 cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp,
                      bint *han) noexcept nogil:
     # Returns the index after the last symbol; pos there is n.
-    cdef int i = 0, j = PAD, length, in_percent = 0, code
+    cdef int i = 0, j = PAD, length, in_percent = -1, code
     cdef bint ideographs = False
     cdef uint8_t byte, symbol
-    memset(s, 0, PAD)
     memset(cp, 0, PAD * sizeof(uint16_t))
     while i < n:
         byte = raw[i]
+        if byte >= 0xE3 and byte < 0xEA:
+            length = ideograph_run(raw + i, n - i, s + j, pos + j, cp + j, i)
+            if length:
+                ideographs = True
+                j += length
+                i += 3 * length
+                continue
         if byte < 0x80 and byte != 92 and byte != 37:
             s[j] = byte
             cp[j] = byte
@@ -102,7 +125,7 @@ cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16
             pos[j] = i
             j += 1
         i += length
-    memset(s + j, 0, PAD)
+    memset(s + j, 0, REST)
     memset(cp + j, 0, PAD * sizeof(uint16_t))
     pos[j] = n
     han[0] = ideographs
@@ -132,7 +155,7 @@ cdef inline bint make_room(Hits *out, Py_ssize_t more) noexcept nogil:
 
 
 cdef inline void emit(Cell *c, Hits *out, int start, int end, int code, int confidence) noexcept nogil:
-    cdef int64_t first = c.pos[start]
+    cdef int64_t first = byte_of(c, start)
     if not out.classes >> code & 1:
         return
     while out.n > out.row_from and out.spans[3 * out.n - 1] > first:
@@ -141,7 +164,7 @@ cdef inline void emit(Cell *c, Hits *out, int start, int end, int code, int conf
         return
     out.spans[3 * out.n] = c.row
     out.spans[3 * out.n + 1] = first
-    out.spans[3 * out.n + 2] = c.pos[end]
+    out.spans[3 * out.n + 2] = byte_of(c, end)
     out.codes[out.n] = code
     out.confidence[out.n] = confidence
     out.n += 1
@@ -153,27 +176,26 @@ cdef inline bint near(Cell *c, int j, int kind) noexcept nogil:
 
 
 cdef bint within(Cell *c, int j, int kind, int reach) noexcept nogil:
-    cdef int end = c.pos[j], start, i, k, length, w
-    cdef uint8_t byte, first
+    cdef int end = byte_of(c, j), i, w
     if c.context >> kind & 1:
         return 1
-    start = end - reach if end > reach else 0
-    for w in range(MAX_WORDS):
-        length = WORD_LENGTH[kind][w]
-        if length == 0:
-            return 0
-        first = WORD[kind][w][0]
-        for i in range(start, end - length + 1):
-            if c.raw[i] != first and c.raw[i] | 0x20 != first:
-                continue
-            k = 0
-            while k < length:
-                byte = c.raw[i + k]
-                if 65 <= byte <= 90:
-                    byte += 32
-                if byte != WORD[kind][w][k]:
+    for i in range(end - reach if end > reach else 0, end):
+        if FIRSTS[c.raw[i]] >> kind & 1:
+            for w in range(MAX_WORDS):
+                if WORD_LENGTH[kind][w] == 0:
                     break
-                k += 1
-            if k == length:
-                return 1
+                if WORD_LENGTH[kind][w] <= end - i and is_word(c.raw + i, kind, w):
+                    return 1
     return 0
+
+
+cdef inline bint is_word(const uint8_t *raw, int kind, int w) noexcept nogil:
+    cdef int k
+    cdef uint8_t byte
+    for k in range(WORD_LENGTH[kind][w]):
+        byte = raw[k]
+        if 65 <= byte <= 90:
+            byte += 32
+        if byte != WORD[kind][w][k]:
+            return 0
+    return 1

@@ -3,6 +3,8 @@
 cdef inline int dotted(const uint16_t *p, int k) noexcept nogil:
     # A transliterated name with a dot in it: its end.
     cdef int e = han_end(p, k, 8), f, i, parts = 0, foreign = 0, total = e - k
+    if SYMBOL[p[e]] != MIDDLE_DOT:
+        return 0
     for i in range(k, e):
         foreign += (BITS[p[i]] & TRANSLITERATES) != 0
     while e > k and parts < 3 and SYMBOL[p[e]] == MIDDLE_DOT and BITS[p[e + 1]] & HAN:
@@ -77,6 +79,8 @@ cdef int name_at(const uint16_t *p, int k, int level) noexcept nogil:
         return 0
     if not compound and level != FIELD and word(p + k, W_CITY):
         return 0
+    if level != FIELD and BITS[p[k]] & FOLLOWS and word(p + i, W_NOT_NAME | W_ROLE):
+        return 0  # a preposition that is a surname too, and a word behind it
     e = given_end(p, i, &g)
     g1 = given(p[i])
     if level == FIELD:
@@ -180,6 +184,21 @@ cdef inline bint goes_on(Cell *c, Hits *who, int j) noexcept nogil:
         who.spans[3 * who.n - 1] == c.pos[i])
 
 
+cdef inline bint labelled_by_colon(const uint16_t *p, int j) noexcept nogil:
+    # Does a word for somebody stand before j, with a colon between?
+    cdef int i = j, n
+    cdef bint colon = False
+    while j - i < 3 and MARK[p[i - 1]] & SEPARATES:
+        i -= 1
+        colon |= p[i] == 58
+    if not colon:
+        return False
+    for n in range(2, 5):
+        if i - n >= PAD and kinds_of(p + i - n, n) & (W_FIELD | W_ROLE):
+            return True
+    return False
+
+
 cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
     # The characters from j to the next of another kind, as a whole.
     cdef const uint16_t *p = c.cp
@@ -202,7 +221,7 @@ cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
         return 0
     if word(p + i, W_AFTER | W_TITLE):
         return 0
-    if latin_label(p, j) or beside_number(c, out, j, f) or beside_gender(p, f) or goes_on(c, who, j):
+    if latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f) or beside_gender(p, f) or goes_on(c, who, j):
         return emit_person(c, who, j, f, NAME, 75)
     if compound:
         certain = not kinds_of(p + j, 2) & (W_NOT_NAME | W_CITY | W_COUNTY)

@@ -1,11 +1,23 @@
 # Names and addresses: a second pass over the code points of a cell that holds ideographs, run only where
 # these classes are asked for, and its merging with what the first pass found. Included by _text.pyx.
 
+cdef int next_place(const uint16_t *p, int j, int end) noexcept nogil:
+    # The first ideograph from j on where a rule may begin or end: perhaps a word that one looks for, a character
+    # that closes a part of an address or a word for somebody, the first one behind what is no ideograph or no name.
+    cdef uint16_t before = STEP[p[j - 1]], here = STEP[p[j]], behind
+    while j < end:
+        behind = STEP[p[j + 1]]
+        if here & STEP_HAN and (before & STEP_OPENS) | (here & STEP_ENDS) | (here & STEP_LEADS & behind >> 8):
+            return j
+        before, here = here, behind
+        j += 1
+    return j
+
+
 cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
     cdef const uint16_t *p = c.cp
     cdef int j, e, first = PAD, limit = PAD
     cdef uint16_t bits, before
-    cdef bint wanted
     cdef Look look
     cdef bint names = out.classes >> NAME & 1, addresses = out.classes >> ADDRESS & 1
     who.n = 0
@@ -19,16 +31,15 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
         if e:
             limit = emit_person(c, who, first, e, NAME, 85)
     j = limit
-    before = BITS[p[j - 1]]
     while j < c.end:
-        bits = BITS[p[j]]
-        # One branch for all that makes a place worth a look, as none of its parts can be foretold
-        wanted = may_anchor(p + j) | ((bits & (CLOSES | LABELLING)) != 0) | ((before & (HAN | STOPS)) != HAN)
-        if not wanted & ((bits & HAN) != 0):
-            before = bits
-            j += 1
-            continue
-        look_at(p + j, &look)
+        j = next_place(p, j, c.end)
+        if j >= c.end:
+            return
+        bits, before = BITS[p[j]], BITS[p[j - 1]]
+        if may_anchor(p + j):
+            look_at(p + j, &look)
+        else:
+            look.all = 0  # no word that a rule begins at
         e = 0
         if addresses and (look.all & (W_ADDRESS | W_CITY | W_COUNTY) or bits & CLOSES):
             e = address_at(c, who, &look, j, limit)
@@ -39,7 +50,6 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
         if e:
             limit = e
         j = e if e > j else j + 1
-        before = BITS[p[j - 1]]
 
 
 cdef void merge_people(Hits *out, Hits *who) noexcept nogil:

@@ -16,7 +16,8 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     if n > 19 or not left_open(c.s, d) or not right_open(c.s, f):
         return f
     if n == 11 and is_mobile(t) and (is_assigned(t) or near(c, d, NEAR_PHONE) or country_before(c.s, d)):
-        emit(c, out, d, f, MOBILE, sure(c, d, 90))
+        if not counts(c, d) and not within_code(c, d, f):
+            emit(c, out, d, f, MOBILE, sure(c, d, 90))
     elif n == 13 and t[0] == 56 and t[1] == 54 and is_mobile(t + 2):
         emit(c, out, d + 2, f, MOBILE, 90)
     elif n == 15 and two(t) == 0 and two(t + 2) == 86 and is_mobile(t + 4):
@@ -42,6 +43,50 @@ cdef inline bint country_before(const uint8_t *s, int d) noexcept nogil:
     return s[b - 2] == 56 and s[b - 1] == 54 and (not is_digit(s[b - 3]) or s[b - 3] == 48)
 
 
+cdef bint counts(Cell *c, int d) noexcept nogil:
+    # Does the number stand right behind a word for what is counted (`seq=`), with no word for telephone near?
+    cdef int end = byte_of(c, d), tail, start, w
+    if within(c, d, NEAR_PHONE, LABEL_BYTES):
+        return 0
+    for tail in range(COUNTER_BYTES + 1):
+        if tail and tail <= end and is_alnum(c.raw[end - tail]):
+            return 0
+        for w in range(MAX_WORDS):
+            start = end - tail - WORD_LENGTH[NEAR_COUNTER][w]
+            if WORD_LENGTH[NEAR_COUNTER][w] == 0:
+                break
+            if start < 0 or not is_word(c.raw + start, NEAR_COUNTER, w):
+                continue
+            if not is_letter(c.raw[start]) or start == 0 or not is_letter(c.raw[start - 1]):
+                return 1
+    return 0
+
+
+cdef inline bint within_code(Cell *c, int d, int f) noexcept nogil:
+    # Is the number a part of a code (`HT-2024-13800138000-A`) behind the word for one?
+    cdef const uint8_t *s = c.s
+    cdef int b = d
+    if s[d - 1] != 45 or not is_alnum(s[d - 2]) or s[f] != 45 or not is_alnum(s[f + 1]):
+        return 0
+    while d - b < 24 and (is_alnum(s[b - 1]) or s[b - 1] == 45):
+        b -= 1
+    return within(c, b, NEAR_OTHER, LABEL_BYTES)
+
+
+cdef inline bint new_version(Cell *c, int d) noexcept nogil:
+    # Does another version stand before, with an arrow between: `1.2.3.4 -> 1.2.4.0`?
+    cdef const uint8_t *s = c.s
+    cdef int i = d, k
+    while d - i < 4 and (s[i - 1] == 32 or s[i - 1] == 45 or s[i - 1] == 61 or s[i - 1] == 62):
+        i -= 1
+    for k in range(i, d):
+        if s[k] == 62:
+            while d - i < 20 and (is_digit(s[i - 1]) or s[i - 1] == 46):
+                i -= 1
+            return near(c, i, NEAR_VERSION)
+    return 0
+
+
 cdef inline int sure(Cell *c, int d, int confidence) noexcept nogil:
     # What stands right behind the word for another number is masked, but is no alarm of the guard.
     return 60 if within(c, d, NEAR_OTHER, LABEL_BYTES) else confidence
@@ -54,8 +99,8 @@ cdef inline int labelled(Cell *c, Hits *out, int d, int f) noexcept nogil:
     cdef int n = f - d, first, end
     if (s[f] == 46 or s[f] == 45 or s[f] == 58 or s[f] == 47) and is_alnum(s[f + 1]):
         return 0
-    first = d - 1 if p[d - 1] == 0x7B2C else d
-    if p[first - 1] == 0x5B57 and has_han(p[first - 2]):  # an officer's number
+    first = d - 1 if not c.plain and p[d - 1] == 0x7B2C else d
+    if not c.plain and p[first - 1] == 0x5B57 and has_han(p[first - 2]):  # an officer's number
         if not within(c, first, NEAR_PERMIT, CONTEXT_BYTES):
             return 0
         end = f + 1 if p[f] == 0x53F7 else f
@@ -133,7 +178,7 @@ cdef inline int joined(Cell *c, Hits *out, int d) noexcept nogil:
     # Numbers written in groups. Returns the index after the hit, 0 if there is none.
     cdef Groups g
     cdef int k, last
-    if collect(c.s, d, &g) < 2:
+    if collect(c.s, d, &g) < 2 or g.total[g.n - 1] < 11:
         return 0
     for k in range(1, g.n):
         if g.total[k] == 18 and g.separator[0] != 46 and is_resident18(g.digits) and not in_fraction(c.s, d):
@@ -227,10 +272,10 @@ cdef inline int joined_landline(Cell *c, Hits *out, int d, Groups *g) noexcept n
     return end
 
 
-cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
+cdef inline int alnum_run(Cell *c, Hits *out, int b, int e, int digits) noexcept nogil:
     # A maximal run [b, e) of letters and digits.
     cdef const uint8_t *s = c.s
-    cdef int n = e - b, i, d, f, end, digits = 0, kind
+    cdef int n = e - b, d, f, end, kind
     if (n == 2 and s[e] == 45) or (n == 4 and s[e] == 46):
         end = mac_end(s, b, n, s[e])
         if end:
@@ -240,8 +285,6 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e) noexcept nogil:
         end = service_plate(c, out, b, e)
         if end:
             return end
-    for i in range(b, e):
-        digits += is_digit(s[i])
     if digits == 0:
         return e
     if digits < n:
@@ -289,7 +332,8 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
     if after == 46 and f - d <= 3 and is_digit(s[f + 1]):
         end = ipv4_end(s, d)
         if end:
-            if d == b and not (s[d - 1] == 46 and is_alnum(s[d - 2])) and not near(c, d, NEAR_VERSION):
+            if (d == b or after_label(s, d)) and not (s[d - 1] == 46 and is_alnum(s[d - 2])) and not (
+                    near(c, d, NEAR_VERSION) or new_version(c, d)):
                 emit(c, out, d, end, IPV4, 80)
             return end
         if not (s[d - 1] == 46 and is_digit(s[d - 2])):

@@ -55,6 +55,14 @@ cdef enum:
     ROADS_ONE = 64
     PREPOSITION = 128
 
+    # bits of STEP
+    STEP_LEADS = 0xF8  # a rule begins at a word with this first character: a bit for one fifth of them
+    STEP_HAN = 1
+    STEP_OPENS = 2  # no ideograph, or never in a name
+    STEP_ENDS = 4  # CLOSES or LABELLING
+    STEP_GROUPS = 5
+
+cdef uint16_t STEP[65536]  # what the walk looks at; above 8, STEP_LEADS of the words with this second character
 cdef uint16_t BITS[65536]
 cdef uint8_t MARK[65536]
 cdef uint64_t WORD_KEY[SLOTS]
@@ -98,6 +106,11 @@ def _fill_people():
     from forebay_core import text_people as people
     for i, bits in enumerate(people.character_bits()):
         BITS[i] = bits
+        STEP[i] = <uint16_t> (STEP_HAN if bits & HAN else STEP_OPENS)
+        if bits & STOPS:
+            STEP[i] |= STEP_OPENS
+        if bits & (CLOSES | LABELLING):
+            STEP[i] |= STEP_ENDS
     for chars, bit in (
         (" :='\"\\>|([_-\t<", SEPARATES), (" ,:;()'\"|/\t、。-", GAP), ("在于为是", PREPOSITION),
     ):
@@ -116,6 +129,8 @@ def _fill_people():
         BEGINS[pair >> 3] |= <uint8_t> (1 << (pair & 7))
         if kinds & (W_FIELD | W_ROLE | W_TITLE | W_ADDRESS | W_CITY | W_COUNTY):
             ANCHORS[pair >> 3] |= <uint8_t> (1 << (pair & 7))
+            STEP[begin[0]] |= <uint16_t> (8 << (begin[0] % STEP_GROUPS))
+            STEP[begin[1]] |= <uint16_t> (8 << (begin[0] % STEP_GROUPS) << 8)
         slot = slot_of(key)
         while WORD_KEY[slot]:
             slot = (slot + 1) & (SLOTS - 1)

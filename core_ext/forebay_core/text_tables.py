@@ -74,7 +74,7 @@ SYMBOLS: bytes = _symbols()
 LABELS: tuple[str, ...] = (
     *("tel", "telno", "phone", "phoneno", "mobile", "mob", "cell", "call", "sms", "wechat", "weixin"),
     *("wx", "vx", "dh", "sj", "sjh", "shouji", "dianhua", "lianxi", "contact", "card", "cardno", "acct"),
-    *("account", "kh", "id", "idno", "idcard", "sfz", "imei", "no", "to", "from"),
+    *("account", "kh", "id", "idno", "idcard", "sfz", "imei", "no", "to", "from", "ip"),
 )
 """Words that may stand directly before a number (`tel13812345678`). Any other letter there means that the
 digits are part of a longer name: a serial number, a hex string."""
@@ -82,9 +82,11 @@ digits are part of a longer name: a serial number, a hex string."""
 # Context words: looked for, ASCII letters in lower case, in the bytes before a candidate.
 CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_VERSION = 0, 1, 2, 3, 4, 5
 CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
+CONTEXT_COUNTER, CONTEXT_MACHINE = 11, 12
 CONTEXT_BYTES = 40
 VERSION_BYTES = 12  # `version` speaks of the number right behind it only
 GPS_BYTES = 24  # the same for `position`
+COUNTER_BYTES = 6  # the same for `seq=`: two ideographs or signs between
 LABEL_BYTES = 20  # how near a label must stand to a number that has no form of its own
 CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
     tuple(word.encode() for word in words)
@@ -164,6 +166,13 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
             ),
             *("trace", "seq"),
         ),
+        # right behind these 11 digits count something: no telephone
+        (
+            *("seq", "offset", "serial", "trace", "txn", "batch", "barcode", "sku", "样本", "样品", "标本"),
+            *("序列", "流水", "批号", "条码", "货号", "物料", "料号", "图号", "试剂", "箱号"),
+        ),
+        # coordinates of a machine or a picture
+        ("工件", "机床", "机械", "像素", "图像", "刀补", "轴"),
     )
 )
 

@@ -55,13 +55,13 @@ def test_classes_with_a_check_digit_are_all_found_in_the_written_set(written):
 @pytest.mark.parametrize(
     ("name", "recall", "precision"),
     [
-        ("mobile", 0.98, 0.94),
+        ("mobile", 0.98, 0.98),
         ("plate", 0.98, 0.98),
         ("email", 0.98, 0.98),
         ("landline", 0.98, 0.98),
         ("passport", 0.98, 0.98),
         ("mac", 0.98, 0.98),
-        ("ipv4", 0.98, 0.85),
+        ("ipv4", 0.98, 0.98),
         ("gps", 0.98, 0.85),
         ("name", 0.95, 0.98),
         ("address", 0.95, 0.98),
@@ -76,9 +76,9 @@ def test_the_set_that_no_rule_was_made_for_keeps_its_floors():
     result = quality.measure(quality_sets.written(quality_sets.HELD_OUT))
     for name in (*CHECKED, *FORMED, *REST):
         assert (name, result.recall(name), result.precision(name)) == (name, 1.0, 1.0)
-    assert result.recall("name") >= 0.7
-    assert result.precision("name") >= 0.95
-    assert result.recall("address") >= 0.85
+    assert result.recall("name") >= 0.8
+    assert result.precision("name") >= 0.98
+    assert result.recall("address") >= 0.95
     assert result.precision("address") >= 0.95
 
 

@@ -102,8 +102,11 @@ class AddressRules:
         low, high = min(a, b), max(a, b)
         in_china = 3 <= low <= 53 and 73 <= high <= 135
         # anywhere else beside a word that stands before the first of them
-        named = low <= 90 and high <= 180 and self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES)
-        if not (plain and in_china) and not named:
+        word = self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES)
+        machine = self.within(d, tables.CONTEXT_MACHINE, tables.GPS_BYTES)
+        here = plain and in_china and (word or not machine)
+        there = not (plain and in_china) and low <= 90 and high <= 180 and word and not machine
+        if not here and not there:
             return 0
         self.emit(d - 1 if s[d - 1] in b"+-" else d, second, "gps", 80)
         return second

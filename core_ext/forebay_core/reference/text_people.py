@@ -133,6 +133,8 @@ class People(Places):
             return 0
         if not compound and self.word(k, t.CITY) and level != FIELD:
             return 0
+        if level != FIELD and self.has(k, t.FOLLOWS) and self.word(i, t.NOT_NAME | t.ROLE_LABEL):
+            return 0  # a preposition that is a surname too, and a word behind it
         e, g = self.given_end(i)
         third = e - i == 2
         if level == FIELD:
@@ -205,13 +207,23 @@ class People(Places):
             return 0
         if self.word(i, t.AFTER | t.TITLE):
             return 0
-        if self.latin_label(j) or self.beside_number(j, f) or self.beside_gender(f) or self.goes_on(j):
+        sign = self.latin_label(j) or self.labelled_by_colon(j) or self.beside_number(j, f)
+        if sign or self.beside_gender(f) or self.goes_on(j):
             return self.emit(j, f, NAME, 75)
         if compound:
             sure = not self.kinds(j, 2) & (t.NOT_NAME | t.CITY | t.COUNTY)
         else:
             sure = len(weights) == 2 and s >= 2 and sum(weights) >= (5 if s == 3 else 6)
         return self.emit(j, f, NAME, 60) if sure else 0
+
+    def labelled_by_colon(self, j: int) -> bool:
+        """Does a word for somebody stand before j, with a colon between?"""
+        i, colon = j, False
+        while j - i < 3 and self.cp[i - 1] in SEPARATORS:
+            i -= 1
+            colon = colon or self.cp[i] == 0x3A
+        labels = t.FIELD_LABEL | t.ROLE_LABEL
+        return colon and any(i - n >= PAD and self.kinds(i - n, n) & labels for n in (2, 3, 4))
 
     def goes_on(self, j: int) -> bool:
         """Does j stand behind a name in a list of them?"""

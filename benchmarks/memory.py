@@ -43,7 +43,7 @@ _VISION = """
     steps:
       - infer: {model: street-objects, field: image}
 """
-_SETTLE_S = 6.0
+_SETTLE_S = 20.0  # an agent gives back what its start and its first pictures left
 _VARIANTS = (
     ("rss-idle", "memory of an idle agent with an MQTT and a Modbus source", 58.0, "", ""),
     ("rss-model", "the same with the sensor model", 88.0, _MODEL, ""),

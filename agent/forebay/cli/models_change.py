@@ -185,11 +185,21 @@ def shadow_command(config: Path, as_json: bool) -> None:
 def shadow_text(report: dict[str, Any]) -> str:
     """Return one report for people."""
     why = f" ({report['reason']})" if report["reason"] else ""
+    if "agreement" in report:
+        seen = (
+            f"{report['rows']} pictures in {report['elapsed_s']:g} s, {report['matched']} boxes of both,"
+            f" {report['only_incumbent']} of the model in use alone, {report['only_candidate']} of the candidate"
+            f" alone, labels agree in {report['label_agreement']:.2%}"
+        )
+    else:
+        seen = (
+            f"{report['compared']} of {report['rows']} rows compared in {report['elapsed_s']:g} s,"
+            f" mean difference {report['mean_abs_difference']:g}"
+        )
     return (
         f"{report['pipeline']}.{report['step']}: {report['candidate']} beside {report['incumbent']}:"
         f" {report['phase']}{why}\n"
-        f"  {report['compared']} of {report['rows']} rows compared in {report['elapsed_s']:g} s, mean difference"
-        f" {report['mean_abs_difference']:g}, PSI {report['psi']:g}, KS {report['ks']:g},"
+        f"  {seen}, PSI {report['psi']:g}, KS {report['ks']:g},"
         f" errors {report['error_rate']:.2%}, time x{report['latency_ratio']:g}"
     )
 

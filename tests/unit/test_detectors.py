@@ -82,7 +82,9 @@ def test_an_unsigned_detector_is_refused_where_signatures_are_required(
         detectors["face"]
     column, _ = masked(faces_only, detectors, portrait)
     assert column.is_null().tolist() == [True]
-    assert detectors["plate"].model.startswith("plates-cn@"), "one that is shipped is trusted by being shipped"
+    assert detectors["plate"].model.startswith("plates-cn@"), (
+        "one that is shipped is trusted by being shipped"
+    )
 
 
 def test_a_detector_signed_by_a_trusted_key_takes_the_place_of_the_shipped_one(tmp_path: Path) -> None:

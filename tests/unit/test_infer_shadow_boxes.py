@@ -46,7 +46,12 @@ class Eyes:
     """A detector that finds four objects where the picture says, moved, renamed or scored as told."""
 
     def __init__(
-        self, model: str, *, moved: float = 0, label: str = "Person", scores: Sequence[float] = (0.9, 0.8, 0.7)
+        self,
+        model: str,
+        *,
+        moved: float = 0,
+        label: str = "Person",
+        scores: Sequence[float] = (0.9, 0.8, 0.7),
     ) -> None:
         self.model, self.moved, self.label, self.scores = model, moved, label, scores
         self.saw, self.mode = 0, "ok"
@@ -171,7 +176,11 @@ def test_when_the_incumbent_fails_the_picture_is_as_without_a_candidate() -> Non
 
 def test_empty_scenes_prove_nothing() -> None:
     both = ShadowDetector(
-        "infer", Eyes("old", scores=()), Eyes("new", scores=()), Ticks(), gate=PromoteOptions(after="1s")  # type: ignore[arg-type]
+        "infer",
+        Eyes("old", scores=()),
+        Eyes("new", scores=()),
+        Ticks(),
+        gate=PromoteOptions(after="1s"),  # type: ignore[arg-type]
     )
     step = DetectStep("infer", both, field="image")
     for k in range(30):

@@ -141,7 +141,9 @@ def rollback_command(name: str, folder: Path | None, config: Path | None) -> Non
 @click.argument("name")
 @click.option("--dir", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--runs", type=click.IntRange(10, 1_000_000), default=200, show_default=True)
-@click.option("--rows", type=click.IntRange(1, 65_536), help="Rows of one run. Default: those of the golden input.")
+@click.option(
+    "--rows", type=click.IntRange(1, 65_536), help="Rows of one run. Default: those of the golden input."
+)
 @_json
 def bench_command(name: str, folder: Path | None, runs: int, rows: int | None, as_json: bool) -> None:
     """Latency of one run of NAME on its golden input, and the memory of this process with it, on this machine."""

@@ -119,7 +119,9 @@ class InferOptions(Options):
         if not self.shadow and self.model_fields_set & {"shadow_share", "promote"}:
             raise ValueError("`shadow_share` and `promote` are about a candidate: name it with `shadow`")
         if self.inputs and self.promote and "min_agreement" in self.promote.model_fields_set:
-            raise ValueError("`promote.min_agreement` is about boxes: it goes with `field`, not with `inputs`")
+            raise ValueError(
+                "`promote.min_agreement` is about boxes: it goes with `field`, not with `inputs`"
+            )
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError("`inputs` names a field twice")
         return self

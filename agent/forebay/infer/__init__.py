@@ -150,7 +150,7 @@ def _detect_step(
 ) -> Step:
     """Return the step for a field of pictures."""
     from forebay.infer.detect import DetectStep
-    from forebay.infer.shadow_boxes import ShadowDetector
+    from forebay.infer.shadow_boxes import BoxFinder, ShadowDetector
     from forebay.infer.vision import Detector
 
     def made(model: str) -> Detector:
@@ -162,7 +162,7 @@ def _detect_step(
             resolution=options.resolution,
         )
 
-    detector: Detector | ShadowDetector = made(options.model)
+    detector: BoxFinder = made(options.model)
     if options.shadow:
         detector = ShadowDetector(
             name,

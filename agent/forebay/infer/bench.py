@@ -54,7 +54,9 @@ def measure(bundle: Bundle, runs: int, rows: int = 0) -> dict[str, Any]:
 def _of_rows(bundle: Bundle, inputs: dict[str, Any], rows: int) -> dict[str, Any]:
     fixed = [t.name for t in bundle.manifest.inputs if isinstance(t.shape[0], int) and t.shape[0] != rows]
     if fixed:
-        raise ModelError(f"input `{fixed[0]}` takes no {rows} rows: its first size is fixed", place=bundle.place)
+        raise ModelError(
+            f"input `{fixed[0]}` takes no {rows} rows: its first size is fixed", place=bundle.place
+        )
     return {name: np.resize(value, (rows, *value.shape[1:])) for name, value in inputs.items()}
 
 

@@ -25,7 +25,9 @@ LEAST_OVERLAP = 0.5  # PASCAL VOC's measure of `the same object`
 class BoxFinder(Protocol):
     """A detector as this module sees it."""
 
-    model: str
+    @property
+    def model(self) -> str:
+        """`name@version#hash8`."""
 
     def detect_labelled(self, frame: Frame) -> list[Detection]:
         """Return the detections, best first."""

@@ -81,14 +81,18 @@ def idle_memory(effort: Effort) -> list[Figure]:
             agents.append(stack.enter_context(site.agent(text, f"{variant}.yaml")))
         time.sleep(_SETTLE_S)
         _await_rows(site, "camera")
-        assert site.query("SELECT count(*) FROM camera WHERE image IS NULL") == [(0,)], "a picture was not masked"
+        assert site.query("SELECT count(*) FROM camera WHERE image IS NULL") == [(0,)], (
+            "a picture was not masked"
+        )
         time.sleep(_REST_S)
         for agent, variant in zip(agents, _VARIANTS, strict=True):
             assert agent.poll() is None, f"the agent {variant[0]} ended"
         found = [memory(agent.pid) for agent in agents]
         _await_rows(site, "line")
     figures = [
-        Figure(variant, what, rss / 1e6, "MB", Budget(most), note=f"RSS, {_REST_S:.0f} s after the first picture")
+        Figure(
+            variant, what, rss / 1e6, "MB", Budget(most), note=f"RSS, {_REST_S:.0f} s after the first picture"
+        )
         for (variant, what, most, _, _), rss in zip(_VARIANTS, found, strict=True)
     ]
     figures[0].peers = {"an interpreter with its libraries imported": _bare_imports() / 1e6}

@@ -96,9 +96,9 @@ BUDGETS: tuple[Line, ...] = (
     ),
     Line(
         "+ vision: <= 120 MB",
-        ("rss-vision",),
+        ("rss-vision-one", "rss-vision"),
         "",
-        "This agent holds three detectors (objects, faces, plates), each with its arena, and OpenCV.",
+        "After the first picture, at rest: with one detector (faces), and with three (objects, faces, plates).",
     ),
     Line(
         "start to first durable reading, no vision: <= 0.6 s",

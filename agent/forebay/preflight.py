@@ -63,21 +63,20 @@ def _steps(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _check_model(loaded: Loaded, options: InferOptions) -> None:
-    """Look at the manifest only: loading and running the model is `check --live` and the agent's start."""
+    """Look at the manifests only: loading and running a model is `check --live` and the agent's start."""
     from forebay.infer.bundle import find, read_manifest
+    from forebay.infer.manifest import Task
 
     models = loaded.config.models
-    folder = find(
-        options.model, bundles_dir=loaded.resolve(models.dir) if models.dir else None, base=loaded.base
-    )
-    manifest, _ = read_manifest(folder)
-    wanted = "anomaly" if options.inputs else "detection"
-    if manifest.task != wanted:
-        given = "`inputs`" if options.inputs else "`field`"
-        raise ModelError(
-            f"with {given} a model of task {wanted} is expected, `{options.model}` is one of {manifest.task}",
-            hint="`inputs` lists numeric fields, `field` names one image field",
-        )
+    bundles = loaded.resolve(models.dir) if models.dir else None
+    for model in options.models():
+        manifest, _ = read_manifest(find(model, bundles_dir=bundles, base=loaded.base))
+        if bool(options.field) != (manifest.task is Task.DETECTION):
+            wanted = "`field` a model of task detection" if options.field else "`inputs` a model of numbers"
+            raise ModelError(
+                f"with {wanted} is expected, `{model}` is one of {manifest.task}",
+                hint="`inputs` lists numeric fields, `field` names one image field",
+            )
 
 
 def _shared_sources(loaded: Loaded) -> Iterator[Finding]:

@@ -93,8 +93,14 @@ def _refusals(old: Loaded, new: Loaded) -> Iterable[Finding]:
                 )
 
 
-def fingerprint(loaded: Loaded, name: str, policy_hash: str, manifests: Mapping[str, str]) -> str:
-    """Return a digest of everything that a pipeline is built from. `manifests`: digest of each model's manifest."""
+def fingerprint(loaded: Loaded, name: str, masking: str, manifests: Mapping[str, str]) -> str:
+    """Return a digest of everything that a pipeline is built from.
+
+    Parameters
+    ----------
+    masking : digest of the policy and of what it looks at pictures with
+    manifests : digest of each model's manifest
+    """
     config = loaded.config
     pipeline = config.pipelines[name]
     models = [m for e in pipeline.steps if isinstance(e.options, InferOptions) for m in e.options.models()]
@@ -104,7 +110,7 @@ def fingerprint(loaded: Loaded, name: str, policy_hash: str, manifests: Mapping[
         "stream": config.stream(name),
         "pipeline": pipeline.model_dump(mode="json"),
         "source": config.sources[pipeline.source].model_dump(mode="json"),
-        "policy": policy_hash,
+        "policy": masking,
         "settings": config.models.model_dump(mode="json") if models else None,
         "models": {model: manifests.get(model, "") for model in models},
         "compression": config.spool.compression,

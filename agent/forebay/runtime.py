@@ -22,7 +22,7 @@ from forebay.crash import CrashReports
 from forebay.drain import Outcome, drain
 from forebay.errors import ConfigError, ForebayError
 from forebay.forwarding import Linkage
-from forebay.memory import bound_arenas, release_start_pages
+from forebay.memory import Keeper, bound_arenas
 from forebay.notify import Notifier
 from forebay.pipeline import Builder, at_rest_lock, spool_limits
 from forebay.preflight import preflight
@@ -173,12 +173,10 @@ class Agent:
         notifier = notifier or Notifier()
         notifier.tell("READY=1", f"STATUS={self.safe_mode or 'running'}")
         limit_s = Watch.limit_s(notifier.watchdog_s)
-        settled = False
+        keeper = Keeper(self.started_ns + int(SETTLED_S * 1e9))
         while not self.stopping.wait(notifier.pause_s):
             self._look(notifier, limit_s)
-            if not settled and self.clock.monotonic_ns() - self.started_ns > SETTLED_S * 1e9:
-                settled = True
-                log.debug("memory of the start given up bytes=%d", release_start_pages())
+            keeper.look(self.clock.monotonic_ns())
             if not self.stuck:
                 on_look()
         notifier.tell("STOPPING=1")

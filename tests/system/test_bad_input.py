@@ -210,7 +210,7 @@ def test_a_model_whose_input_is_missing_or_text_lets_the_rows_pass_and_says_so(p
 @pytest.mark.parametrize(
     ("model", "hint"),
     [
-        ("faces", "a model of task anomaly is expected, `faces` is one of detection"),
+        ("faces", "a model of numbers is expected, `faces` is one of detection"),
         ("no-such-model", "no bundle `no-such-model`"),
     ],
 )

@@ -141,3 +141,26 @@ def test_a_candidate_is_promoted_by_itself_under_load_and_stays_so(swapping: Pla
     assert model_in_use(plant).startswith("sensor-anomaly@1.1.0#")
     assert "is promoted" in plant.cli("status", "agent.yaml")
     assert "a candidate was promoted" in plant.log()
+
+
+def test_the_audit_log_holds_which_model_served_and_the_promotion(swapping: Plant) -> None:
+    plant = swapping
+    install(plant, "1.1.0", "--candidate")
+    gate = ", shadow: sensor-anomaly@1.1.0, promote: {after: 100ms, min_rows: 100, max_latency_ratio: 1000}"
+    plant.configure(TWO % gate)
+    plant.cli("reload", "agent.yaml")
+
+    def told() -> set[str]:
+        facts = json.loads(plant.cli("audit", "report", plant.folder / "spool", "--json"))
+        return {row["operator"] for row in facts["hits"] if row["class"] == "model" and row["stream"] == "a"}
+
+    def has(*beginnings: str) -> bool:
+        return all(any(line.startswith(start) for line in told()) for start in beginnings)
+
+    eventually(
+        lambda: has(
+            "serves sensor-anomaly@1.0.1#", "promoted sensor-anomaly@1.1.0#", "serves sensor-anomaly@1.1.0#"
+        ),
+        "the notes",
+    )
+    assert json.loads(plant.cli("audit", "verify", plant.folder / "spool", "--json"))["ok"]

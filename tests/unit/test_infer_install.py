@@ -268,6 +268,14 @@ def test_bench_gives_latency_and_memory_of_this_machine(shop: Shop) -> None:
     assert 0 < facts["p50_ms"] <= facts["p99_ms"]
     assert facts["rss_mib"] > 10
     assert facts["rows"] == 8
+    assert facts["cpu_ms"] > 0
+
+
+def test_bench_takes_another_number_of_rows_where_the_model_does(shop: Shop) -> None:
+    assert shop.cli("models", "bench", "sensor-anomaly", "--runs", "10", "--rows", "3", "--json") == 0
+    assert json.loads(shop.out)["rows"] == 3
+    assert shop.cli("models", "bench", "street-objects", "--runs", "10", "--rows", "2") == 1
+    assert "takes no 2 rows" in shop.error
 
 
 def test_the_bytes_that_were_verified_are_the_bytes_that_are_used(shop: Shop) -> None:

@@ -12,7 +12,8 @@ from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.models import InferOptions, PromoteOptions
 from forebay.errors import ConfigError
 from forebay.infer.anomaly import AnomalyStep
-from forebay.infer.shadow import PROMOTED, REJECTED, RUNNING, Comparison, ShadowStep
+from forebay.infer.shadow import Comparison, ShadowStep
+from forebay.infer.trial import PROMOTED, REJECTED, RUNNING
 
 SECOND = 1_000_000_000
 
@@ -90,7 +91,7 @@ def test_a_candidate_like_the_incumbent_takes_over_after_its_time_and_not_before
     found = models_of(step, 60)
     first = found.index("new")
     assert found == ["old"] * first + ["new"] * (60 - first)
-    assert step.phase == PROMOTED
+    assert step.trial.phase == PROMOTED
     assert step.report()["elapsed_s"] >= 60
     assert step.models == ("old", "new")
 
@@ -111,8 +112,8 @@ def test_without_a_gate_it_is_only_reported() -> None:
 def test_a_candidate_whose_scores_drift_is_set_aside_and_named_why(caplog: pytest.LogCaptureFixture) -> None:
     step = shadow(Scorer("new", 0.0, 0.5))
     assert set(models_of(step, 60)) == {"old"}
-    assert step.phase == REJECTED
-    assert "psi" in step.reason
+    assert step.trial.phase == REJECTED
+    assert "psi" in step.trial.reason
     assert "the model in use stays" in caplog.text
     saw = step._candidate.saw  # type: ignore[attr-defined]
     models_of(step, 5)
@@ -128,9 +129,9 @@ def test_a_candidate_that_fails_never_costs_a_row_and_is_set_aside_soon(
     models_of(step, 3)
     candidate.mode = mode
     assert set(models_of(step, 10, start=600)) == {"old"}
-    assert step.phase == REJECTED
+    assert step.trial.phase == REJECTED
     assert step.report()["error_rate"] == 0.5
-    assert "13800138000" not in caplog.text + step.reason
+    assert "13800138000" not in caplog.text + step.trial.reason
 
 
 def test_a_slow_candidate_is_set_aside() -> None:
@@ -141,8 +142,8 @@ def test_a_slow_candidate_is_set_aside() -> None:
 
     step = shadow(Slow("new"))
     models_of(step, 30)
-    assert step.phase == REJECTED
-    assert "latency_ratio" in step.reason
+    assert step.trial.phase == REJECTED
+    assert "latency_ratio" in step.trial.reason
 
 
 def test_a_share_of_devices_is_always_the_same_ones_with_all_their_rows() -> None:
@@ -169,11 +170,11 @@ def test_what_was_decided_and_what_was_counted_survives_a_restart() -> None:
         models_of(done, 60)
         again = shadow(Scorer("new"))
         again.restore(done.state())
-        assert again.phase == phase
+        assert again.trial.phase == phase
         assert again.model == ("new" if phase == PROMOTED else "old")
         other = shadow(Scorer("newer"))
         other.restore(done.state())
-        assert other.phase == RUNNING
+        assert other.trial.phase == RUNNING
         assert other.report()["rows"] == 0
 
 
@@ -243,8 +244,8 @@ def test_a_real_candidate_in_the_shadow_changes_no_score_and_its_step_alone_goes
 def test_options_of_a_candidate_without_one_are_errors() -> None:
     with pytest.raises(ValueError, match="name it with `shadow`"):
         InferOptions(model="a", inputs=["x"], shadow_share=0.5)
-    with pytest.raises(ValueError, match="goes with `inputs`"):
-        InferOptions(model="faces", field="image", shadow="b")
+    with pytest.raises(ValueError, match="goes with `field`, not with `inputs`"):
+        InferOptions(model="a", inputs=["x"], shadow="b", promote={"after": "1h", "min_agreement": 0.9})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs a `key`"):
         infer.build(
             "infer",

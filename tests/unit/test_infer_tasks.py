@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_a_forecast_gives_residual_and_score_and_a_jump_stands_out_in_both() -> 
     assert np.argmax([abs(r or 0) for r in residual]) in (900, 901)
     assert score[900] > 0.9
     assert np.mean([s > 0.9 for s in score[200:900]]) < 0.02
-    assert out[0].schema.fields[-1].model.startswith("energy-forecast@1.0.0#")
+    assert out[0].schema.fields[-1].model.startswith("energy-forecast@1.1.0#")
 
 
 def test_the_residual_is_small_where_the_series_can_be_foreseen() -> None:
@@ -232,12 +233,32 @@ def test_a_damaged_state_is_refused_and_changes_nothing(vibration: Any) -> None:
 # -- cards --------------------------------------------------------------------------------------------------
 
 
+def numbers(found: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every measured number of a metrics.json but counts and what stands in no table."""
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from numbers(value, f"{place}/{name}")
+        elif isinstance(value, float) and place and not place.startswith("/outside"):
+            yield f"{place}/{name}", value
+
+
 @pytest.mark.parametrize("name", ["energy-forecast", "bearing-faults"])
 def test_a_card_holds_the_numbers_that_the_script_measured(name: str) -> None:
     folder: Path = shipped.path("models") / name
     card, metrics = (folder / "CARD.md").read_text(), json.loads((folder / "metrics.json").read_text())
-    for method, found in metrics.items():
-        if isinstance(found, dict) and method != "readings" and not method.startswith("outside"):
-            for value in found.values():
-                told = {f"{value:.{digits}f}" for digits in (1, 2, 3)}
-                assert any(text in card for text in told), (method, value)
+    for place, value in numbers(metrics):
+        told = {f"{value:.{digits}f}" for digits in (1, 2, 3)}
+        assert any(text in card for text in told), (place, value)
+
+
+def test_the_forecast_is_better_than_the_simple_ones_on_what_it_has_not_seen() -> None:
+    metrics = json.loads((shipped.path("models") / "energy-forecast" / "metrics.json").read_text())
+    tables = [found for found in metrics.values() if isinstance(found, dict)]
+    assert len(tables) == 3
+    for table in tables:
+        own = table.pop("energy-forecast")
+        unseen = table.pop("energy-forecast, unseen series")
+        assert unseen["MAE"] < table.pop("the last reading again, unseen series")["MAE"]
+        others = [found for found in table.values() if isinstance(found, dict)]
+        assert len(others) >= 4
+        assert all(own["MAE"] < other["MAE"] and own["RMSE"] < other["RMSE"] for other in others)

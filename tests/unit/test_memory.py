@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from forebay.memory import _clean_mappings
+from forebay.memory import Keeper, _clean_mappings, resident
 
 ENTRY = """\
 {start}-{end} {mode} 00000000 fe:01 1234 {path}
@@ -70,3 +70,82 @@ print("well")
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "well\n", done.stderr
+
+
+SECOND, MEGABYTE = 1_000_000_000, 1024 * 1024
+
+
+class Process:
+    """A process whose memory is what it is told to be; giving back leaves `rest`."""
+
+    def __init__(self):
+        self.own, self.files, self.rest = 50 * MEGABYTE, 40 * MEGABYTE, (30 * MEGABYTE, 10 * MEGABYTE)
+        self.trims = self.releases = 0
+        self.keeper = Keeper(3 * SECOND, measure=self.measure, trim=self.trim, release=self.release)
+
+    def measure(self):
+        return self.own, self.files
+
+    def trim(self):
+        self.own, self.trims = self.rest[0], self.trims + 1
+
+    def release(self):
+        self.files, self.releases = self.rest[1], self.releases + 1
+
+
+def test_nothing_is_given_back_before_the_start_is_over_and_once_after_it():
+    process = Process()
+    for second in range(10):
+        process.keeper.look(second * SECOND)
+        assert (process.trims, process.releases) == ((0, 0) if second < 3 else (1, 1))
+
+
+def test_what_a_picture_left_goes_back_and_a_process_that_stands_still_is_left_alone():
+    process = Process()
+    process.keeper.look(3 * SECOND)
+    process.own += 80 * MEGABYTE
+    process.keeper.look(4 * SECOND)
+    assert process.trims == 1, "not so soon again"
+    for second in range(8, 3000):
+        process.keeper.look(second * SECOND)
+    assert (process.trims, process.releases) == (2, 1)
+
+
+def test_code_that_comes_back_each_time_is_given_up_less_and_less_often():
+    process = Process()
+    for second in range(3, 3600):
+        process.files = process.rest[1] + 20 * MEGABYTE
+        process.keeper.look(second * SECOND)
+    assert 5 < process.releases < 15
+
+
+def test_memory_that_went_by_itself_counts_as_growth_when_it_comes_back():
+    process = Process()
+    process.keeper.look(3 * SECOND)
+    process.own = 5 * MEGABYTE
+    process.keeper.look(60 * SECOND)
+    process.own, process.rest = 20 * MEGABYTE, (6 * MEGABYTE, process.rest[1])
+    process.keeper.look(120 * SECOND)
+    assert process.trims == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim and statm are Linux")
+def test_free_heap_goes_back_to_the_kernel():
+    code = """
+import ctypes
+from forebay.memory import release_free_heap, resident
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+blocks = [libc.malloc(64_000) for _ in range(1000)]
+for block in blocks:
+    ctypes.memset(block, 1, 64_000)
+for block in blocks[:-1]:  # the last one keeps malloc from giving the top back by itself
+    libc.free(block)
+before = resident()[0]
+print(release_free_heap(), before - resident()[0] > 40_000_000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() in (["True", "True"], ["False", "False"]), done.stderr
+    assert resident()[0] > 1_000_000

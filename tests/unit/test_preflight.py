@@ -25,7 +25,12 @@ pipelines:
     [
         (HEAD + "      - infer: {model: sensor-anomoly, inputs: [x]}\n", ":9:", "no bundle"),
         (HEAD + "      - infer: {model: sensor-anomaly, field: x}\n", ":9:", "task detection"),
-        (HEAD + "      - infer: {model: faces, inputs: [x]}\n", ":9:", "task anomaly"),
+        (HEAD + "      - infer: {model: faces, inputs: [x]}\n", ":9:", "model of numbers"),
+        (
+            HEAD + "      - infer: {model: sensor-anomaly, shadow: no-such, inputs: [x]}\n",
+            ":9:",
+            "no bundle `no-such`",
+        ),
         (
             HEAD + "      - validate: {range: [0, 1]}\nmasking: {policy: nowhere.yaml}\n",
             ":10:",
@@ -49,4 +54,11 @@ def test_each_missing_part_is_an_error_at_its_place(tmp_path: Path, text, place,
 def test_a_file_may_feed_two_pipelines_and_a_good_configuration_has_no_findings(tmp_path: Path):
     file = tmp_path / "agent.yaml"
     file.write_text(HEAD + "      - infer: {model: sensor-anomaly, inputs: [x]}\n  two: {source: a}\n")
+    assert preflight(load_agent(file)) == []
+
+
+@pytest.mark.parametrize("model", ["sensor-anomaly", "energy-forecast", "bearing-faults"])
+def test_every_model_of_numbers_goes_with_inputs(tmp_path: Path, model):
+    file = tmp_path / "agent.yaml"
+    file.write_text(HEAD + f"      - infer: {{model: {model}, inputs: [x]}}\n")
     assert preflight(load_agent(file)) == []

@@ -141,19 +141,22 @@ def rollback_command(name: str, folder: Path | None, config: Path | None) -> Non
 @click.argument("name")
 @click.option("--dir", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--runs", type=click.IntRange(10, 1_000_000), default=200, show_default=True)
+@click.option(
+    "--rows", type=click.IntRange(1, 65_536), help="Rows of one run. Default: those of the golden input."
+)
 @_json
-def bench_command(name: str, folder: Path | None, runs: int, as_json: bool) -> None:
+def bench_command(name: str, folder: Path | None, runs: int, rows: int | None, as_json: bool) -> None:
     """Latency of one run of NAME on its golden input, and the memory of this process with it, on this machine."""
     from forebay.infer.bench import measure
     from forebay.infer.bundle import find, load
 
-    facts = measure(load(find(name, bundles_dir=folder)), runs)
+    facts = measure(load(find(name, bundles_dir=folder)), runs, rows or 0)
     if as_json:
         click.echo(json.dumps(facts))
         return
     click.echo(
-        f"{facts['model']}: p50 {facts['p50_ms']:g} ms, p99 {facts['p99_ms']:g} ms over {runs} runs of"
-        f" {facts['rows']} rows; {facts['rss_mib']:g} MiB, of which the model {facts['model_mib']:g}"
+        f"{facts['model']}: p50 {facts['p50_ms']:g} ms, p99 {facts['p99_ms']:g} ms, CPU {facts['cpu_ms']:g} ms over"
+        f" {runs} runs of {facts['rows']} rows; {facts['rss_mib']:g} MiB, of which the model {facts['model_mib']:g}"
     )
 
 
@@ -185,11 +188,21 @@ def shadow_command(config: Path, as_json: bool) -> None:
 def shadow_text(report: dict[str, Any]) -> str:
     """Return one report for people."""
     why = f" ({report['reason']})" if report["reason"] else ""
+    if "agreement" in report:
+        seen = (
+            f"{report['rows']} pictures in {report['elapsed_s']:g} s, {report['matched']} boxes of both,"
+            f" {report['only_incumbent']} of the model in use alone, {report['only_candidate']} of the candidate"
+            f" alone, labels agree in {report['label_agreement']:.2%}"
+        )
+    else:
+        seen = (
+            f"{report['compared']} of {report['rows']} rows compared in {report['elapsed_s']:g} s,"
+            f" mean difference {report['mean_abs_difference']:g}"
+        )
     return (
         f"{report['pipeline']}.{report['step']}: {report['candidate']} beside {report['incumbent']}:"
         f" {report['phase']}{why}\n"
-        f"  {report['compared']} of {report['rows']} rows compared in {report['elapsed_s']:g} s, mean difference"
-        f" {report['mean_abs_difference']:g}, PSI {report['psi']:g}, KS {report['ks']:g},"
+        f"  {seen}, PSI {report['psi']:g}, KS {report['ks']:g},"
         f" errors {report['error_rate']:.2%}, time x{report['latency_ratio']:g}"
     )
 

@@ -25,6 +25,9 @@ class ModelsOptions(Options):
     time_limit: Duration = 30_000_000_000
     """Of one run of a model, 0 for none. What is not done by then goes on without a result and is counted; after
     three in a row the model rests for a minute."""
+    idle: Duration = 600_000_000_000
+    """Masking's detectors that saw no picture for so long give their memory back; the next picture waits while they
+    are loaded and verified again. 0 keeps them."""
     trust: list[ConfigPath] = Field(default_factory=list)
     """Public key files of those whose signed bundles may be loaded."""
     require_signature: bool = False
@@ -45,13 +48,16 @@ class PromoteOptions(Options):
     after: Duration
     """How long it must have run in the shadow while rows came; kept over restarts."""
     min_rows: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1000
-    """Rows of which both gave a score, at least."""
+    """Rows of which both gave a score, at least; of detections: boxes that the model in use found meanwhile."""
     max_psi: Annotated[float, Field(gt=0, le=10)] = 0.2
     """Population stability index of the scores against those of the model in use; 0.1 is little, 0.25 much."""
     max_error_rate: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Share of rows on which it failed or was too slow."""
+    """Share of rows (of detections: of pictures) on which it failed or was too slow."""
     max_latency_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
     """Its time over that of the model in use, on the same rows."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Share of all boxes that the other model found too, overlapping by half and with the same label (with
+    `field`). One that finds more than the model in use agrees less with it: look at the report first."""
 
 
 class InferOptions(Options):
@@ -63,10 +69,10 @@ class InferOptions(Options):
     """Run the model in a process of its own (about 60 MiB more), so that not even a crash in native code or an
     operator that never ends takes the agent with it."""
     shadow: str = ""
-    """A candidate, `NAME@VERSION` or as `model`: it runs beside the model on the same rows, and its results go
-    nowhere but into the report of `forebay models shadow` (with `inputs`)."""
+    """A candidate, `NAME@VERSION` or as `model`: it runs beside the model on the same rows or pictures, and its
+    results go nowhere but into the report of `forebay models shadow`."""
     shadow_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the devices (the pipeline's `key`) that the candidate sees."""
+    """Share of the devices (the pipeline's `key`) that the candidate sees; with `field`, of the pictures."""
     promote: PromoteOptions | None = None
     """Let the candidate take over by itself, or be set aside by itself; otherwise it is only reported."""
     inputs: list[str] = Field(default_factory=list)
@@ -104,7 +110,7 @@ class InferOptions(Options):
         if bool(self.inputs) == bool(self.field):
             raise ValueError("give either `inputs` (numeric fields) or `field` (an image field)")
         vision = {"threshold", "every", "classes", "tiles", "resolution", "on_load"}
-        series = {"calibration", "memory", "max_keys", "shadow", "shadow_share", "promote"}
+        series = {"calibration", "memory", "max_keys"}
         wrong = sorted(self.model_fields_set & (vision if self.inputs else series))
         if wrong:
             other, here = ("field", "inputs") if self.inputs else ("inputs", "field")
@@ -112,6 +118,10 @@ class InferOptions(Options):
             raise ValueError(f"`{wrong[0]}` goes with `{other}`, not with `{here}`{hint}")
         if not self.shadow and self.model_fields_set & {"shadow_share", "promote"}:
             raise ValueError("`shadow_share` and `promote` are about a candidate: name it with `shadow`")
+        if self.inputs and self.promote and "min_agreement" in self.promote.model_fields_set:
+            raise ValueError(
+                "`promote.min_agreement` is about boxes: it goes with `field`, not with `inputs`"
+            )
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError("`inputs` names a field twice")
         return self

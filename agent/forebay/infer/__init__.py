@@ -5,6 +5,7 @@ Only this room imports onnxruntime, and only when a model is built.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from forebay.infer.session import Session, SessionPool
     from forebay.infer.shadow import ScoreStep
     from forebay.infer.signing import Trust
+    from forebay.infer.vision import Detector
 
-__all__ = ["build", "build_watch", "trust_of"]
+__all__ = ["build", "build_detector", "build_watch", "trust_of"]
 
 
 def trust_of(models: ModelsOptions, base: Path | None = None) -> Trust:
@@ -41,6 +43,52 @@ def _load(model: str, bundles_dir: Path | None, base: Path | None, models: Model
     if bundles_dir is not None and bundles_dir in folder.parents and "@" not in model:
         check_not_older(bundles_dir, bundle.manifest, bundle.sha256)
     return bundle
+
+
+def _opener(
+    models: ModelsOptions,
+    bundles_dir: Path | None,
+    base: Path | None,
+    pool: SessionPool | None,
+    *,
+    isolated: bool = False,
+) -> Callable[[str], tuple[Bundle, Session]]:
+    """Return what loads a bundle by name, verified and trusted as configured, and opens its session."""
+    from forebay.infer.bundle import open_session
+    from forebay.infer.session import SessionOptions, SessionPool
+
+    if bundles_dir is None and models.dir is not None:
+        bundles_dir = (base or Path()) / models.dir
+    settings = SessionOptions(
+        tuple(models.providers), models.threads, limit_ns=models.time_limit, isolated=isolated
+    )
+    sessions = pool or SessionPool()
+
+    def opened(model: str) -> tuple[Bundle, Session]:
+        bundle = _load(model, bundles_dir, base, models)
+        return bundle, open_session(bundle, sessions, settings, verify=models.verify)
+
+    return opened
+
+
+def build_detector(
+    model: str,
+    *,
+    threshold: float | None = None,
+    classes: tuple[str, ...] = (),
+    tiles: int = 1,
+    base: Path | None = None,
+    models: ModelsOptions | None = None,
+    pool: SessionPool | None = None,
+) -> Detector:
+    """Return a detector for masking: its bundle verified and trusted, its runs limited, as `models:` says.
+
+    Raises ModelError.
+    """
+    from forebay.infer.vision import Detector
+
+    bundle, session = _opener(models or ModelsOptions(), None, base, pool)(model)
+    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes)
 
 
 def build(
@@ -72,24 +120,9 @@ def build(
     ModelError
         If the bundle is missing, damaged, not signed by whom it must be, older than one seen, or of another task.
     """
-    from forebay.infer.bundle import open_session
-    from forebay.infer.session import SessionOptions, SessionPool
-
-    models = models or ModelsOptions()
-    if bundles_dir is None and models.dir is not None:
-        bundles_dir = (base or Path()) / models.dir
-    settings = SessionOptions(
-        tuple(models.providers), models.threads, limit_ns=models.time_limit, isolated=options.isolated
-    )
-    pool = pool or SessionPool()
-
-    def opened(model: str) -> tuple[Bundle, Session]:
-        bundle = _load(model, bundles_dir, base, models)
-        return bundle, open_session(bundle, pool, settings, verify=models.verify)
-
-    bundle, session = opened(options.model)
+    opened = _opener(models or ModelsOptions(), bundles_dir, base, pool, isolated=options.isolated)
     if options.inputs:
-        step = _score_step(name, options, key, bundle, session)
+        step = _score_step(name, options, key, *opened(options.model))
         if not options.shadow:
             return step
         if options.shadow_share < 1 and not key:
@@ -105,17 +138,40 @@ def build(
             key=key,
             share=options.shadow_share,
         )
+    return _detect_step(name, options, key, opened, clock or SystemClock())
+
+
+def _detect_step(
+    name: str,
+    options: InferOptions,
+    key: str,
+    opened: Callable[[str], tuple[Bundle, Session]],
+    clock: Clock,
+) -> Step:
+    """Return the step for a field of pictures."""
     from forebay.infer.detect import DetectStep
+    from forebay.infer.shadow_boxes import BoxFinder, ShadowDetector
     from forebay.infer.vision import Detector
 
-    detector = Detector(
-        bundle,
-        session,
-        threshold=options.threshold,
-        tiles=options.tiles,
-        classes=tuple(options.classes),
-        resolution=options.resolution,
-    )
+    def made(model: str) -> Detector:
+        return Detector(
+            *opened(model),
+            threshold=options.threshold,
+            tiles=options.tiles,
+            classes=tuple(options.classes),
+            resolution=options.resolution,
+        )
+
+    detector: BoxFinder = made(options.model)
+    if options.shadow:
+        detector = ShadowDetector(
+            name,
+            detector,
+            made(options.shadow),
+            clock,
+            gate=options.promote,
+            share=options.shadow_share,
+        )
     return DetectStep(
         name,
         detector,

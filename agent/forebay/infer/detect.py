@@ -14,7 +14,8 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take
 from forebay.clock import Clock, SystemClock
 from forebay.errors import ForebayError, InputError, ModelError
-from forebay.infer.vision import Detection, Detector
+from forebay.infer.shadow_boxes import BoxFinder, ShadowDetector
+from forebay.infer.vision import Detection
 from forebay.pictures import Frame, decode
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class DetectStep:
     Parameters
     ----------
     name : of the step
-    detector : ready to run
+    detector : ready to run, or two of them, one in the shadow of the other
     field : bytes field of encoded images
     key : field that tells cameras apart, "" for none
     output : stream of the detections, "" for `{stream}_detections`; `objects` is then `{output}_objects`
@@ -51,7 +52,7 @@ class DetectStep:
     def __init__(
         self,
         name: str,
-        detector: Detector,
+        detector: BoxFinder,
         *,
         field: str,
         key: str = "",
@@ -62,7 +63,8 @@ class DetectStep:
     ) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
-        self.model = detector.model
+        self.trial = detector.trial if isinstance(detector, ShadowDetector) else None
+        self.models = self.trial.models if self.trial else (detector.model,)
         self._detector, self._field, self._key = detector, field, key
         self._output, self._every = output, every_ns
         self._drop_late, self._clock = drop_late, clock or SystemClock()
@@ -71,6 +73,15 @@ class DetectStep:
         self._busy_ns: dict[Any, int] = {}  # camera -> what its last look took
         self._due: dict[Any, tuple[int, int]] = {}  # camera -> time of its last look, time of the next
         self._warned = False
+
+    @property
+    def model(self) -> str:
+        """The model whose detections go out."""
+        return self._detector.model
+
+    def report(self) -> dict[str, Any]:
+        """Return the model and how its images fared; with a candidate, how its shadow run stands."""
+        return {"model": self.model, **self.counts, **(self.trial.report() if self.trial else {})}
 
     def process(self, block: Block) -> list[Block]:
         """Return a block of detections, if anything was found, and the block of images."""
@@ -113,6 +124,8 @@ class DetectStep:
             self.counts["late"] += int(np.count_nonzero(~kept))
             passed = passed.take(kept)
         detections = [self._detections(block, numbers, found, sizes)] if found else []
+        if self.trial is not None:
+            self.trial.judge()  # here, so that a block's detections are all of one model
         return detections + ([passed] if passed.rows else [])
 
     def _is_late(self, camera: Any, time: int) -> bool:
@@ -225,10 +238,15 @@ class DetectStep:
         return []
 
     def state(self) -> bytes:
-        """Return the frame counter and when each camera was last looked at."""
-        packed: bytes = msgpack.packb(
-            {"version": _STATE_VERSION, "frames": self._frames, "looked": list(self._looked.items())}
-        )
+        """Return the frame counter, when each camera was last looked at, and how a shadow run stands."""
+        saved: dict[str, Any] = {
+            "version": _STATE_VERSION,
+            "frames": self._frames,
+            "looked": list(self._looked.items()),
+        }
+        if self.trial is not None:
+            saved["shadow"] = self.trial.dump()
+        packed: bytes = msgpack.packb(saved)
         return packed
 
     def restore(self, state: bytes) -> None:
@@ -238,7 +256,9 @@ class DetectStep:
             frames, looked = int(saved["frames"]), {key: int(time) for key, time in saved["looked"]}
             if saved["version"] != _STATE_VERSION:
                 raise ValueError("version")
-        except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+            if self.trial is not None:
+                self.trial.load(saved.get("shadow"))
+        except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
             raise ForebayError(
                 f"the saved state is damaged: {type(error).__name__}", place=self.name
             ) from None

@@ -6,6 +6,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy.typing as npt
 
@@ -137,7 +138,7 @@ def _open(model: bytes, options: SessionOptions, place: str) -> Session:
 def _start(ort: Any, model: bytes, settings: Any, wanted: list[str], place: str) -> Any:
     """Return a session on the wanted providers, or on the CPU if they do not start; that is said aloud."""
     try:
-        session = ort.InferenceSession(model, settings, providers=wanted)
+        session = _plain_start(ort, model, settings, wanted)
     except Exception as error:
         if len(wanted) == 1:
             raise
@@ -145,7 +146,7 @@ def _start(ort: Any, model: bytes, settings: Any, wanted: list[str], place: str)
             "%s: execution provider %s does not start (%s), the model runs on the CPU",
             place, wanted[0], type(error).__name__,
         )  # fmt: skip
-        return ort.InferenceSession(model, settings, providers=wanted[-1:])
+        return _plain_start(ort, model, settings, wanted[-1:])
     for name in wanted:
         if name not in session.get_providers():
             _log.warning(
@@ -154,17 +155,29 @@ def _start(ort: Any, model: bytes, settings: Any, wanted: list[str], place: str)
     return session
 
 
+def _plain_start(ort: Any, model: bytes, settings: Any, providers: list[str]) -> Any:
+    """Return a session that does not keep the file beside the graph that was made of it.
+
+    ONNX Runtime's Python class holds on to the bytes for a retry of its own, which prints to standard output and
+    goes on with other providers; `_start` does that, and says so in the log. 7 to 10 MB a detector.
+    """
+    session = ort.InferenceSession(model, settings, providers=providers, enable_fallback=0)
+    session._model_bytes = None
+    return session
+
+
 class SessionPool:
-    """Sessions shared by content: two steps with one model hold it once."""
+    """Sessions shared by content: two users of one model hold it once, and it goes with the last of them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[str, SessionOptions], Session] = {}
+        self._sessions: WeakValueDictionary[tuple[str, SessionOptions], Session] = WeakValueDictionary()
 
     def get(self, sha256: str, model: bytes, options: SessionOptions, *, place: str) -> Session:
         """Return the session for these verified bytes, loading it at first use."""
         with self._lock:
             key = (sha256, options)
-            if key not in self._sessions:
-                self._sessions[key] = _open(model, options, place)
-            return self._sessions[key]
+            session = self._sessions.get(key)
+            if session is None:
+                session = self._sessions[key] = _open(model, options, place)
+            return session

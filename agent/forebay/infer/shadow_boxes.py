@@ -1,0 +1,175 @@
+"""A candidate detector beside the one in use: the same pictures, boxes that go nowhere, a report, and a gate.
+
+Boxes of the two are paired greedily, the pair of largest overlap first; a pair overlaps by half (IoU) at least,
+whatever its labels. What is promoted takes over between two blocks, so that all detections of a block are of one
+model. Nothing of a picture is kept: counts and histograms of scores only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from forebay.clock import Clock
+from forebay.config.models import PromoteOptions
+from forebay.infer.trial import PROMOTED, RUNNING, Seen, Trial
+from forebay.infer.vision import Detection
+from forebay.pictures import Frame
+
+LEAST_OVERLAP = 0.5  # PASCAL VOC's measure of `the same object`
+
+
+class BoxFinder(Protocol):
+    """A detector as this module sees it."""
+
+    @property
+    def model(self) -> str:
+        """`name@version#hash8`."""
+
+    def detect_labelled(self, frame: Frame) -> list[Detection]:
+        """Return the detections, best first."""
+
+
+def pair(a: Sequence[Detection], b: Sequence[Detection]) -> list[tuple[int, int, float]]:
+    """Return the pairs of boxes that show the same place: place in `a`, place in `b`, overlap (IoU)."""
+    if not a or not b:
+        return []
+    one, other = (np.array([d.box for d in side], dtype=np.float64) for side in (a, b))
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    common = np.prod(np.clip(high - low, 0, None), axis=2)
+    areas = [np.prod(np.clip(side[:, 2:] - side[:, :2], 0, None), axis=1) for side in (one, other)]
+    overlap = common / np.maximum(areas[0][:, None] + areas[1][None] - common, 1e-9)
+    pairs: list[tuple[int, int, float]] = []
+    while True:
+        row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
+        best = float(overlap[row, column])
+        if best < LEAST_OVERLAP:
+            return pairs
+        pairs.append((int(row), int(column), best))
+        overlap[row], overlap[:, column] = 0, 0
+
+
+@dataclass(slots=True)
+class BoxComparison(Seen):
+    """What was seen of both; `rows` are pictures."""
+
+    looked: int = 0
+    incumbent_boxes: int = 0
+    candidate_boxes: int = 0
+    matched: int = 0
+    same_label: int = 0
+    overlap: float = 0.0
+
+    def add(self, a: Sequence[Detection], b: Sequence[Detection]) -> None:
+        """Take in what both found in a picture."""
+        pairs = pair(a, b)
+        self.looked += 1
+        self.incumbent_boxes += len(a)
+        self.candidate_boxes += len(b)
+        self.matched += len(pairs)
+        self.same_label += sum(a[i].label == b[k].label for i, k, _ in pairs)
+        self.overlap += sum(overlap for _, _, overlap in pairs)
+        self.add_scores(*(np.array([d.score for d in side], dtype=np.float64) for side in (a, b)))
+
+    def agreement(self) -> float:
+        """Return the share of all boxes that the other model has too, with the same label (F1); 1 without any."""
+        boxes = self.incumbent_boxes + self.candidate_boxes
+        return 2 * self.same_label / boxes if boxes else 1.0
+
+    def is_enough(self, gate: PromoteOptions) -> bool:
+        """See Seen. Pictures in which the model in use finds nothing prove little: its boxes count."""
+        return self.incumbent_boxes >= gate.min_rows
+
+    def tried(self) -> int:
+        """See Seen."""
+        return self.looked + self.failed
+
+    def over(self, gate: PromoteOptions) -> list[str]:
+        """See Seen."""
+        over, agreement = Seen.over(self, gate), self.agreement()
+        if agreement < gate.min_agreement:
+            over.append(f"agreement {agreement:.4g} < {gate.min_agreement:g}")
+        return over
+
+    def facts(self) -> dict[str, Any]:
+        """See Seen."""
+        return {
+            **Seen.facts(self),
+            "incumbent_boxes": self.incumbent_boxes,
+            "candidate_boxes": self.candidate_boxes,
+            "matched": self.matched,
+            "only_incumbent": self.incumbent_boxes - self.matched,
+            "only_candidate": self.candidate_boxes - self.matched,
+            "label_agreement": round(self.same_label / max(1, self.matched), 4),
+            "agreement": round(self.agreement(), 4),
+            "mean_iou": round(self.overlap / max(1, self.matched), 4),
+        }
+
+
+class ShadowDetector:
+    """Two detectors that see the same pictures; the boxes of one go out.
+
+    Parameters
+    ----------
+    name : of the step
+    incumbent, candidate : built alike, of different models
+    clock : measures the shadow run and the latencies
+    gate : when and under which bounds the candidate takes over; None: it only is reported
+    share : of the pictures, evenly spread, that the candidate sees
+
+    Attributes
+    ----------
+    trial : how the run stands
+    """
+
+    def __init__(
+        self,
+        name: str,
+        incumbent: BoxFinder,
+        candidate: BoxFinder,
+        clock: Clock,
+        *,
+        gate: PromoteOptions | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self._sides = (incumbent, candidate)
+        self._clock, self._share, self._due = clock, share, 0.0
+        self.trial = Trial(name, (incumbent.model, candidate.model), BoxComparison(), gate, clock)
+
+    @property
+    def model(self) -> str:
+        """The model whose boxes go out."""
+        return self.trial.model
+
+    def detect_labelled(self, frame: Frame) -> list[Detection]:
+        """Return the serving model's detections. Whatever it raises goes through; the candidate's never does."""
+        begun = self._clock.monotonic_ns()
+        found = self._sides[self.trial.phase == PROMOTED].detect_labelled(frame)
+        if self.trial.phase == RUNNING and self._is_chosen():
+            taken = self._clock.monotonic_ns() - begun
+            try:
+                self._compare(frame, found, taken)
+            except Exception as error:  # noqa: BLE001 - the candidate must never cost the stream
+                self.trial.failed(1, type(error).__name__)
+        return found
+
+    def _is_chosen(self) -> bool:
+        self._due += self._share
+        if self._due < 1.0:
+            return False
+        self._due -= 1.0
+        return True
+
+    def _compare(self, frame: Frame, found: list[Detection], incumbent_ns: int) -> None:
+        seen, begun = self.trial.seen, self.trial.begin()
+        assert isinstance(seen, BoxComparison)
+        made = self._sides[1].detect_labelled(frame)
+        seen.candidate_ns += self._clock.monotonic_ns() - begun
+        seen.incumbent_ns += incumbent_ns
+        self.trial.worked()
+        seen.rows += 1
+        seen.add(found, made)

@@ -6,7 +6,8 @@
     audit_seen    the context in which each pipeline was last seen, so that a new one is always told
 
 After a crash the transaction says what happened: what was not committed was masked in vain, is replayed, and is
-counted then. A context of an earlier boot is closed by the first commit after it.
+counted then. What is open becomes entries when the spool is closed; what a crash left open does when it is opened
+again, before anything else is written.
 """
 
 from __future__ import annotations
@@ -78,21 +79,47 @@ def add(db: sqlite3.Connection, note: AuditNote, owner: str, numbers: Sequence[t
         db.execute("INSERT OR REPLACE INTO audit_seen VALUES (?, ?)", (owner, context))
 
 
+def has_open(db: sqlite3.Connection) -> bool:
+    """Return whether something waits to become an entry."""
+    return db.execute("SELECT 1 FROM audit_open LIMIT 1").fetchone() is not None
+
+
+def close_open(db: sqlite3.Connection) -> None:
+    """Make entries of all that is open: nobody adds to it any more. Within a transaction of the caller.
+
+    Counts that are damaged stay where they are: the next commit tells of them.
+    """
+    rows = db.execute("SELECT context, body FROM audit_open").fetchall()
+    known = [(name, body) for name, text in rows if (body := _read(name, text)) is not None]
+    for name, body in sorted(known, key=lambda one: one[1]["until"]):
+        _close(db, name, body)
+
+
 def _opened(db: sqlite3.Connection) -> tuple[dict[str, dict[str, Any]], int]:
     """Return what is open, by context, and how much of it cannot be read and was given up."""
     out: dict[str, dict[str, Any]] = {}
     lost = 0
     for name, text in db.execute("SELECT context, body FROM audit_open").fetchall():
-        try:
-            facts, body = json.loads(name), json.loads(text)
-            _ = facts["boot"], int(body["since"][1]), body["batches"]["count"], body["hits"]
+        body = _read(name, text)
+        if body is not None:
             out[name] = body
-        except (ValueError, KeyError, TypeError, IndexError):
-            # a flipped bit must not stop the spool: the loss is logged and becomes part of the chain
-            log.error("counts of the audit log are damaged on disk; up to a minute of them is lost")
-            db.execute("DELETE FROM audit_open WHERE context = ?", (name,))
-            lost += 1
+            continue
+        # a flipped bit must not stop the spool: the loss is logged and becomes part of the chain
+        log.error("counts of the audit log are damaged on disk; up to a minute of them is lost")
+        db.execute("DELETE FROM audit_open WHERE context = ?", (name,))
+        lost += 1
     return out, lost
+
+
+def _read(context: str, text: str) -> dict[str, Any] | None:
+    """Return an open body; None for one that is damaged."""
+    try:
+        facts, body = json.loads(context), json.loads(text)
+        _ = facts["boot"], facts["owner"], body["batches"]["count"], body["hits"]
+        _ = [[int(n) for n in body[end]] for end in ("since", "until")], body["since"][1]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return dict(body)
 
 
 def carry(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
@@ -191,7 +218,7 @@ class AuditReader:
         yield from (Entry(*row) for row in self._rows("SELECT n, body, hash FROM audit_entry ORDER BY n"))
 
     def open_texts(self) -> Iterator[str]:
-        """Yield what will be an entry within a minute, in the form of entries."""
+        """Yield what will be an entry within a minute or at the stop, in the form of entries."""
         for context, body in self._rows("SELECT context, body FROM audit_open"):
             yield _dump({**json.loads(context), **json.loads(body)})
 

@@ -86,7 +86,7 @@ class Masker:
         self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
         self._tagger = None
-        if policy.uses_tagger:
+        if policy.tagged_field:
             from forebay.mask import ner  # the model takes a second and 100 MB: only where a field asks
 
             self._tagger = ner.load()

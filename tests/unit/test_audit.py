@@ -160,7 +160,9 @@ def test_a_disk_that_cannot_take_the_last_entry_keeps_it_open_for_the_next_start
     assert [b["hits"][0][3] for b in bodies(log)] == [4]
 
 
-@pytest.mark.parametrize("spoil", ["substr(body, 2)", "'{}'", "replace(body, '\"since\":[', '\"since\":[\"x\",')"])
+@pytest.mark.parametrize(
+    "spoil", ["substr(body, 2)", "'{}'", 'replace(body, \'"since":[\', \'"since":["x",\')']
+)
 def test_damaged_counts_are_left_for_the_commit_that_tells_of_them(store, log, spoil):
     apply(store, commit(note(0, {HIT: 4})), commit(note(0, {HIT: 5}), owner="file/door"))
     with closing(sqlite3.connect(store.path)) as db, db:

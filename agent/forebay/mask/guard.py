@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
+from forebay.mask.escapes import hidden
 from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
@@ -136,7 +137,14 @@ class Guard:
         sure = confidence >= _MIN_CONFIDENCE
         if column.spans is not None and len(codes):
             sure &= ~_within(spans, column.spans)
-        return _null_leaks(column, spans[sure, 0], codes[sure], hits)
+        rows, codes = spans[sure, 0], codes[sure]
+        # What masking has made stands in cells whose escapes it wrote out: none of it is behind escapes.
+        behind = hidden(column, lambda cells: search(cells, self._classes, plan.context))
+        if behind is not None:
+            sure = behind.found[2] >= _MIN_CONFIDENCE
+            rows = np.concatenate([rows, behind.rows[behind.found[0][sure, 0]]])
+            codes = np.concatenate([codes, behind.found[1][sure]])
+        return _null_leaks(column, rows, codes, hits)
 
     def _search_digits(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
         wide, numbers = long_integers(column, self._digits)

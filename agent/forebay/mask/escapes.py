@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +41,11 @@ def hidden(column: Column, find: Find) -> Hidden | None:
     """Search the cells of a text or bytes column that hold escapes, written out. None: no cell does."""
     assert column.offsets is not None
     data = column.values.tobytes()
-    if b"\\u" not in data:
+    if b"\\" not in data or b"\\u" not in data:  # one byte is looked for twenty times as fast as two
         return None
     rows, texts = [], []
     bounds = column.offsets.tolist()
-    for row, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for row, (start, end) in enumerate(pairwise(bounds)):
         if data.find(b"\\u", start, end) < 0:
             continue
         cell = data[start:end]

@@ -20,14 +20,15 @@ from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import count_codes, search
+from forebay.redact import SURE_CLASSES
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
 
 log = logging.getLogger("forebay.mask")
 
-LEAK_CLASSES = ("resident_id", "mobile", "bank_card", "uscc", "plate", "vin", "imei", "email")
-"""What the second line searches for: classes with a check digit or a form that little else has."""
+LEAK_CLASSES = SURE_CLASSES
+"""What the second line searches for."""
 
 _MIN_CONFIDENCE = 80  # leaves out the 15-digit resident number, which any order number may look like
 _MAX_PLANS = 1024

@@ -64,7 +64,7 @@ def written_out(column: Column, find: Find) -> Column:
     if behind is None or not len(behind.found[1]):
         return column
     assert column.offsets is not None
-    hits = np.unique(behind.found[0][:, 0]).tolist()
+    hits = set(behind.found[0][:, 0].tolist())
     new = {int(behind.rows[n]): behind.texts[n] for n in hits}
     cells = [new[row] if row in new else column.cell_bytes(row) for row in range(column.rows)]
     made = _column(cells)

@@ -93,7 +93,9 @@ class House:
     def accepted(self) -> dict[str, int]:
         """Return what was accepted of each stream."""
         with contextlib.suppress(sqlite3.Error):  # being made
-            return dict(rows_of(self.plant.segment, "SELECT stream, readings FROM ledger WHERE kind = 'accepted'"))
+            return dict(
+                rows_of(self.plant.segment, "SELECT stream, readings FROM ledger WHERE kind = 'accepted'")
+            )
         return {}
 
     def wait_flow(

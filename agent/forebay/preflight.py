@@ -77,7 +77,7 @@ def _picture_needs(loaded: Loaded) -> Iterator[Need]:
         source = config.sources[pipeline.source]
         # a folder of images has one bytes field, `image`; of video the source itself asks
         images = isinstance(source, FileOptions) and source.actual_format == "images"
-        asked = {"image": ("sources", pipeline.source)} if images else {}
+        asked: dict[str, tuple[str, ...]] = {"image": ("sources", pipeline.source)} if images else {}
         asked |= {f: (*at, "fields", f) for f, o in pipeline.fields.items() if o.media == "image"}
         for field_name, path in asked.items():
             options = pipeline.fields.get(field_name)

@@ -12,7 +12,7 @@ import pytest
 
 from forebay.clock import SystemClock
 from forebay.config.sources import FileOptions
-from forebay.redact import holds_identifier, is_telling, redacted
+from forebay.redact import holds_identifier, redacted
 from forebay.sources.file import FileSource
 from forebay.sources.messages import msgpack_objects
 from forebay.sources.tail import kept_name, known_name

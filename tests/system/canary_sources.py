@@ -224,7 +224,8 @@ class Feeds:
         read = cv2.VideoCapture(str(path))
         pieces = _pieces(path.read_bytes())
         while (got := read.read())[0]:  # frames as the decoder hands them to the agent
-            pieces += [got[1][row, 120:160].tobytes() for row in range(65, 105, 8)]
+            rows = (got[1][row, 130:152].tobytes() for row in range(65, 100, 4))
+            pieces += [row for row in rows if len(set(row)) > 24]
         self._pieces["video"] = pieces
 
     # -- live sources ---------------------------------------------------------------------------------------
@@ -305,7 +306,8 @@ class Feeds:
 
 
 def _pieces(raw: bytes) -> list[bytes]:
-    return [raw[at : at + 64] for at in range(2_000, len(raw) - 64, 997)]
+    pieces = (raw[at : at + 64] for at in range(2_000, len(raw) - 64, 997))
+    return [piece for piece in pieces if len(set(piece)) > 24]  # an index or a black line is in many files
 
 
 class Looped:

@@ -141,7 +141,7 @@ def own_models() -> None:
 
 
 def refuse() -> None:
-    """A receiver that answers PERMANENT to most batches."""
+    """A receiver that answers PERMANENT to the first four batches: after five in a row the agent holds back."""
     import forebay.receive.desk as desk
     from forebay.errors import WireError
 
@@ -149,7 +149,8 @@ def refuse() -> None:
 
     def refusing(*arguments: Any) -> Any:
         batch = read(*arguments)
-        if not _every(3):
+        TAMPERED[0] += 1
+        if TAMPERED[0] <= 4:
             raise WireError("a batch of a kind that is not wanted here")
         return batch
 

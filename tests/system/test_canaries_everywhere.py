@@ -27,7 +27,6 @@ from test_spool_faults import small_disk
 from forebay import shipped
 
 ALL = tuple(SOURCES)
-SCARCE = "max_bytes: 64MiB, ballast: 64KiB"
 OWN_POLICY = "masking: {policy: p.yaml}"
 LIMITED = "models: {time_limit: 1ms}"
 
@@ -46,7 +45,7 @@ CASES = {
     "clean": Case(faults.nothing),
     "kill -9": Case(faults.killed),
     "core dump": Case(faults.dumped),
-    "disk full": Case(faults.disk_full, disk="24m"),
+    "disk full": Case(faults.disk_full, disk="160m"),
     "EIO": Case(faults.fails_with(errno.EIO)),
     "read-only": Case(faults.fails_with(errno.EROFS)),
     "dead letter": Case(faults.dead_lettered),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 import resource
 import time
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from forebay.infer.bundle import Bundle, golden_input, open_session
-from forebay.infer.session import SessionOptions, SessionPool
+from forebay.infer.session import SessionOptions, SessionPool, load_runtime
 
 
 def measure(bundle: Bundle, runs: int) -> dict[str, Any]:
     """Return latencies in ms and resident memory in MiB."""
-    importlib.import_module("onnxruntime")  # its own memory is not the model's
+    load_runtime()  # its own memory is not the model's
     before = _rss_mib()
     session = open_session(bundle, SessionPool(), SessionOptions())
     inputs, names = golden_input(bundle), tuple(t.name for t in bundle.manifest.outputs)

@@ -1,7 +1,7 @@
 """The audit log of masking: a chain of entries that say which rule was applied how often, never to what.
 
-An entry covers up to a minute of one pipeline under one policy. Its hash is SHA-256 over the hash of the entry
-before it, its number and its text:
+An entry covers up to a minute of one pipeline under one policy and ends with the run. Its hash is SHA-256 over the
+hash of the entry before it, its number and its text:
 
     hash(n) = SHA-256("forebay audit v1" || hash(n - 1) || n as 8 bytes, big-endian || text)
 

@@ -13,6 +13,7 @@ from typing import Any
 from forebay import __version__
 from forebay.clock import Clock
 from forebay.errors import ForebayError
+from forebay.redact import redacted
 
 log = logging.getLogger("forebay.crash")
 
@@ -52,7 +53,7 @@ class CrashReports:
             "name": name,
             "wall_ns": self._clock.wall_ns(),
             "error": type(error).__name__,
-            "message": error.message if isinstance(error, ForebayError) else "",
+            "message": redacted(error.message) if isinstance(error, ForebayError) else "",
             "frames": _frames(error),
             "causes": [type(cause).__name__ for cause in _causes(error)],
             "forebay": __version__,

@@ -7,6 +7,7 @@ Rules
 -----
 - Never a data value. An exception's text may hold one, so of exceptions that are not ours only type and
   places are written.
+- Names of files and keys may be identifiers themselves: what is sure to be one is replaced by its class.
 - One line a record; control characters in it are escaped, so that no text can forge a line.
 - Of one (logger, template) at most BURST records in each PERIOD_NS are written; the next one written after
   that says how many were left out (`suppressed=`).
@@ -26,6 +27,7 @@ from typing import Any, Literal, TextIO
 
 from forebay.clock import Clock, SystemClock
 from forebay.errors import ForebayError
+from forebay.redact import redacted
 
 BURST = 10
 PERIOD_NS = 60_000_000_000
@@ -70,7 +72,7 @@ class TextFormatter(logging.Formatter):
         for key, value in _facts(record).items():
             text = _one_line(str(value))
             parts.append(f"{key}={text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)}")
-        return " ".join(parts)
+        return redacted(" ".join(parts))
 
 
 class JsonFormatter(logging.Formatter):
@@ -86,7 +88,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         facts = {k: v for k, v in _facts(record).items() if k not in head}
-        return json.dumps(head | facts, ensure_ascii=False, default=str)
+        return redacted(json.dumps(head | facts, ensure_ascii=False, default=str))
 
 
 class RateLimit(logging.Filter):
@@ -131,8 +133,8 @@ class Recent(logging.Handler):
         self._kept[key] = {
             "level": record.levelname.lower(),
             "component": _component(record),
-            "message": _one_line(record.getMessage()),
-            "facts": {k: _one_line(str(v)) for k, v in _facts(record).items()},
+            "message": redacted(_one_line(record.getMessage())),
+            "facts": {k: redacted(_one_line(str(v))) for k, v in _facts(record).items()},
             "times": (before["times"] if before else 0) + 1,
             "wall_ns": self._clock.wall_ns(),
         }

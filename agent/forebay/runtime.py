@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import resource
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from forebay.crash import CrashReports
 from forebay.drain import Outcome, drain
 from forebay.errors import ConfigError, ForebayError
 from forebay.forwarding import Linkage
+from forebay.harden import no_core_dumps
 from forebay.memory import Keeper, bound_arenas
 from forebay.notify import Notifier
 from forebay.pipeline import Builder, at_rest_lock, spool_limits
@@ -44,7 +43,6 @@ DRAIN_S = 20.0
 CLOSE_S = 10.0
 LEAST_CLOSE_S = 0.5  # when the spool cannot write anyway
 GIVE_UP_NS = 30 * 1_000_000_000  # a finite run gives up when nothing was acknowledged for this long
-_PR_SET_DUMPABLE = 4
 
 Loaded = LoadedConfig[AgentConfig]
 
@@ -52,9 +50,7 @@ Loaded = LoadedConfig[AgentConfig]
 def harden_process() -> None:
     """Shut the side doors: no core dump can carry unmasked data to disk, no file is for others to read."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # A core pattern that pipes to a program ignores the limit; a process that is not dumpable has no core.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    no_core_dumps()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     bound_arenas()
 

@@ -14,6 +14,8 @@ Invariants
   ideographs and where these classes are asked for. A number that they overlap with wins.
 """
 
+from threading import Lock
+
 from libc.math cimport fabs
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc

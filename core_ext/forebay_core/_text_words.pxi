@@ -73,6 +73,7 @@ cdef uint64_t LATIN[MAX_LATIN]
 cdef int LATIN_LENGTH[MAX_LATIN]
 cdef int N_LATIN = 0
 cdef bint PEOPLE_READY = False
+FILLING = Lock()
 
 
 cdef inline int slot_of(uint64_t key) noexcept nogil:
@@ -95,7 +96,14 @@ cdef inline bint may_anchor(const uint16_t *p) noexcept nogil:
 
 
 def _fill_people():
-    # On the first scan that asks for names: a process that never does saves some 10 ms.
+    # On the first scan that asks for names: a process that never does saves some 10 ms. The tables are made by one
+    # thread while the others wait: two that fill them at once would find no free slot, and never end.
+    if not PEOPLE_READY:
+        with FILLING:
+            _fill_tables()
+
+
+def _fill_tables():
     global N_LATIN, PEOPLE_READY
     cdef int i, slot
     cdef uint64_t key

@@ -12,7 +12,7 @@ import pytest
 from forebay.audit import START, Auditor, Entry, Head, chained, summarise, verify
 from forebay.blocks import Lane
 from forebay.cli import app
-from forebay.spool import Claims
+from forebay.spool import Claims, Spool
 from forebay.spool import audit as table
 from forebay.spool.audit import AuditReader
 from forebay.spool.store import Answers, Store
@@ -119,6 +119,60 @@ def test_what_an_earlier_boot_left_open_is_closed_by_the_first_commit(store, log
     (body,) = bodies(log)
     assert (body["boot"], body["hits"][0][3]) == ("b1", 4)
     assert all_hits(log) == {HIT: 5}
+
+
+def open_spool(store):
+    store.close()
+    return Spool.open(store.folder, sync="full", max_bytes=64 << 20, on_stored=lambda: None)
+
+
+def test_a_clean_end_closes_what_is_open_in_the_chain(store, log):
+    apply(store, commit(note(0, {HIT: 4})), commit(note(0, {HIT: 5}), owner="file/door"))
+    spool = open_spool(store)
+    spool.writer.start()
+    spool.writer.submit(commit(note(0.1, {HIT: 1})))
+    assert spool.close()
+    assert list(log.open_texts()) == []
+    assert verify(log.entries()).problems == []
+    assert [b["hits"][0][3] for b in bodies(log)] == [4, 5, 1]
+
+
+def test_what_a_crash_left_open_is_in_the_chain_before_anything_else_is_written(store, log):
+    apply(store, commit(note(0, {HIT: 4})))
+    spool = open_spool(store)
+    try:
+        (body,) = bodies(log)
+        assert body["hits"] == [[*HIT, 4]]
+        assert list(log.open_texts()) == []
+        spool.store.apply([commit(note(0.1, {HIT: 1}))], Answers())
+        assert all_hits(log) == {HIT: 5}, "counted once"
+    finally:
+        spool.close()
+
+
+def test_a_disk_that_cannot_take_the_last_entry_keeps_it_open_for_the_next_start(store, log):
+    apply(store, commit(note(0, {HIT: 4})))
+    store.db.execute("PRAGMA query_only = 1")
+    store.close_audit()
+    assert bodies(log) == []
+    assert all_hits(log) == {HIT: 4}
+    open_spool(store).close()
+    assert [b["hits"][0][3] for b in bodies(log)] == [4]
+
+
+@pytest.mark.parametrize(
+    "spoil", ["substr(body, 2)", "'{}'", 'replace(body, \'"since":[\', \'"since":["x",\')']
+)
+def test_damaged_counts_are_left_for_the_commit_that_tells_of_them(store, log, spoil):
+    apply(store, commit(note(0, {HIT: 4})), commit(note(0, {HIT: 5}), owner="file/door"))
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute(f"UPDATE audit_open SET body = {spoil} WHERE context LIKE '%desk%'")
+    store.audit.forget()  # as after a restart
+    store.close_audit()
+    assert [b["hits"][0][3] for b in bodies(log)] == [5]
+    apply(store, commit(note(0.1, {HIT: 1})))
+    store.close_audit()
+    assert all_hits(log) == {HIT: 6, ("", "", "audit:damaged"): 1}
 
 
 def test_open_counts_that_are_damaged_on_disk_do_not_stop_the_spool_and_are_told(store, log):

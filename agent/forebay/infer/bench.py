@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 import resource
 import time
@@ -13,7 +12,7 @@ import numpy as np
 
 from forebay.errors import ModelError
 from forebay.infer.bundle import Bundle, golden_input, open_session
-from forebay.infer.session import SessionOptions, SessionPool
+from forebay.infer.session import SessionOptions, SessionPool, load_runtime
 
 
 def measure(bundle: Bundle, runs: int, rows: int = 0) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def measure(bundle: Bundle, runs: int, rows: int = 0) -> dict[str, Any]:
     `rows`: of one run, the golden ones again and again; 0: as many as are golden. Raises ModelError if the model
     takes another number only.
     """
-    importlib.import_module("onnxruntime")  # its own memory is not the model's
+    load_runtime()  # its own memory is not the model's
     before = _rss_mib()
     session = open_session(bundle, SessionPool(), SessionOptions())
     inputs, names = golden_input(bundle), tuple(t.name for t in bundle.manifest.outputs)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from forebay import child
 from forebay.errors import ModelError
+from forebay.harden import no_core_dumps
 from forebay.infer.limits import Rest
 from forebay.infer.session import Arrays, ModelTimeout, Session, SessionOptions
 
@@ -249,13 +250,9 @@ def _end_with(parent: int) -> None:
 
 def main() -> None:
     """Run as the child: no core dump, and no life after the parent's."""
-    import ctypes
-    import resource
     import signal
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: a core pattern that pipes to a program ignores the limit
+    no_core_dumps()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent decides
     with os.fdopen(os.dup(1), "wb") as sink:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +34,21 @@ class ModelTimeout(ModelError):
     """A run was not done within its time limit, or the model rests after several such runs."""
 
 
+def load_runtime() -> Any:
+    """Import onnxruntime, its telemetry off.
+
+    From 1.29 on its packages write a device id and events about process and models into the user's home, and send
+    them to Microsoft. Only this variable, set before the import, stops all of it.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    return importlib.import_module("onnxruntime")
+
+
 class Session:
     """A loaded graph. `run` may be called from several threads."""
 
     def __init__(self, model: bytes, options: SessionOptions, *, place: str) -> None:
-        import onnxruntime as ort
-
+        ort = load_runtime()
         self._run_options, self._limit_s, self._rest = ort.RunOptions, options.limit_ns / 1e9, Rest()
 
         settings = ort.SessionOptions()

@@ -15,18 +15,20 @@ import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
+from forebay.mask.escapes import hidden
 from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import Searcher, count_codes
+from forebay.mask.search import Searcher, count_codes, search
+from forebay.redact import SURE_CLASSES
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, scan
 
 log = logging.getLogger("forebay.mask")
 
-LEAK_CLASSES = ("resident_id", "mobile", "bank_card", "uscc", "plate", "vin", "imei", "email")
-"""What the second line searches for: classes with a check digit or a form that little else has."""
+LEAK_CLASSES = SURE_CLASSES
+"""What the second line searches for."""
 
 _MIN_CONFIDENCE = 80  # leaves out the 15-digit resident number, which any order number may look like
 _MAX_PLANS = 1024
@@ -136,12 +138,19 @@ class Guard:
 
     def _search(self, name: str, column: Column, plan: Plan, hits: Counter[str]) -> Column:
         spans, codes, confidence = self._searcher.search(name, column, self._classes, plan.context)
-        if not len(codes):
+        # What masking has made stands in cells whose escapes it wrote out: none of it is behind escapes.
+        behind = hidden(column, lambda cells: search(cells, self._classes, plan.context))
+        if not len(codes) and behind is None:
             return column
         sure = confidence >= _MIN_CONFIDENCE
-        if column.spans is not None:
+        if column.spans is not None and len(codes):
             sure &= ~_within(spans, column.spans)
-        return _null_leaks(column, spans[sure, 0], codes[sure], hits)
+        rows, codes = spans[sure, 0], codes[sure]
+        if behind is not None:
+            sure = behind.found[2] >= _MIN_CONFIDENCE
+            rows = np.concatenate([rows, behind.rows[behind.found[0][sure, 0]]])
+            codes = np.concatenate([codes, behind.found[1][sure]])
+        return _null_leaks(column, rows, codes, hits)
 
     def _search_digits(self, column: Column, plan: Plan, hits: Counter[str]) -> Column:
         wide, numbers = long_integers(column, self._digits)

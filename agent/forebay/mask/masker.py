@@ -22,6 +22,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.config.operators import Generalise, Noise
 from forebay.errors import MaskError
+from forebay.mask.escapes import hidden, written_out
 from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("forebay.mask")
 
 Trace = Callable[[str, I64Array, list[tuple[str, str, str]]], None]
-"""Called with a field's name, spans int64 (k, 3) in the original cells and (class, operator, rule) of each hit.
+"""Called with a field's name, spans int64 (k, 3) in the original cells (escapes there written out, where they hid
+something) and (class, operator, rule) of each hit.
 The rule is the key of the policy and where it stands."""
 
 
@@ -87,7 +89,7 @@ class Masker:
         self._trace = trace
         self._searcher = Searcher()
         self._tagger = None
-        if policy.uses_tagger:
+        if policy.tagged_field:
             from forebay.mask import ner  # the model takes a second and 100 MB: only where a field asks
 
             self._tagger = ner.load()
@@ -210,9 +212,9 @@ class Masker:
         return null_out(replace(column, spans=None), present, plan.code)
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
-        spans, codes, _ = self._searcher.search(
-            name, column, self._operators.classes, plan.context, self._tagger if plan.ner else None
-        )
+        classes, tagger = self._operators.classes, self._tagger if plan.ner else None
+        column = written_out(column, lambda cells: search(cells, classes, plan.context, tagger))
+        spans, codes, _ = self._searcher.search(name, column, classes, plan.context, tagger)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
             return column if column.spans is None else replace(column, spans=None)
@@ -278,7 +280,14 @@ class Masker:
     def _bytes(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         # Opaque bytes: a hit cannot be cut out without breaking a format that nobody knows here.
         assert column.offsets is not None
-        spans, codes, _ = scan(column.values, column.offsets, self._operators.classes, plan.context)
+        classes = self._operators.classes
+        spans, codes, _ = scan(column.values, column.offsets, classes, plan.context)
+        behind = hidden(column, lambda cells: search(cells, classes, plan.context))
+        if behind is not None and len(behind.found[1]):
+            rows = behind.rows[behind.found[0][:, 0]]
+            whole = np.zeros((len(rows), 3), dtype=np.int64)  # the cell goes whole: no place in it is told
+            whole[:, 0], whole[:, 2] = rows, np.diff(column.offsets)[rows]
+            spans, codes = np.concatenate([spans, whole]), np.concatenate([codes, behind.found[1]])
         self._tell(name, plan, spans, codes, "suppress")
         self._mark_drops(column.rows, spans[:, 0], codes)
         pictures = np.array([column.cell_bytes(r).startswith(_PICTURE_STARTS) for r in range(column.rows)])

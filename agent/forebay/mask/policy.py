@@ -125,9 +125,9 @@ class Policy:
         return any(rule.operator in KEYED for rule in self._all_rules())
 
     @property
-    def uses_tagger(self) -> bool:
-        """Whether some field asks for the neural tagger, so that the extra `ner` is needed."""
-        return any(rule.operator == "scan" and rule.ner for rule in self.options.fields.values())
+    def tagged_field(self) -> str:
+        """Pattern of a field that asks for the neural tagger, so that the extra `ner` is needed; or empty."""
+        return next((p for p, r in self.options.fields.items() if r.operator == "scan" and r.ner), "")
 
     @cached_property
     def adds_noise(self) -> str:

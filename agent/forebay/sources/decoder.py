@@ -171,6 +171,10 @@ class Decoder(ABC):
             self._local.last, self._local.fold = local
         self._fields.restore(learned)
 
+    def header_in(self, head: bytes) -> list[str] | None:
+        """Return the names in the header of a file that begins so. None: this format has none."""
+        return None
+
     def _header_state(self) -> list[str] | None:
         return None
 

@@ -34,6 +34,7 @@ from forebay import quality as q
 from forebay.blocks import MAX_BYTES_BYTES, Block, Column, Field, I64Array, Schema, Type, U8Array
 from forebay.config.fields import FieldOptions
 from forebay.errors import InputError
+from forebay.redact import is_telling
 from forebay_core.row_codes import ROOT, ColumnType, Dest, Kind, Role, TakenColumn
 from forebay_core.rows import RowParser
 
@@ -319,7 +320,10 @@ class StreamFields:
     # -- state ---------------------------------------------------------------------------------------------
 
     def state(self) -> list[Any]:
-        """Return what `restore` needs so that no type changes with a restart (msgpack types only)."""
+        """Return what `restore` needs so that no type changes with a restart (msgpack types only).
+
+        It is stored as it is: a key that holds an identifier is left out, and its type learned anew.
+        """
         return [
             [
                 list(entry.path),
@@ -329,6 +333,7 @@ class StreamFields:
                 ],
             ]
             for entry in self._entries.values()
+            if not is_telling(_given(entry.path))
         ]
 
     def restore(self, state: list[Any]) -> None:

@@ -13,9 +13,10 @@ from forebay.clock import Clock
 from forebay.config.fields import FieldOptions
 from forebay.config.sources import FileOptions, guess_format
 from forebay.errors import InputError
+from forebay.redact import is_telling
 from forebay.sources.fields import pack, unpack
 from forebay.sources.formats import CsvDecoder, Decoded, Decoder, JsonLinesDecoder, Place
-from forebay.sources.tail import PIECE_BYTES, TailedFile, matches
+from forebay.sources.tail import PIECE_BYTES, TailedFile, matches, name_by_inode
 from forebay.stages import Chunk, Emit
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ LEAVE_POLLS = 10  # a renamed file is read until nothing came for so many looks:
 MAX_FOLLOWED = 1_000
 _PACKED = (".gz", ".zst", ".xz", ".bz2", ".lz4")
 _POSITION_VERSION = 1
+_HIDDEN = True  # in place of a header that is not kept
 
 
 class Reader(Protocol):
@@ -119,7 +121,8 @@ class _RowReader:
     Position
     --------
     msgpack [version, decoder state, saved TailedFiles]. A finite source goes through its files by name, so
-    the one that it reads tells what is done; a followed one keeps every file that is there.
+    the one that it reads tells what is done; a followed one keeps every file that is there. Names that hold an
+    identifier are not kept: such a file is found by its inode, such a header read again.
     """
 
     def __init__(
@@ -154,6 +157,8 @@ class _RowReader:
         if not paths:
             raise InputError("no such file", place=str(self._path), hint="see `path:`", retryable=True)
         resumed = saved[0] if saved else None
+        if resumed is not None and not resumed[0]:
+            resumed[0] = name_by_inode(paths, resumed[1])
         for path in paths:
             if resumed is not None and path.name < resumed[0]:
                 continue  # done before
@@ -210,7 +215,7 @@ class _RowReader:
                 )
                 continue
             self._files.append(TailedFile(path, entry))
-            if path.name != entry[0]:
+            if entry[0] and path.name != entry[0]:
                 self._add_between(path, siblings)
 
     def _add_between(self, old: Path, siblings: list[Path]) -> None:
@@ -269,6 +274,8 @@ class _RowReader:
             if not new and not final and not self._decoder.holds_rows:
                 return True
             if file is not self._current:
+                if file.state is not None and file.state[2] is _HIDDEN:
+                    file.state[2] = self._decoder.header_in(file.head(2 * self._options.max_line))
                 self._decoder.enter_file(file.state)
                 self._current = file
             consumed = 0
@@ -303,7 +310,7 @@ class _RowReader:
         )
 
     def _position(self) -> bytes:
-        files = [file.saved() for file in self._files]
+        files = [_without_names(file.saved()) for file in self._files]
         return pack([_POSITION_VERSION, self._decoder.state(), files])
 
     def _restore(self, position: bytes | None) -> list[list[Any]]:
@@ -317,6 +324,14 @@ class _RowReader:
             raise InputError("the position of the source cannot be read") from error
         self._decoder.restore(state)
         return list(files)
+
+
+def _without_names(saved: list[Any]) -> list[Any]:
+    """Return a saved TailedFile without names that hold an identifier: positions are stored as they are."""
+    name, *rest, state = saved
+    if state is not None and state[2] and any(map(is_telling, state[2])):
+        state = [*state[:2], _HIDDEN]
+    return ["" if is_telling(name) else name, *rest, state]
 
 
 def list_files(path: Path, kind: str) -> list[Path]:

@@ -111,14 +111,27 @@ class CsvDecoder(Decoder):
             text = at.data[start:end].decode("utf-8", "replace")
             if text.strip():
                 try:
-                    cells = next(csv.reader([text], delimiter=self._delimiter))
+                    self._use_header(self._names(text))
                 except csv.Error:  # a lone carriage return, or a name beyond csv's 128 KiB
                     raise InputError(
                         "the header is no CSV record",
                         place=at.place.at(at.line),
                         hint="lines end with a line feed; names with a carriage return stand in quotes",
                     ) from None
-                self._use_header(tuple(name.strip().replace("\0", "\ufffd") for name in cells))
+
+    def _names(self, header: str) -> tuple[str, ...]:
+        cells = next(csv.reader([header], delimiter=self._delimiter))
+        return tuple(name.strip().replace("\0", "\ufffd") for name in cells)
+
+    def header_in(self, head: bytes) -> list[str] | None:
+        """See Decoder. The file was read before, so its header is a CSV record."""
+        at, spans = 0, np.empty((1, 4), np.int64)
+        while split_csv(head, at, True, ord(self._delimiter), spans):
+            start, end, at, _ = spans[0].tolist()
+            text = head[start:end].decode("utf-8", "replace")
+            if text.strip():
+                return list(self._names(text))
+        return None
 
     def _use_header(self, names: tuple[str, ...]) -> None:
         self._header = names

@@ -9,16 +9,17 @@ that the container announces (0: unknown), 0. -2: the file cannot be opened.
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import sys
+
+from forebay.harden import no_core_dumps
 
 HEADER = struct.Struct("<qqqq")
 
 
 def main(path: str, first: int, every: int, fps: float) -> None:
     """Write the frames from number `first` on: one in `every`, or at most `fps` a second if it is not 0."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put unmasked frames on disk
+    no_core_dumps()  # the limit of the agent is inherited, that it is not dumpable is not
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints must not fall among the frames
     import cv2

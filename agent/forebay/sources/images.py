@@ -18,6 +18,7 @@ from forebay.config.fields import FieldOptions
 from forebay.config.sources import FileOptions, guess_format
 from forebay.errors import InputError
 from forebay.sources.fields import describe, pack, unpack
+from forebay.sources.tail import kept_name, known_name
 from forebay.stages import Chunk, Emit, Rejected
 
 POLL_S = 0.5
@@ -36,6 +37,12 @@ class _Found:
     changed: int
     modified: int
     size: int
+    inode: int
+
+    @property
+    def kept(self) -> str:
+        """What a position says of the file."""
+        return kept_name(self.path.name, self.inode)
 
 
 class ImageReader:
@@ -67,6 +74,7 @@ class ImageReader:
             stamped_by="gateway",
         )
         self._last_name, self._last_change = "", 0
+        self._last_kept = ""
         self._recent: deque[tuple[str, int, int]] = deque(maxlen=REMEMBERED)
 
     def run(self, emit: Emit, position: bytes | None) -> None:
@@ -89,8 +97,9 @@ class ImageReader:
                 status = path.stat()
             except OSError:
                 continue  # gone since it was listed
-            found.append(_Found(path, status.st_ctime_ns, status.st_mtime_ns, status.st_size))
+            found.append(_Found(path, status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino))
         if not self._options.follow:
+            self._last_name = known_name(self._last_name, (f.path for f in found))
             return sorted((f for f in found if f.path.name > self._last_name), key=lambda f: f.path.name)
         settled = self._clock.wall_ns() - self._options.settle
         known = set(self._recent)
@@ -98,7 +107,7 @@ class ImageReader:
         for file in sorted(found, key=lambda f: (f.changed, f.path.name)):
             if file.changed > settled:
                 break  # what comes after it is newer still
-            if file.changed >= self._last_change and (file.path.name, file.modified, file.size) not in known:
+            if file.changed >= self._last_change and (file.kept, file.modified, file.size) not in known:
                 out.append(file)
         return out
 
@@ -117,7 +126,8 @@ class ImageReader:
                 rows.append((file, data))
             size += len(data or b"")
             self._last_name, self._last_change = file.path.name, max(self._last_change, file.changed)
-            self._recent.append((file.path.name, file.modified, file.size))
+            self._last_kept = file.kept
+            self._recent.append((file.kept, file.modified, file.size))
             if size >= CHUNK_BYTES or len(rows) >= CHUNK_ROWS or number == len(files):
                 counts = Counter(r.reason for r in rejected)
                 blocks = [self._block(rows)] if rows else []
@@ -152,7 +162,7 @@ class ImageReader:
 
     def _position(self) -> bytes:
         recent = [list(entry) for entry in self._recent] if self._options.follow else []
-        return pack([_POSITION_VERSION, self._last_name, self._last_change, recent])
+        return pack([_POSITION_VERSION, self._last_kept, self._last_change, recent])
 
     def _restore(self, position: bytes | None) -> None:
         if position is None:
@@ -162,6 +172,7 @@ class ImageReader:
             if version != _POSITION_VERSION:
                 raise ValueError
             self._last_name, self._last_change = str(name), int(change)
+            self._last_kept = self._last_name
             self._recent.extend((str(a), int(b), int(c)) for a, b, c in recent)
         except (TypeError, ValueError) as error:
             raise InputError("the position of the source cannot be read") from error

@@ -22,6 +22,7 @@ import numpy as np
 from forebay.blocks import Block
 from forebay.config.sources import TimeOptions
 from forebay.errors import InputError
+from forebay.redact import holds_identifier
 from forebay.sources.context import SourceContext
 from forebay.sources.decoder import MAX_DETAILS, Place
 from forebay.sources.fields import SET_APART
@@ -177,8 +178,13 @@ def raw_object(payload: bytes, facts: Facts) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON lacks as text: bytes in base64, times in ISO 8601."""
+    """Return what JSON lacks as text: bytes in base64, times in ISO 8601.
+
+    Masking does not look into base64, so bytes that hold an identifier become the text in which it will find it.
+    """
     if isinstance(value, bytes):
+        if holds_identifier(value):
+            return value.decode("utf-8", "replace")
         return base64.b64encode(value).decode()
     if isinstance(value, msgpack.Timestamp):
         whole = value.to_datetime().strftime("%Y-%m-%dT%H:%M:%S")

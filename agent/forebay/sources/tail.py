@@ -6,15 +6,19 @@ half-written first line does not change it. The device number is left out: it ma
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from forebay.errors import InputError
+from forebay.redact import is_telling
 
 FINGERPRINT_BYTES = 1_024
 PIECE_BYTES = 256 * 1024
+_BY_INODE = "\0"  # no name begins so
 
 
 class TailedFile:
@@ -63,6 +67,10 @@ class TailedFile:
             self.path.name, self.inode, self.offset, self.line, self._print_size, self._print, self.state,
         ]  # fmt: skip
 
+    def head(self, size: int) -> bytes:
+        """Return the first bytes of the file."""
+        return os.pread(self._fd, size, 0)
+
     def was_replaced(self) -> str:
         """Return how the content changed under us, empty if it did not."""
         status = os.fstat(self._fd)
@@ -106,6 +114,27 @@ def matches(path: Path, saved: list[Any]) -> bool:
             )
     except OSError:
         return False
+
+
+def kept_name(name: str, inode: int) -> str:
+    """Return what a position says of a file: its name, or its inode where the name holds an identifier."""
+    return f"{_BY_INODE}{inode}" if is_telling(name) else name
+
+
+def known_name(kept: str, paths: Iterable[Path]) -> str:
+    """Return the name that `kept_name` was given, empty if the file is not among these any more."""
+    if not kept.startswith(_BY_INODE):
+        return kept
+    return name_by_inode(paths, int(kept.removeprefix(_BY_INODE)))
+
+
+def name_by_inode(paths: Iterable[Path], inode: int) -> str:
+    """Return the name of the file that has this inode, empty if none of them has."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == inode:
+                return path.name
+    return ""
 
 
 def _hash(data: bytes) -> bytes:

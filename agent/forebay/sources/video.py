@@ -21,6 +21,7 @@ from forebay.config.sources import FileOptions, guess_format
 from forebay.errors import InputError, MissingExtra
 from forebay.sources.fields import describe, pack, unpack
 from forebay.sources.frames import HEADER
+from forebay.sources.tail import kept_name, known_name
 from forebay.sources.times import parse_instant
 from forebay.stages import Chunk, Emit, Rejected
 
@@ -61,6 +62,7 @@ class VideoReader:
             raise MissingExtra("reading videos", "vision")
         name, first = self._restore(position)
         paths = self._list()
+        name = known_name(name, paths)
         if not paths:
             raise InputError("no such file", place=str(self._path), retryable=True)
         for path in paths:
@@ -94,7 +96,7 @@ class VideoReader:
             reader.wait()
 
     def _frames(self, pipe: IO[bytes], path: Path, start: int, first: int, emit: Emit) -> bool:
-        reached = first
+        reached, inode = first, path.stat().st_ino
         while not self._stop.is_set():
             raw = _read_exactly(pipe, HEADER.size)
             number, offset, width, height = (_END, reached, -1, 0) if raw is None else HEADER.unpack(raw)
@@ -106,7 +108,7 @@ class VideoReader:
                 return self._ended(path, _END, reached=reached, announced=-1, emit=emit)
             frame = np.frombuffer(data, np.uint8).reshape(height, width, 3)
             reached = number + 1
-            position = pack([_POSITION_VERSION, path.name, reached])
+            position = pack([_POSITION_VERSION, kept_name(path.name, inode), reached])
             block = self._block(start + offset, number, frame)
             if not emit(Chunk([block], position, nbytes=block.nbytes)):
                 return False
@@ -124,7 +126,9 @@ class VideoReader:
         if not detail:
             return True
         rejected = Rejected("image", path.name, path.stat().st_size, detail)
-        position = pack([_POSITION_VERSION, path.name, 2**62])  # the rest is not read again
+        position = pack(
+            [_POSITION_VERSION, kept_name(path.name, path.stat().st_ino), 2**62]
+        )  # the rest is not read again
         return emit(Chunk([], position, [rejected], Counter({"image": 1})))
 
     def _block(self, time: int, number: int, frame: npt.NDArray[np.uint8]) -> Block:

@@ -86,6 +86,7 @@ class Spool:
         recovery = Recovery(folder, sync, claims, limits or Limits(max_bytes, on_full), read_range)
         try:
             store = recovery.open()
+            store.close_audit()
         except BaseException:
             os.close(lock)
             raise

@@ -6,7 +6,8 @@
     audit_seen    the context in which each pipeline was last seen, so that a new one is always told
 
 After a crash the transaction says what happened: what was not committed was masked in vain, is replayed, and is
-counted then. A context of an earlier boot is closed by the first commit after it.
+counted then. What is open becomes entries when the spool is closed; what a crash left open does when it is opened
+again, before anything else is written.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class _Open:
         made = cls(
             json.loads(context), body["since"], body["until"], batches["count"], batches["epochs"], hits
         )
-        _ = made.facts["boot"], int(made.since[1]) + made.batches + sum(hits.values())
+        (_, _), (_, _) = map(int, made.since), map(int, made.until)
+        _ = made.facts["boot"], made.facts["owner"], made.batches + sum(hits.values())
         _ = sum(low + high for low, high in made.epochs.values())
         return made
 
@@ -154,6 +156,20 @@ class Log:
             rows = [(name, _dump(self._open[name].body())) for name in self._changed]
             self._db.executemany("INSERT OR REPLACE INTO audit_open VALUES (?, ?)", rows)
             self._changed.clear()
+
+    def has_open(self) -> bool:
+        """Return whether something waits to become an entry."""
+        if not self._is_loaded:
+            self._load()
+        return bool(self._open)
+
+    def close_open(self) -> None:
+        """Make entries of all that is open: nobody adds to it any more. Within a transaction of the caller.
+
+        Counts that are damaged stay where they are: the next commit tells of them.
+        """
+        for name in sorted(self._open, key=lambda name: self._open[name].until):
+            self._close(name)
 
     def _context(self, note: AuditNote, owner: str) -> str:
         facts, context = self._contexts.get(owner, ({}, ""))
@@ -257,7 +273,7 @@ class AuditReader:
         yield from (Entry(*row) for row in self._rows("SELECT n, body, hash FROM audit_entry ORDER BY n"))
 
     def open_texts(self) -> Iterator[str]:
-        """Yield what will be an entry within a minute, in the form of entries."""
+        """Yield what will be an entry within a minute or at the stop, in the form of entries."""
         for context, body in self._rows("SELECT context, body FROM audit_open"):
             yield _dump({**json.loads(context), **json.loads(body)})
 

@@ -277,6 +277,19 @@ class Store:
         buried = (batch_id for batch_id, _, _ in answers.dead)
         self.claims.release([*answers.acked, *buried, *answers.conflicts])
 
+    def close_audit(self) -> None:
+        """Make entries of what the audit log holds open: at the end of a run, and of what a crash left so.
+
+        Never raises: on a full or failing disk it stays open, and the next start closes it.
+        """
+        try:
+            if self.audit.has_open():
+                with self.transaction():
+                    self.audit.close_open()
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            kind = getattr(error, "sqlite_errorname", type(error).__name__)
+            log.warning("the audit log's last minute cannot be closed now error=%s", kind)
+
     def _store(self, commit: Commit, txn: Txn, *, dropped_as: str) -> None:
         self._add_bodies(commit.bodies, txn)
         for key, n in commit.ledger.items():

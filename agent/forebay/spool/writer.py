@@ -140,6 +140,7 @@ class Writer:
 
     def _end(self) -> None:
         self._recovery.close()
+        self._store.close_audit()
         write_copy(self._store)
         self._store.close()
 

@@ -1,0 +1,95 @@
+r"""Identifiers behind escapes: JSON that stands in a string of other JSON, as often as that happens.
+
+The scan reads `\u0031` as the character it stands for, but a string that was encoded twice holds `\\u0031`, and an
+operator that keeps the first three characters of `\u0031...` would keep a piece of the escape. Where the text behind
+the escapes holds an identifier they are written out: whoever decodes the JSON sees no difference. Escaped quotes,
+backslashes and control characters stay as they are, so that the JSON stays JSON at each level.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from forebay.blocks import Column, I64Array, U8Array
+
+Found = tuple[I64Array, U8Array, U8Array]
+Find = Callable[[Column], Found]
+
+_RUN = re.compile(rb"(?:\\+u[0-9A-Fa-f]{4})+")
+_UNIT = re.compile(rb"\\+u([0-9A-Fa-f]{4})")
+_KEPT = frozenset((0x22, 0x5C, 0x7F))  # quote, backslash, delete
+
+
+class Hidden(NamedTuple):
+    """What is behind escapes: rows of a column, their text written out, and what was found in it.
+
+    `found` counts its rows from 0: row n of it is `rows[n]` of the column.
+    """
+
+    rows: I64Array
+    texts: list[bytes]
+    found: Found
+
+
+def hidden(column: Column, find: Find) -> Hidden | None:
+    """Search the cells of a text or bytes column that hold escapes, written out. None: no cell does."""
+    assert column.offsets is not None
+    data = column.values.tobytes()
+    if b"\\" not in data or b"\\u" not in data:  # one byte is looked for twenty times as fast as two
+        return None
+    rows, texts = [], []
+    bounds = column.offsets.tolist()
+    for row, (start, end) in enumerate(pairwise(bounds)):
+        if data.find(b"\\u", start, end) < 0:
+            continue
+        cell = data[start:end]
+        text = _RUN.sub(_written_out, cell)
+        if text != cell:
+            rows.append(row)
+            texts.append(text)
+    if not rows:
+        return None
+    return Hidden(np.array(rows, dtype=np.int64), texts, find(_column(texts)))
+
+
+def written_out(column: Column, find: Find) -> Column:
+    """Return a text column in which each cell whose escapes hide something that `find` finds has them written out."""
+    behind = hidden(column, find)
+    if behind is None or not len(behind.found[1]):
+        return column
+    assert column.offsets is not None
+    hits = set(behind.found[0][:, 0].tolist())
+    new = {int(behind.rows[n]): behind.texts[n] for n in hits}
+    cells = [new[row] if row in new else column.cell_bytes(row) for row in range(column.rows)]
+    made = _column(cells)
+    return replace(column, values=made.values, offsets=made.offsets, spans=None)
+
+
+def _column(cells: list[bytes]) -> Column:
+    offsets = np.zeros(len(cells) + 1, dtype=np.int64)
+    np.cumsum([len(cell) for cell in cells], out=offsets[1:])
+    return Column(np.frombuffer(b"".join(cells), dtype=np.uint8), offsets)
+
+
+def _written_out(run: re.Match[bytes]) -> bytes:
+    """Return a run of escapes as UTF-8; surrogates that are no pair stay as they are."""
+    out = []
+    units = [(unit[0], int(unit[1], 16)) for unit in _UNIT.finditer(run[0])]
+    place = 0
+    while place < len(units):
+        raw, code = units[place]
+        place += 1
+        if 0xD800 <= code < 0xDC00 and place < len(units) and 0xDC00 <= units[place][1] < 0xE000:
+            code = 0x10000 + ((code - 0xD800) << 10) + units[place][1] - 0xDC00
+            place += 1
+        if code < 0x20 or code in _KEPT or 0xD800 <= code < 0xE000:
+            out.append(raw)
+        else:
+            out.append(chr(code).encode())
+    return b"".join(out)

@@ -18,6 +18,7 @@ from forebay.config.loader import LoadedConfig
 from forebay.config.receiver import ReceiverConfig
 from forebay.errors import ForebayError
 from forebay.log import Recent
+from forebay.telemetry import process_facts
 from forebay.view import snapshot
 from forebay.web import WebServer
 from forebay.web.house import House, Tap
@@ -83,6 +84,7 @@ class ReceiverHouse:
             "version": __version__,
             "endpoint": self._server.endpoint,
             "uptime_s": round((now - self._started_ns) / 1e9, 3),
+            "process": process_facts(),
             "stored_batches": desk.stored_batches,
             "held_batches": desk.held_batches,
             "gateways": {

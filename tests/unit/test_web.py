@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sample_facts import FACTS
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
@@ -18,18 +19,6 @@ from forebay.web import WebServer
 from forebay.web.values import IDLE_S, MOST_SERIES, POINTS, RecentValues
 
 TOKEN = "a-token-of-the-test"
-ENTRY = {
-    "read": 10, "filtered": {'dead"band\\': 2}, "guarded": 1, "rejected": {"line\n": 1}, "accepted": 6, "delivered": 4,
-    "pending": 2, "evicted": {}, "dead_lettered": {}, "quarantined": {},
-}  # fmt: skip
-FACTS = {
-    "gateway": "gw-1", "site": "lab", "version": "1.2.3", "uptime_s": 12.5, "stuck": "", "clock": "synced",
-    "config": {"safe_mode": ""}, "policy": {"name": "base", "hash": "ab"}, "balanced": True, "troubles": [],
-    "streams": {"pump": ENTRY},
-    "spool": {"file_bytes": 5, "max_bytes": 10, "pending_batches": 1, "state": "ok", "detail": ""},
-    "link": {"state": "up", "delivered_batches": 3},
-    "pipelines": {"pump": {"restarts": 1, "source_restarts": 2, "queue_bytes": 3, "idle_s": 0.25, "reading": True}},
-}  # fmt: skip
 
 
 class FakeHouse:
@@ -158,6 +147,12 @@ def test_metrics_are_read_by_prometheus_own_parser(server):
     assert values["forebay_spool_state", (("state", "ok"),)] == 1
     assert values["forebay_link_up", ()] == 1
     assert values["forebay_pipeline_idle_seconds", (("pipeline", "pump"),)] == 0.25
+    assert values["forebay_clock_state", (("state", "synced"),)] == 1
+    assert values["forebay_clock_state", (("state", "stepped"),)] == 0
+    assert values["forebay_link_state", (("state", "held"),)] == 0
+    assert values["forebay_spool_full_in_seconds", ()] == 90
+    assert values["process_resident_memory_bytes", ()] == 4096
+    assert values["process_cpu_seconds_total", ()] == 1.5
     assert families["forebay_readings_read"].type == "counter"
     assert families["forebay_spool_bytes"].type == "gauge"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forebay.errors import ConfigError, MissingExtra
+from forebay.telemetry import agent_metrics, receiver_metrics
 from forebay.web.house import House
-from forebay.web.metrics import CONTENT_TYPE, agent_metrics, receiver_metrics, render
+from forebay.web.metrics import CONTENT_TYPE, render
 from forebay.web.values import RecentValues
 
 log = logging.getLogger("forebay.web")

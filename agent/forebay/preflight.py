@@ -6,6 +6,8 @@ These are errors of the configuration, each with its place in the file, found wi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
 
 from forebay.blocks import Field
 from forebay.config import preprocess
@@ -22,6 +24,40 @@ Loaded = LoadedConfig[AgentConfig]
 def preflight(loaded: Loaded) -> list[Finding]:
     """Return an error for each thing that the agent could not build as configured."""
     return [*_policy(loaded), *_steps(loaded), *_shared_sources(loaded)]
+
+
+def missing_extras(loaded: LoadedConfig[Any]) -> list[Finding]:
+    """Return an error for each optional dependency that the configuration needs and that is not installed."""
+    config, out = loaded.config, []
+
+    def need(extra: str, modules: tuple[str, ...], *path: str) -> None:
+        if not all(map(_is_installed, modules)):
+            message = "this needs an optional dependency that is not installed"
+            out.append(loaded.finding(message, path, hint=f"pip install 'forebay[{extra}]'"))
+
+    if config.web is not None and config.web.page:
+        need("web", ("waitress",), "web")
+    if config.web is not None and config.web.otlp is not None:
+        need("otel", ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), "web", "otlp")
+    for name, source in getattr(config, "sources", {}).items():
+        extra, modules = _SOURCE_EXTRAS.get(source.type, ("", ()))
+        if isinstance(source, FileOptions) and source.actual_format in ("images", "video"):
+            extra, modules = "vision", ("cv2",)
+        need(extra, modules, "sources", name)
+    return out
+
+
+_SOURCE_EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mqtt": ("mqtt", ("paho.mqtt",)),
+    "modbus": ("industrial", ("pymodbus",)),
+}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is missing
+        return False
 
 
 def _policy(loaded: Loaded) -> Iterator[Finding]:

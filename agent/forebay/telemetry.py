@@ -31,6 +31,11 @@ class Metric(NamedTuple):
     samples: list[tuple[Labels, float]]
 
 
+def metrics_of(kind: str, facts: dict[str, Any]) -> Iterator[Metric]:
+    """Yield the metrics of a snapshot of `agent` or `receiver`."""
+    return agent_metrics(facts) if kind == "agent" else receiver_metrics(facts)
+
+
 def agent_metrics(facts: dict[str, Any]) -> Iterator[Metric]:
     """Yield the metrics of an agent's snapshot."""
     yield Metric(

@@ -42,6 +42,7 @@ OWNERS = {
     "pymodbus": ("sources/modbus",),
     "psutil": ("sources/system.py",),
     "waitress": ("web/",),
+    "opentelemetry": ("web/otlp.py",),
     "zstandard": ("wire/",),
 }
 HEAVY = {
@@ -55,6 +56,7 @@ HEAVY = {
     "PIL",
     "matplotlib",
     "waitress",
+    "opentelemetry",
 }
 HEAVY_AT_TOP_ALLOWED = {  # modules that are themselves only imported when configured
     ("sqlite_utils", "receive/sqlite_schema.py"),

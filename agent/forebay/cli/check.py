@@ -16,7 +16,7 @@ from forebay.config.findings import ConfigErrors, Finding, Severity
 from forebay.config.loader import LoadedConfig, load, load_agent, load_receiver
 from forebay.config.receiver import ReceiverConfig
 from forebay.errors import ConfigError
-from forebay.preflight import preflight
+from forebay.preflight import missing_extras, preflight
 
 LiveCheck = Callable[[LoadedConfig[Any]], Iterable[Finding]]
 
@@ -58,7 +58,8 @@ def check_command(config: Path, as_json: bool, try_live: bool, kind: str | None)
     except ConfigErrors as error:
         _print_bad(error, as_json)
         return 2
-    missing = preflight(loaded) if isinstance(loaded.config, AgentConfig) else []
+    missing = missing_extras(loaded)
+    missing += preflight(loaded) if isinstance(loaded.config, AgentConfig) else []
     if missing:
         _print_bad(ConfigErrors(missing, loaded.warnings), as_json)
         return 2

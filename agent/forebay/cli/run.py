@@ -23,8 +23,8 @@ from forebay.preflight import preflight
 
 if TYPE_CHECKING:
     from forebay.operations import Operations
+    from forebay.page import Part
     from forebay.runtime import Agent
-    from forebay.web import WebServer
 
 log = logging.getLogger("forebay.agent")
 
@@ -161,7 +161,7 @@ def _run_once(agent: Agent) -> int:
 def _serve(agent: Agent, recent: Recent) -> int:
     from forebay.lastgood import WELL_AFTER_NS, LastGood
 
-    operations, page = _operations(agent, recent), _page(agent, recent)
+    operations, web = _operations(agent, recent), _web(agent, recent)
     last_good = LastGood(agent.spool.folder)
 
     def on_hangup(_number: int, _frame: FrameType | None) -> None:
@@ -173,9 +173,10 @@ def _serve(agent: Agent, recent: Recent) -> int:
 
     signal.signal(signal.SIGHUP, on_hangup)
     agent.wait(on_look=keep)
-    for part in (page, operations):
-        if part is not None:
-            part.stop()
+    for part in web:
+        part.stop()
+    if operations is not None:
+        operations.stop()
     written = agent.stop()
     return 0 if written and not agent.failure else 1
 
@@ -183,6 +184,7 @@ def _serve(agent: Agent, recent: Recent) -> int:
 def _operations(agent: Agent, recent: Recent) -> Operations | None:
     """Return what answers `forebay status` and its like; data flows without it, too."""
     from forebay.operations import Operations
+    from forebay.page import Part
 
     try:
         operations = Operations(agent, recent)
@@ -193,20 +195,12 @@ def _operations(agent: Agent, recent: Recent) -> Operations | None:
     return operations
 
 
-def _page(agent: Agent, recent: Recent) -> WebServer | None:
-    """Return the local page, started, where one is configured. Data flows without it, too."""
-    options = agent.loaded.config.web
-    if options is None:
-        return None
-    from forebay.page import open_page
+def _web(agent: Agent, recent: Recent) -> list[Part]:
+    if agent.loaded.config.web is None:
+        return []
+    from forebay.page import start_agent_web
 
-    try:
-        page = open_page(options, agent.loaded.base, agent, recent)
-    except (ForebayError, OSError) as error:
-        log.error("no local page: %s", error if isinstance(error, ForebayError) else error.strerror)
-        return None
-    page.start()
-    return page
+    return start_agent_web(agent, recent)
 
 
 def _reload(agent: Agent) -> None:

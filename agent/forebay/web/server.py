@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forebay.errors import ConfigError, MissingExtra
-from forebay.telemetry import agent_metrics, receiver_metrics
+from forebay.telemetry import metrics_of
 from forebay.web.house import House
 from forebay.web.metrics import CONTENT_TYPE, render
 from forebay.web.values import RecentValues
@@ -180,5 +180,5 @@ class WebServer:
         )
 
     def _metrics(self) -> Answer:
-        make = agent_metrics if self._house.kind == "agent" else receiver_metrics
-        return Answer("200 OK", CONTENT_TYPE, render(make(self._house.facts())).encode())
+        body = render(metrics_of(self._house.kind, self._house.facts()))
+        return Answer("200 OK", CONTENT_TYPE, body.encode())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from forebay.blocks import Grade
+from forebay.config.fields import FieldOptions
 from forebay.config.sources_live import AgentOptions
 from forebay.errors import ConfigError
 from forebay.sources.context import SourceContext, Stopper, Ticks
@@ -33,7 +37,9 @@ class AgentSource:
             )
         self._options, self._clock, self._facts = options, context.clock, context.facts
         self._stop = Stopper()
-        self._rows = PolledRows(context, key="about" if options.about == "streams" else "")
+        # Names of streams are words of the configuration: declared, so that a default-deny policy lets them through.
+        fields = {"about": FieldOptions(grade=Grade.GENERAL), **context.fields}
+        self._rows = PolledRows(replace(context, fields=fields), "about" if options.about == "streams" else "")
 
     def run(self, emit: Emit, position: bytes | None) -> None:
         """See stages.Source."""

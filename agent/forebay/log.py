@@ -24,6 +24,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
+from forebay.advice import advice
 from forebay.clock import Clock, SystemClock
 from forebay.errors import ForebayError
 
@@ -128,10 +129,12 @@ class Recent(logging.Handler):
         """See logging.Handler."""
         key = (record.name, str(record.msg))
         before = self._kept.pop(key, None)
+        message = _one_line(record.getMessage())
         self._kept[key] = {
             "level": record.levelname.lower(),
             "component": _component(record),
-            "message": _one_line(record.getMessage()),
+            "message": message,
+            "do": advice(message),
             "facts": {k: _one_line(str(v)) for k, v in _facts(record).items()},
             "times": (before["times"] if before else 0) + 1,
             "wall_ns": self._clock.wall_ns(),

@@ -22,6 +22,7 @@ SHARED = {
     "clock",
     "config",
     "telemetry",
+    "advice",
     "shipped",
     "secrets",
     "keys",

@@ -16,7 +16,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.page import page_token
 from forebay.web import WebServer
-from forebay.web.values import IDLE_S, MOST_SERIES, POINTS, RecentValues
+from forebay.web.values import IDLE_S, MOST_ALARMS, MOST_SERIES, POINTS, RecentAlarms, RecentValues
 
 TOKEN = "a-token-of-the-test"
 
@@ -192,6 +192,31 @@ def test_values_are_bounded(house):
     assert max(len(s["points"]) for s in values.series()) == POINTS
 
 
+def alarms(count: int, device: str = "") -> Block:
+    fields = (Field("alarm", Type.STR), Field("state", Type.STR), Field("dev", Type.STR))
+    columns = (["hot"] * count, ["raised", None] * count, [device] * count)
+    schema = Schema("pump_alarms", fields, "dev" if device else "")
+    times = np.arange(count, dtype=np.int64) * 1_000_000_000
+    return Block(schema, times, tuple(Column.of(Type.STR, column[:count]) for column in columns))
+
+
+def test_alarms_are_kept_though_nobody_looks_the_newest_first(house):
+    kept = RecentAlarms(house.watch)
+    house.taps[0](block([1.0]))
+    house.taps[0](alarms(1, "p-7"))
+    house.taps[0](alarms(2))
+    assert [a["device"] for a in kept.alarms()] == ["", "", "p-7"]
+    assert kept.alarms()[-1] == {
+        "stream": "pump", "alarm": "hot", "state": "raised", "device": "p-7", "time": 0,
+    }  # fmt: skip
+    assert kept.alarms()[0]["state"] == "", "a cell that masking took"
+    for _ in range(MOST_ALARMS):
+        house.taps[0](alarms(3))
+    assert len(kept.alarms()) == MOST_ALARMS
+    kept.close()
+    assert not house.taps
+
+
 def test_a_still_is_the_last_cell_that_is_a_picture(server, house):
     picture = b"\xff\xd8\xff" + bytes(100)
     assert get(server, "/api/still", TOKEN)[0] == 204
@@ -199,7 +224,7 @@ def test_a_still_is_the_last_cell_that_is_a_picture(server, house):
 
     def show(cell: bytes | None) -> None:
         column = Column.of(Type.BYTES, [cell])
-        house.taps[0](Block(schema, np.zeros(1, np.int64), (column,)))
+        house.taps[-1](Block(schema, np.zeros(1, np.int64), (column,)))
 
     show(picture)
     show(b"<script>")

@@ -14,7 +14,7 @@ from forebay.errors import ConfigError, MissingExtra
 from forebay.telemetry import metrics_of
 from forebay.web.house import House
 from forebay.web.metrics import CONTENT_TYPE, render
-from forebay.web.values import RecentValues
+from forebay.web.values import RecentAlarms, RecentValues
 
 log = logging.getLogger("forebay.web")
 
@@ -58,11 +58,12 @@ class WebServer:
 
     def __init__(self, address: tuple[str, int], token: str, house: House) -> None:
         self._token, self._house = token.encode(), house
-        self._values = RecentValues(house.watch)
+        self._values, self._alarms = RecentValues(house.watch), RecentAlarms(house.watch)
         self._routes: dict[str, Callable[[], Answer]] = {
             "/api/facts": lambda: _json(house.facts()),
             "/api/series": self._series,
             "/api/still": self._still,
+            "/api/alarms": lambda: _json(self._alarms.alarms()),
             "/api/config": lambda: _json(house.settings()),
             "/metrics": self._metrics,
         }
@@ -111,6 +112,7 @@ class WebServer:
         if self._thread.ident is not None:
             self._thread.join(5.0)
         self._values.close()
+        self._alarms.close()
 
     def _run(self) -> None:
         try:

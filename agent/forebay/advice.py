@@ -1,4 +1,4 @@
-"""What to do about what the log says: by how a message begins. Shown by `status` and the page, listed in docs/operations.md."""
+"""What to do about what the log says, by how a message begins: for `status`, the page and docs/operations.md."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ _SPOOL_STATES = ("ok", "full", "failing")
 _LINK_STATES = ("up", "down", "held", "none")
 
 Labels = dict[str, str]
+Samples = list[tuple[Labels, float]]
 
 
 class Metric(NamedTuple):
@@ -28,7 +29,7 @@ class Metric(NamedTuple):
     name: str
     kind: str
     help: str
-    samples: list[tuple[Labels, float]]
+    samples: Samples
 
 
 def metrics_of(kind: str, facts: dict[str, Any]) -> Iterator[Metric]:
@@ -66,7 +67,7 @@ def _states(name: str, text: str, states: tuple[str, ...], now: str) -> Metric:
 def _process(process: dict[str, Any]) -> Iterator[Metric]:
     """Yield what each Prometheus client library tells of its process, under the names that they agreed on."""
     yield _one("process_resident_memory_bytes", "Resident memory size in bytes.", process["rss_bytes"])
-    seconds = [({}, float(process["cpu_s"]))]
+    seconds: Samples = [({}, float(process["cpu_s"]))]
     yield Metric("process_cpu_seconds_total", "counter", "User and system CPU time in seconds.", seconds)
 
 
@@ -103,7 +104,7 @@ def _spool(spool: dict[str, Any]) -> Iterator[Metric]:
     yield _states(
         "forebay_spool_state", "1 for the state that the spool is in.", _SPOOL_STATES, spool["state"]
     )
-    full = [] if spool["full_in_s"] is None else [({}, float(spool["full_in_s"]))]
+    full: Samples = [] if spool["full_in_s"] is None else [({}, float(spool["full_in_s"]))]
     text = "Time until the spool is full at the rate that data comes to wait; absent while nothing waits."
     yield Metric("forebay_spool_full_in_seconds", "gauge", text, full)
 

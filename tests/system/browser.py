@@ -79,7 +79,11 @@ class Browser:
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
         """Make the window so large."""
         self._call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
         )
 
     def goto(self, address: str) -> None:

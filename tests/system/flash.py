@@ -86,7 +86,10 @@ def main() -> None:
                 found = measure(folder / "p", rate, options, given.seconds)
             finally:
                 shutil.rmtree(folder)
-            print(f"{rate:g}/s{options or ', linger 1s'}:", json.dumps({k: round(v, 1) for k, v in found.items()}))
+            print(
+                f"{rate:g}/s{options or ', linger 1s'}:",
+                json.dumps({k: round(v, 1) for k, v in found.items()}),
+            )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,10 @@ pipelines:
   pump:
     source: pump
     linger: 200ms
-    fields: {temperature: {unit: "°C", decimals: 2}, flow: {unit: m3/h, decimals: 2}, pressure: {unit: bar, decimals: 3}}
+    fields:
+      temperature: {unit: "°C", decimals: 2}
+      flow: {unit: m3/h, decimals: 2}
+      pressure: {unit: bar, decimals: 3}
     steps:
       - validate: {field: temperature, range: [-40, 150]}
       - deadband: {field: temperature, absolute: 0.05, max_silence: 10s}
@@ -57,7 +60,10 @@ def feed(folder: Path, stop: threading.Event) -> None:
         )
         meter.write(f"{320 + 40 * math.sin(row / 90) + row % 7:.1f}\n")
         if row % 100 == 0:
-            shutil.copy(PHOTOS / ("astronaut.jpg" if row % 200 else "hopper.jpg"), folder / "photos" / f"{row:06d}.jpg")
+            shutil.copy(
+                PHOTOS / ("astronaut.jpg" if row % 200 else "hopper.jpg"),
+                folder / "photos" / f"{row:06d}.jpg",
+            )
         if stop.wait(0.05):
             return
 
@@ -93,7 +99,9 @@ def main(out: Path) -> None:
             feeder.start()
             page = f"http://127.0.0.1:{port}/#token={opened(plant, port)}"
             eventually(lambda: plant.status()["streams"].get("pump", {}).get("delivered"), "rows")
-            center = f"http://127.0.0.1:{center_port}/#token={(plant.folder / 'web.token').read_text().strip()}"
+            center = (
+                f"http://127.0.0.1:{center_port}/#token={(plant.folder / 'web.token').read_text().strip()}"
+            )
             with Browser(plant.folder / "browser") as browser:
                 shoot(browser, page, out / "warm-up.png")
                 time.sleep(25)

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -53,7 +52,9 @@ def rss_kib(pid: int) -> int:
     return int(found[1])
 
 
-NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: make system-packages, as root")
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium here: make system-packages, as root"
+)
 
 
 @pytest.fixture
@@ -81,8 +82,12 @@ def test_a_browser_shows_what_flows(plant, browser):
         append(plant, "a", 500, 1000)
         shutil.copy(PHOTOS / "astronaut.jpg", plant.folder / "photos")
         browser.wait_for("document.querySelector('#series summary')?.textContent === 'pump (2)'")
-        browser.wait_for("[...document.querySelectorAll('figcaption')].some(c => c.textContent.includes('bar'))")
-        browser.wait_for("[...document.querySelectorAll('#flow text')].some(t => t.textContent === 'deadband')")
+        browser.wait_for(
+            "[...document.querySelectorAll('figcaption')].some(c => c.textContent.includes('bar'))"
+        )
+        browser.wait_for(
+            "[...document.querySelectorAll('#flow text')].some(t => t.textContent === 'deadband')"
+        )
         browser.wait_for("document.querySelector('#link b.up')?.textContent === 'up'")
         browser.wait_for("document.getElementById('still').src.startsWith('blob:')")
         browser.wait_for("document.getElementById('still').naturalWidth > 0")

@@ -52,7 +52,7 @@ class Cage:
     def wrap(self) -> str:
         """Return shell lines that put the shell, and what it becomes, inside."""
         if not self.folders:
-            return f"ulimit -d {2 * MEMORY // 1024}; set -- taskset -c 0 nice -n 19 \"$@\"\n"
+            return f'ulimit -d {2 * MEMORY // 1024}; set -- taskset -c 0 nice -n 19 "$@"\n'
         return "".join(f"echo $$ >{folder}/cgroup.procs\n" for folder in self.folders)
 
     def peak_bytes(self, pid: int) -> int:

@@ -184,7 +184,6 @@ def _serve(agent: Agent, recent: Recent) -> int:
 def _operations(agent: Agent, recent: Recent) -> Operations | None:
     """Return what answers `forebay status` and its like; data flows without it, too."""
     from forebay.operations import Operations
-    from forebay.page import Part
 
     try:
         operations = Operations(agent, recent)

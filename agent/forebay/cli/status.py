@@ -94,23 +94,36 @@ def render(facts: dict[str, Any]) -> str:
         f"spool   {count(spool['pending_batches'])} batches wait ({size(spool['pending_bytes'])}), "
         f"{size(spool['file_bytes'])}{quota} on disk",
         f"        in {spool['dir']}",
-        *([] if spool["full_in_s"] is None else [f"        full in {span(spool['full_in_s'])} if nothing is delivered from now on"]),
+        *_prediction(spool["full_in_s"]),
         *_live_lines(facts),
         "",
-        f"{'readings of':<16}{'read':>10}{'filtered':>10}{'guarded':>9}{'rejected':>9}{'delivered':>10}{'waiting':>9}{'lost':>7}",
+        f"{'readings of':<15}" + "".join(f"{name:>9}" for name in ("read", "filtered", "guarded", "rejected"))
+        + f"{'delivered':>11}{'waiting':>9}{'lost':>9}",
     ]  # fmt: skip
     for name, entry in facts["streams"].items():
         lost = sum(sum(entry[kind].values()) for kind in LOST)
-        cells = zip(
-            (entry["read"], sum(entry["filtered"].values()), entry["guarded"], sum(entry["rejected"].values()),
-             entry["delivered"], entry["pending"], lost),
-            (10, 10, 9, 9, 10, 9, 7), strict=True,
+        counts = (
+            entry["read"],
+            sum(entry["filtered"].values()),
+            entry["guarded"],
+            sum(entry["rejected"].values()),
+        )
+        lines.append(
+            f"{short(name, 15):<15}" + "".join(f"{count(n):>9}" for n in counts)
+            + f"{count(entry['delivered']):>11}{count(entry['pending']):>9}{count(lost):>9}"
         )  # fmt: skip
-        lines.append(f"{short(name, 16):<16}" + "".join(f"{count(n):>{width}}" for n, width in cells))
     lines += _reasons(facts["streams"])
     if not facts["balanced"]:
         lines.append("the ledger does not balance: please report this")
     return "\n".join(lines)
+
+
+def _prediction(full_in_s: int | None) -> list[str]:
+    return (
+        []
+        if full_in_s is None
+        else [f"        full in {span(full_in_s)} if nothing is delivered from now on"]
+    )
 
 
 def _head(facts: dict[str, Any]) -> list[str]:
@@ -132,7 +145,9 @@ def _reasons(streams: dict[str, Any]) -> list[str]:
     """Return why readings did not go on, one line a stream and kind."""
     return [
         f"{short(name, 16)} {kind.replace('_', ' ')}: "
-        + ", ".join(f"{reason} {count(n)}" for reason, n in sorted(entry[kind].items(), key=lambda item: -item[1]))
+        + ", ".join(
+            f"{reason} {count(n)}" for reason, n in sorted(entry[kind].items(), key=lambda item: -item[1])
+        )
         for name, entry in streams.items()
         for kind in ("filtered", "rejected", *LOST)
         if any(entry[kind].values())
@@ -168,23 +183,20 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def count(number: int) -> str:
-    """Return a count in at most nine characters."""
+def count(number: float) -> str:
+    """Return a count in at most eight characters; from a million on rounded (`--json` has all digits)."""
     for power, letter in ((12, "T"), (9, "G"), (6, "M")):
-        if number >= 10 ** (power + 1):
-            return f"{number / 10**power:,.1f}{letter}"
+        if number >= 10**power:
+            return f"{number / 10**power:.2f}{letter}"
     return f"{number:,}"
 
 
 def size(number: float) -> str:
     """Return bytes for people: `1.4 MiB`."""
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            break
-        number /= 1024
-    else:
-        unit = "GiB"
-    return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
+    units = ("B", "KiB", "MiB", "GiB")
+    power = next((p for p in range(len(units) - 1) if number < 1024 ** (p + 1)), len(units) - 1)
+    number /= 1024**power
+    return f"{number:.0f} {units[power]}" if power == 0 or number >= 100 else f"{number:.1f} {units[power]}"
 
 
 def short(text: str, most: int) -> str:

@@ -36,7 +36,9 @@ def tap_command(config: Path, pipeline: str | None, most: int | None, as_json: b
     for row in ask(loaded.resolve(loaded.config.spool.dir), "tap", pipeline=pipeline):
         if row is None:
             continue
-        click.echo(json.dumps(row, ensure_ascii=False) if as_json else line(row, shutil.get_terminal_size().columns))
+        click.echo(
+            json.dumps(row, ensure_ascii=False) if as_json else line(row, shutil.get_terminal_size().columns)
+        )
         shown += 1
         if shown == most:
             break
@@ -44,10 +46,11 @@ def tap_command(config: Path, pipeline: str | None, most: int | None, as_json: b
 
 
 def line(row: dict[str, Any], width: int) -> str:
-    """Return a row as one line for people: bad cells say why, long texts and pictures only how long they are."""
+    """Return a row as one line for people: cells that are not good say why, those that a deadband blanked are left
+    out, long texts and pictures only say how long they are."""
     row = dict(row)
     when = datetime.fromtimestamp(row.pop("time") / 1e9).strftime("%H:%M:%S.%f")[:-3]
-    bad = row.pop("quality", {})
+    bad = {name: why for name, why in row.pop("quality", {}).items() if not why.startswith("good")}
     cells = [f"{when} {row.pop('stream')}"]
     for name in dict.fromkeys([*row, *bad]):
         cells.append(f"{name}={_cell(row[name])}" if name in row else f"{name}=-")

@@ -73,8 +73,8 @@ def render(now: dict[str, Any], facts: dict[str, Any]) -> str:
     ]
     for name, entry in facts["streams"].items():
         lines.append(
-            f"{short(name, 24):<24}{entry['read']:>13,.1f}{entry['accepted']:>13,.1f}"
-            f"{entry['delivered']:>14,.1f}{count(entry['pending']):>14}"
+            f"{short(name, 24):<24}{count(entry['read']):>13}{count(entry['accepted']):>13}"
+            f"{count(entry['delivered']):>14}{count(entry['pending']):>14}"
         )
     lines += [f"{name}: {p['trouble']}" for name, p in now["pipelines"].items() if p["trouble"]]
     if now["stuck"] or now["config"]["safe_mode"]:

@@ -39,7 +39,9 @@ class AgentSource:
         self._stop = Stopper()
         # Names of streams are words of the configuration: declared, so that a default-deny policy lets them through.
         fields = {"about": FieldOptions(grade=Grade.GENERAL), **context.fields}
-        self._rows = PolledRows(replace(context, fields=fields), "about" if options.about == "streams" else "")
+        self._rows = PolledRows(
+            replace(context, fields=fields), "about" if options.about == "streams" else ""
+        )
 
     def run(self, emit: Emit, position: bytes | None) -> None:
         """See stages.Source."""

@@ -317,7 +317,7 @@ class Agent:
         self.safe_mode = ""
         self._policy = (builder.policy.name, builder.policy.hash)
         if plan.log:
-            logs.set_up(new.config.log.level, new.config.log.format)
+            logs.set_up_as(new.config.log, new.base)
 
     def _end_unit(self, unit: Unit) -> None:
         """Stop one pipeline; what its source was told is durable before it is built anew."""

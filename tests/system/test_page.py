@@ -156,10 +156,20 @@ def test_the_page_is_light(plant):
             eventually(lambda: "agent runs" in plant.log()[plant._log_start :], "the agent")
             eventually(lambda: plant.status()["streams"].get("pump", {}).get("read", 0) >= 200, "rows")
             # An agent gives up the pages that only its start needed, once: both are looked at after that.
-            eventually(lambda: "memory of the start given up" in plant.log()[plant._log_start :], "its settling")
+            eventually(
+                lambda: "memory of the start given up" in plant.log()[plant._log_start :], "its settling"
+            )
             if "web:" in config:
                 token = opened(plant, port)
-                for path in ("", "page.js", "api/facts", "api/series", "api/alarms", "api/config", "metrics") * 5:
+                for path in (
+                    "",
+                    "page.js",
+                    "api/facts",
+                    "api/series",
+                    "api/alarms",
+                    "api/config",
+                    "metrics",
+                ) * 5:
                     address = f"http://127.0.0.1:{port}/{path}"
                     asked = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
                     with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:

@@ -16,7 +16,7 @@ import click
 from forebay.clock import SystemClock
 from forebay.config.loader import LoadedConfig, load_receiver
 from forebay.config.receiver import ReceiverConfig
-from forebay.log import Recent, set_up
+from forebay.log import Recent, set_up_as
 from forebay.notify import Notifier
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def receive_command(config: Path) -> int:
     signal.signal(signal.SIGTERM, stop)  # before anything that takes time: a stop while starting is one, too
     signal.signal(signal.SIGINT, stop)
     loaded = load_receiver(config)
-    set_up(loaded.config.log.level, loaded.config.log.format)
+    set_up_as(loaded.config.log, loaded.base)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     recent = Recent(SystemClock())

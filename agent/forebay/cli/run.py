@@ -18,7 +18,7 @@ from forebay.config.base import parse_duration
 from forebay.config.findings import ConfigErrors
 from forebay.config.loader import LoadedConfig, load_agent
 from forebay.errors import ConfigError, ForebayError
-from forebay.log import Recent, set_up
+from forebay.log import Recent, set_up, set_up_as
 from forebay.preflight import preflight
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _start(
 
 def _load(config: Path) -> Loaded:
     loaded = load_agent(config)
-    set_up(loaded.config.log.level, loaded.config.log.format)
+    set_up_as(loaded.config.log, loaded.base)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     return loaded

@@ -241,12 +241,24 @@ class WebOptions(Options):
 
 
 class LogOptions(Options):
-    """What is logged, to stderr."""
+    """What is logged, and where to."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity."""
     format: Literal["text", "json"] = "text"
     """`text` for people, `json` one object a line."""
+    file: ConfigPath | None = None
+    """A file instead of stderr, for machines without a journal; only its owner can read it."""
+    max_bytes: Size = Field(default=5 * 1024**2, ge=16 * 1024, le=1024**3)
+    """Size at which `file` is turned over."""
+    keep: int = Field(default=3, ge=1, le=100)
+    """Files that were turned over and are kept, as `FILE.1`, the newest, and so on."""
+
+    @model_validator(mode="after")
+    def _turned_over_is_a_file(self) -> LogOptions:
+        if self.file is None and self.model_fields_set & {"max_bytes", "keep"}:
+            raise ValueError("`max_bytes` and `keep` go with `file`; a journal keeps its own house")
+        return self
 
 
 class AgentConfig(Options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 
 import canaries as c
 from plant import kill
@@ -51,3 +52,8 @@ def test_a_flood_of_broken_records_is_a_few_lines_without_a_value_in_files_that_
     assert 0 < len(about) <= 20, "ten a minute"
     assert "length=" in about[0]["message"]
     assert plant.status()["balanced"]
+    plant.cli("support", "agent.yaml", "-o", "support.tar.gz")
+    with tarfile.open(plant.folder / "support.tar.gz") as archive:
+        packed = archive.extractfile("forebay-support/log.txt")
+        assert packed is not None
+        assert len(packed.read()) > 100, "the file that the configuration names"

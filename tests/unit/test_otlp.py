@@ -107,6 +107,18 @@ def test_counters_are_cumulative_sums_and_gauges_gauges(collector):
     assert metrics["forebay_spool_bytes"].WhichOneof("data") == "gauge"
 
 
+def test_a_receiver_is_pushed_under_its_own_name(collector):
+    made = pusher(collector.port)
+    facts = {"center": "dc-1", "version": "1.2.3", "uptime_s": 5.0, "gateways": {"gw-1": {}}, "stored_batches": 7,
+             "process": {"rss_bytes": 4096, "cpu_s": 0.5}}  # fmt: skip
+    made._house.kind, made._house.facts = "receiver", lambda: facts  # type: ignore[method-assign]
+    made.start()
+    eventually(lambda: collector.pushes, "a push")
+    made.stop()
+    assert collector.values()["forebay_receiver_batches_stored_total", ()] == 7
+    assert collector.resource()["service.instance.id"] == "dc-1"
+
+
 def test_a_path_of_ones_own_is_kept(collector):
     made = pusher(collector.port, endpoint=f"http://127.0.0.1:{collector.port}/otlp/metrics")
     made.start()

@@ -78,6 +78,19 @@ def sections(kind_name: str) -> Iterator[str]:
             if "properties" in target:
                 yield f"\n### {kind_name} `{name}`{' entries' if inner else ''}\n"
                 yield from table(schema, target)
+                if not inner:
+                    yield from within(schema, target, f"{kind_name} `{name}.")
+
+
+def within(schema: dict[str, Any], node: dict[str, Any], title: str) -> Iterator[str]:
+    """Yield the tables of the sections in a section, e.g. `forward.budget`."""
+    for name, raw in node.get("properties", {}).items():
+        found = resolve(schema, raw)
+        for option in (resolve(schema, n) for n in found.get("anyOf", [found])):
+            if "properties" in option:
+                yield f"\n#### {title}{name}`\n"
+                yield from table(schema, option)
+                yield from within(schema, option, f"{title}{name}.")
 
 
 def registered(title: str, options: dict[str, Any]) -> Iterator[str]:

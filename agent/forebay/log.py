@@ -1,4 +1,4 @@
-"""Logging: to stderr, as text for people or JSON lines for machines, rate-limited to protect disks.
+"""Logging: to stderr or a file, as text for people or JSON lines for machines, rate-limited to protect disks.
 
 Use `logging.getLogger("forebay.spool")` and put facts into `extra`: `log.warning("ack timed out",
 extra={"endpoint": endpoint})`. The message is a fixed template, so that repetition is seen.
@@ -15,6 +15,8 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -23,11 +25,16 @@ import sys
 import threading
 import traceback
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
+from forebay.advice import advice
 from forebay.clock import Clock, SystemClock
 from forebay.errors import ForebayError
 from forebay.redact import redacted
+
+if TYPE_CHECKING:
+    from forebay.config.agent import LogOptions
 
 BURST = 10
 PERIOD_NS = 60_000_000_000
@@ -130,10 +137,12 @@ class Recent(logging.Handler):
         """See logging.Handler."""
         key = (record.name, str(record.msg))
         before = self._kept.pop(key, None)
+        message = _one_line(record.getMessage())
         self._kept[key] = {
             "level": record.levelname.lower(),
             "component": _component(record),
-            "message": redacted(_one_line(record.getMessage())),
+            "message": redacted(message),
+            "do": advice(message),
             "facts": {k: redacted(_one_line(str(v))) for k, v in _facts(record).items()},
             "times": (before["times"] if before else 0) + 1,
             "wall_ns": self._clock.wall_ns(),
@@ -159,6 +168,54 @@ class _LimitedHandler(logging.StreamHandler[TextIO]):
             super().emit(record)
 
 
+class TurnedFile(io.TextIOBase):
+    """A log file that is turned over when it gets large. A disk that does not take it costs lines, never more.
+
+    Parameters
+    ----------
+    path : the file, mode 0600; what is there is appended to
+    max_bytes : size at which it becomes `PATH.1`
+    keep : how many of those are kept
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+        super().__init__()
+        self._path, self._max_bytes, self._keep = path, max_bytes, keep
+        self._open()
+
+    def _open(self) -> None:
+        self._out = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._bytes = os.fstat(self._out).st_size
+
+    def write(self, text: str) -> int:
+        """Write one record with its line end; called under the handler's lock."""
+        data = text.encode("utf-8", "backslashreplace")
+        if self._bytes and self._bytes + len(data) > self._max_bytes:
+            self._turn()
+        self._bytes += os.write(self._out, data)
+        return len(text)
+
+    def _turn(self) -> None:
+        with contextlib.suppress(OSError):  # it then grows until it can be turned
+            for number in range(self._keep - 1, 0, -1):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")
+            os.replace(self._path, f"{self._path}.1")
+            os.close(self._out)
+            self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            os.close(self._out)
+        super().close()
+
+
 def set_up(
     level: str = "info",
     format: Literal["text", "json"] = "text",  # noqa: A002 - the word of the configuration
@@ -166,12 +223,14 @@ def set_up(
     stream: TextIO | None = None,
     clock: Clock | None = None,
 ) -> logging.Handler:
-    """Send all records of `forebay.*`, and warnings of libraries, to stderr. Replaces an earlier set-up."""
+    """Send all records of `forebay.*`, and warnings of libraries, to stderr or `stream`. Replaces an earlier set-up."""
     handler = _LimitedHandler(stream or sys.stderr, RateLimit(clock or SystemClock()))
     handler.setFormatter(JsonFormatter() if format == "json" else TextFormatter())
     root = logging.getLogger()
     for old in [h for h in root.handlers if isinstance(h, _LimitedHandler)]:
         root.removeHandler(old)
+        if isinstance(old.stream, TurnedFile):
+            old.stream.close()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("forebay").setLevel(level.upper())
@@ -179,3 +238,20 @@ def set_up(
     # A full disk or a closed pipe behind stderr must not print tracebacks, which hold values.
     logging.raiseExceptions = False
     return handler
+
+
+def set_up_as(options: LogOptions, base: Path) -> None:
+    """Log as configured; `base` is the folder of the configuration. To stderr where the file cannot be opened."""
+    if options.file is None:
+        set_up(options.level, options.format)
+        return
+    path = base / options.file
+    try:
+        file = TurnedFile(path, options.max_bytes, options.keep)
+    except OSError as error:
+        set_up(options.level, options.format)
+        logging.getLogger("forebay.log").error(
+            "the log file cannot be opened, stderr is used path=%s error=%s", path, error.strerror
+        )
+        return
+    set_up(options.level, options.format, stream=cast(TextIO, file))

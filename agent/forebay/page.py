@@ -1,4 +1,4 @@
-"""Agent and receiver as their pages see them, and the token that opens a page."""
+"""Agent and receiver as their pages see them, the start of what `web` asks for, the token that opens a page."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import logging
 import os
 import secrets as random_bytes
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forebay import __version__, secrets
 from forebay.clock import SystemClock
-from forebay.config.agent import WebOptions
+from forebay.config.agent import OtlpOptions, WebOptions
 from forebay.config.hidden import hidden
 from forebay.config.loader import LoadedConfig
 from forebay.config.receiver import ReceiverConfig
 from forebay.errors import ForebayError
 from forebay.log import Recent
+from forebay.telemetry import process_facts
 from forebay.view import snapshot
-from forebay.web import WebServer
+from forebay.web import OtlpPlan, OtlpPusher, WebServer
 from forebay.web.house import House, Tap
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class ReceiverHouse:
             "version": __version__,
             "endpoint": self._server.endpoint,
             "uptime_s": round((now - self._started_ns) / 1e9, 3),
+            "process": process_facts(),
             "stored_batches": desk.stored_batches,
             "held_batches": desk.held_batches,
             "gateways": {
@@ -107,27 +110,63 @@ class ReceiverHouse:
         return lambda: None
 
 
-def open_receiver_page(loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> WebServer:
-    """Return the page of a receiver, not yet started. Raises ForebayError."""
-    options = loaded.config.web
-    assert options is not None
+class Part(Protocol):
+    """What runs beside the road: a page, a pusher of metrics."""
+
+    def start(self) -> None:
+        """Start its threads."""
+
+    def stop(self) -> None:
+        """End them."""
+
+
+def start_receiver_web(loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> list[Part]:
+    """Start what a receiver's section `web` asks for; return what was started. Batches are taken without it, too."""
     # A service cannot write beside its configuration.
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     folder = Path(state) if state else loaded.base
-    return _open(options, loaded.base, folder / TOKEN_FILE, ReceiverHouse(loaded, server, recent))
+    return _start(loaded, loaded.config.web, ReceiverHouse(loaded, server, recent), folder)
 
 
-def open_page(options: WebOptions, base: Path, agent: Agent, recent: Recent) -> WebServer:
-    """Return the page of an agent, not yet started. Raises ForebayError."""
-    return _open(options, base, agent.spool.folder / TOKEN_FILE, AgentHouse(agent, recent))
+def start_agent_web(agent: Agent, recent: Recent) -> list[Part]:
+    """Start what an agent's section `web` asks for; return what was started. Data flows without it, too."""
+    return _start(agent.loaded, agent.loaded.config.web, AgentHouse(agent, recent), agent.spool.folder)
 
 
-def _open(options: WebOptions, base: Path, token_file: Path, house: House) -> WebServer:
+def _start(loaded: LoadedConfig[Any], options: WebOptions | None, house: House, folder: Path) -> list[Part]:
+    makers: list[tuple[str, Callable[[], Part]]] = []
+    if options is not None and options.page:
+        makers.append(("local page", partial(_page, options, loaded.base, folder / TOKEN_FILE, house)))
+    if options is not None and options.otlp is not None:
+        makers.append(("push of metrics", partial(_pusher, loaded, options.otlp, house)))
+    parts = []
+    for what, make in makers:
+        try:
+            part = make()
+        except (ForebayError, OSError) as error:
+            log.error("no %s: %s", what, error if isinstance(error, ForebayError) else error.strerror)
+            continue
+        part.start()
+        parts.append(part)
+    return parts
+
+
+def _page(options: WebOptions, base: Path, token_file: Path, house: House) -> Part:
     host, _, port = options.listen.rpartition(":")
     token = page_token(options.token, base, token_file)
     server = WebServer((host.strip("[]"), int(port)), token, house)
     log.info("local page on http://%s:%d/ , token in %s", host, server.port, options.token or token_file)
     return server
+
+
+def _pusher(loaded: LoadedConfig[Any], options: OtlpOptions, house: House) -> Part:
+    headers = {
+        name: secrets.resolve(reference, loaded.base).decode("utf-8", "replace")
+        for name, reference in options.headers.items()
+    }
+    ca = str(loaded.resolve(options.ca)) if options.ca else None
+    plan = OtlpPlan(options.endpoint, options.interval / 1e9, options.timeout / 1e9, headers, ca)
+    return OtlpPusher(plan, house)
 
 
 def page_token(reference: str | None, base: Path, file: Path) -> str:

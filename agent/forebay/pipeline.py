@@ -25,6 +25,7 @@ from forebay.keys import read_public, read_secret
 from forebay.mask import Guard, Masker, load_policy
 from forebay.reload import fingerprint
 from forebay.sources.context import SourceContext
+from forebay.sources.live import build_live
 from forebay.spool import Limits, Spool, StreamLimits
 from forebay.stages import Source, Step
 from forebay.supervise import Parts, SourceRunner
@@ -41,7 +42,8 @@ HARDER_LEVEL = 12  # of zstd, when bytes on the link are scarce
 class Builder:
     """Builds pipelines with their sources, as configured, positions and states restored from the spool.
 
-    `harder` tells whether bytes on the link are scarce: blocks then wait longer and are compressed harder.
+    `harder` tells whether bytes on the link are scarce: blocks then wait longer and are compressed harder. `facts`
+    is what a source that tells of the agent itself asks.
 
     Raises
     ------
@@ -60,10 +62,11 @@ class Builder:
         *,
         once: bool,
         harder: Callable[[], bool] = lambda: False,
+        facts: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self._loaded, self._config, self._base = loaded, loaded.config, loaded.base
         self._spool, self._clock, self._boot, self._once = spool, clock, boot, once
-        self._harder = harder
+        self._harder, self._facts = harder, facts
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
         self._detectors = Detectors(
@@ -222,6 +225,7 @@ class Builder:
             gateway=self._config.gateway.id,
             base=self._base,
             clock=self._clock,
+            facts=self._facts,
         )
         return build_live(config, context)
 
@@ -266,25 +270,3 @@ def spool_limits(options: SpoolOptions) -> Limits:
         resume_free=options.disk.resume,
         ballast_bytes=options.disk.ballast,
     )
-
-
-def build_live(options: Any, context: SourceContext) -> Source:
-    """Build a source that is not a file. Its library is imported now, and only now."""
-    match options.type:
-        case "system":
-            from forebay.sources.system import SystemSource
-
-            return SystemSource(options, context)
-        case "modbus":
-            from forebay.sources.modbus import ModbusSource
-
-            return ModbusSource(options, context)
-        case "mqtt":
-            from forebay.sources.mqtt import MqttSource
-
-            return MqttSource(options, context)
-        case "zmq":
-            from forebay.sources.zmq_push import ZmqSource
-
-            return ZmqSource(options, context)
-    raise ConfigError(f"no room builds a source of type `{options.type}`", place=f"sources.{context.name}")

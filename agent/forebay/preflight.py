@@ -25,6 +25,14 @@ Need = tuple[str, str, str, tuple[str | int, ...]]
 """A module, the extra that brings it, what needs it, and the key that asks for that."""
 
 
+_OTEL = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_SINK_NEEDS = {
+    "postgres": ("psycopg", "postgres"),
+    "parquet": ("pyarrow", "parquet"),
+    "nats": ("nats", "nats"),
+}
+
+
 def preflight(loaded: Loaded) -> list[Finding]:
     """Return an error for each thing that the agent could not build as configured."""
     return [*missing_extras(loaded), *_policy(loaded), *_steps(loaded), *_shared_sources(loaded)]
@@ -34,21 +42,32 @@ def missing_extras(loaded: LoadedConfig[Any]) -> list[Finding]:
     """Return an error for each optional dependency that a configuration asks for and that is not installed."""
     config = loaded.config
     needs: list[Need] = []
-    if config.web is not None:
+    if config.web is not None and config.web.page:
         needs.append(("waitress", "web", "the local page", ("web",)))
-    if not isinstance(config, ReceiverConfig):
+    if config.web is not None and config.web.otlp is not None:
+        needs += [(module, "otel", "OpenTelemetry", ("web", "otlp")) for module in _OTEL]
+    if isinstance(config, ReceiverConfig):
+        needs += [
+            (*_SINK_NEEDS[sink.type], f"the sink `{sink.type}`", ("sinks", name))
+            for name, sink in config.sinks.items()
+            if sink.type in _SINK_NEEDS
+        ]
+    else:
         needs += [*_source_needs(config), *_picture_needs(loaded), *_tagger_needs(loaded)]
-    found = []
-    for module, extra, feature, path in needs:
-        if not is_installed(module):
-            error = MissingExtra(feature, extra)
-            found.append(loaded.finding(error.message, path, hint=error.hint))
-    return found
+    missing = {
+        path: MissingExtra(feature, extra)
+        for module, extra, feature, path in needs
+        if not is_installed(module)
+    }
+    return [loaded.finding(error.message, path, hint=error.hint) for path, error in missing.items()]
 
 
 def is_installed(module: str) -> bool:
-    """Return whether a top-level module could be imported; it is not."""
-    return importlib.util.find_spec(module) is not None
+    """Return whether a module could be imported; only packages that it is in are."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of such a package
+        return False
 
 
 def _source_needs(config: AgentConfig) -> Iterator[Need]:

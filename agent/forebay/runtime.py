@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from forebay import log as logs
 from forebay.blocks import Block
@@ -86,6 +87,7 @@ class Agent:
         self.failure = ""
         self.stuck = ""
         self._changing = threading.Lock()
+        self.looking = threading.Lock()  # held by who reads `reader`
         self._taps: tuple[tuple[str | None, Callable[[Block], None]], ...] = ()
         options = loaded.config.spool
         folder = loaded.resolve(options.dir)
@@ -129,8 +131,20 @@ class Agent:
 
     def _builder(self, loaded: Loaded) -> Builder:
         return Builder(
-            loaded, self.spool, self.clock, self.boot, once=self._once, harder=lambda: self._link.is_scarce()
+            loaded,
+            self.spool,
+            self.clock,
+            self.boot,
+            once=self._once,
+            harder=lambda: self._link.is_scarce(),
+            facts=self.facts,
         )
+
+    def facts(self) -> dict[str, Any]:
+        """Return the snapshot of now, as the own stream tells it."""
+        from forebay.view import snapshot
+
+        return snapshot(self)
 
     @property
     def _link(self) -> Linkage:
@@ -297,7 +311,7 @@ class Agent:
         self.safe_mode = ""
         self._policy = (builder.policy.name, builder.policy.hash)
         if plan.log:
-            logs.set_up(new.config.log.level, new.config.log.format)
+            logs.set_up_as(new.config.log, new.base)
 
     def _end_unit(self, unit: Unit) -> None:
         """Stop one pipeline; what its source was told is durable before it is built anew."""

@@ -11,6 +11,7 @@ from forebay import __version__
 from forebay.log import Recent
 from forebay.spool.reader import equations_hold
 from forebay.supervise import Unit
+from forebay.telemetry import process_facts
 
 if TYPE_CHECKING:
     from forebay.runtime import Agent
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
     """Return the facts of now."""
     config, now = agent.loaded.config, agent.clock.monotonic_ns()
-    ledger = agent.reader.ledger()
-    batches, readings, size = agent.reader.counts()
-    file_bytes, rate = agent.reader.file_bytes(), agent.reader.rate()
+    with agent.looking:  # lookers come in threads of their own, and the reader is for one at a time
+        ledger = agent.reader.ledger()
+        batches, readings, size = agent.reader.counts()
+        file_bytes, rate = agent.reader.file_bytes(), agent.reader.rate()
     folder, condition = agent.spool.folder, agent.spool.writer.condition
     return {
         "gateway": config.gateway.id,
@@ -31,6 +33,7 @@ def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
         "running": True,
         "uptime_s": round((now - agent.started_ns) / 1e9, 3),
         "clock": str(agent.clock.state()),
+        "process": process_facts(),
         "config": {
             "path": str(agent.loaded.path),
             "digest": agent.loaded.digest,
@@ -79,7 +82,8 @@ def _pipeline(unit: Unit, now: int) -> dict[str, Any]:
 def _link(agent: Agent) -> dict[str, Any]:
     linkage = agent.link
     if linkage is None or linkage.forwarder is None:
-        return {"state": "none", "endpoint": "", "reason": "there is no `forward` section", "store": ""}
+        return {"state": "none", "endpoint": "", "reason": "there is no `forward` section", "store": "",
+                "delivered_batches": 0}  # fmt: skip
     link = linkage.forwarder.link
     return {
         "state": link.state,

@@ -22,6 +22,7 @@ SHARED = {
     "clock",
     "config",
     "telemetry",
+    "advice",
     "shipped",
     "secrets",
     "keys",
@@ -47,6 +48,7 @@ OWNERS = {
     "psycopg": ("receive/postgres.py",),
     "pyarrow": ("receive/parquet.py",),
     "nats": ("receive/nats_publisher.py",),
+    "opentelemetry": ("web/otlp.py",),
     "zstandard": ("wire/",),
 }
 HEAVY = {
@@ -63,6 +65,7 @@ HEAVY = {
     "psycopg",
     "pyarrow",
     "nats",
+    "opentelemetry",
 }
 HEAVY_AT_TOP_ALLOWED = {  # modules that are themselves only imported when configured
     ("sqlite_utils", "receive/sqlite_schema.py"),

@@ -3,10 +3,13 @@
 import io
 import json
 import logging
+import stat
+from pathlib import Path
 
 import pytest
 
 from forebay import log
+from forebay.config.agent import LogOptions
 from forebay.errors import InputError
 
 
@@ -120,3 +123,53 @@ def test_setting_up_twice_writes_once(sink):
     stream, _ = sink()
     logging.getLogger("forebay.x").info("hello")
     assert stream.getvalue() == "INFO x: hello\n"
+
+
+# -- a file of its own --------------------------------------------------------------------------------------
+
+
+def test_a_file_is_turned_over_and_the_oldest_goes(tmp_path, sink):
+    sink()
+    options = LogOptions(file=Path("agent.log"), max_bytes="16KiB", keep=2)
+    log.set_up_as(options, tmp_path)
+    logger = logging.getLogger("forebay.x")
+    for number in range(120):
+        logger.info(f"template {number} " + "x" * 1000)  # a template each: the limit is another test's
+    sizes = {p.name: p.stat().st_size for p in tmp_path.iterdir()}
+    assert set(sizes) == {"agent.log", "agent.log.1", "agent.log.2"}
+    assert all(0 < size <= 16 * 1024 for size in sizes.values())
+    kept = "".join((tmp_path / f"agent.log{end}").read_text() for end in (".2", ".1", ""))
+    numbers = [int(line.split()[3]) for line in kept.splitlines()]
+    assert numbers == list(range(120 - len(numbers), 120)), "no line is lost in turning over, but the oldest"
+    assert stat.S_IMODE((tmp_path / "agent.log").stat().st_mode) == 0o600
+
+
+def test_a_file_is_appended_to_and_let_go_when_logging_is_set_up_anew(tmp_path, sink):
+    stream, _ = sink()
+    (tmp_path / "agent.log").write_text("before\n")
+    log.set_up_as(LogOptions(file=Path("agent.log")), tmp_path)
+    logging.getLogger("forebay.x").info("in the file \u4e2d")
+    sink()
+    logging.getLogger("forebay.x").info("not in the file")
+    assert (tmp_path / "agent.log").read_text() == "before\nINFO x: in the file \u4e2d\n"
+    assert not stream.getvalue()
+
+
+def test_a_file_that_cannot_be_opened_leaves_stderr(tmp_path, sink, capsys):
+    sink()
+    log.set_up_as(LogOptions(file=Path("nowhere/agent.log")), tmp_path)
+    told = capsys.readouterr().err
+    assert "the log file cannot be opened, stderr is used" in told
+    assert "No such file" in told
+
+
+def test_a_disk_that_takes_no_more_costs_lines_and_nothing_else(sink):
+    sink()
+    log.set_up_as(LogOptions(file=Path("/dev/full")), Path("/"))
+    logging.getLogger("forebay.x").info("nobody reads this")
+    logging.getLogger("forebay.x").info("nor this")
+
+
+def test_turning_over_goes_with_a_file_only():
+    with pytest.raises(ValueError, match="go with `file`"):
+        LogOptions(keep=2)

@@ -160,6 +160,7 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again():
 @pytest.mark.parametrize(
     "options",
     [
+        {"type": "agent"},
         {"type": "system"},
         {"type": "modbus", "host": "h", "registers": [{"name": "a", "address": 0}]},
         {"type": "mqtt", "broker": "mqtt://h", "topics": ["a"]},
@@ -169,6 +170,6 @@ def test_backoff_grows_to_its_limit_with_jitter_and_starts_again():
 )
 def test_each_live_source_is_built_from_its_options(options):
     made = SOURCE_OPTIONS[options["type"]].model_validate(options)
-    source = build_live(made, SourceContext("a", "b"))
+    source = build_live(made, SourceContext("a", "b", facts=dict))
     assert source.replayable is False
     assert options["type"] in type(source).__name__.casefold()

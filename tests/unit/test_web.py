@@ -10,26 +10,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sample_facts import FACTS
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.page import page_token
 from forebay.web import WebServer
-from forebay.web.values import IDLE_S, MOST_SERIES, POINTS, RecentValues
+from forebay.web.values import IDLE_S, MOST_ALARMS, MOST_SERIES, POINTS, RecentAlarms, RecentValues
 
 TOKEN = "a-token-of-the-test"
-ENTRY = {
-    "read": 10, "filtered": {'dead"band\\': 2}, "guarded": 1, "rejected": {"line\n": 1}, "accepted": 6, "delivered": 4,
-    "pending": 2, "evicted": {}, "dead_lettered": {}, "quarantined": {},
-}  # fmt: skip
-FACTS = {
-    "gateway": "gw-1", "site": "lab", "version": "1.2.3", "uptime_s": 12.5, "stuck": "", "clock": "synced",
-    "config": {"safe_mode": ""}, "policy": {"name": "base", "hash": "ab"}, "balanced": True, "troubles": [],
-    "streams": {"pump": ENTRY},
-    "spool": {"file_bytes": 5, "max_bytes": 10, "pending_batches": 1, "state": "ok", "detail": ""},
-    "link": {"state": "up", "delivered_batches": 3},
-    "pipelines": {"pump": {"restarts": 1, "source_restarts": 2, "queue_bytes": 3, "idle_s": 0.25, "reading": True}},
-}  # fmt: skip
 
 
 class FakeHouse:
@@ -158,6 +147,12 @@ def test_metrics_are_read_by_prometheus_own_parser(server):
     assert values["forebay_spool_state", (("state", "ok"),)] == 1
     assert values["forebay_link_up", ()] == 1
     assert values["forebay_pipeline_idle_seconds", (("pipeline", "pump"),)] == 0.25
+    assert values["forebay_clock_state", (("state", "synced"),)] == 1
+    assert values["forebay_clock_state", (("state", "stepped"),)] == 0
+    assert values["forebay_link_state", (("state", "held"),)] == 0
+    assert values["forebay_spool_full_in_seconds", ()] == 90
+    assert values["process_resident_memory_bytes", ()] == 4096
+    assert values["process_cpu_seconds_total", ()] == 1.5
     assert families["forebay_readings_read"].type == "counter"
     assert families["forebay_spool_bytes"].type == "gauge"
 
@@ -197,6 +192,31 @@ def test_values_are_bounded(house):
     assert max(len(s["points"]) for s in values.series()) == POINTS
 
 
+def alarms(count: int, device: str = "") -> Block:
+    fields = (Field("alarm", Type.STR), Field("state", Type.STR), Field("dev", Type.STR))
+    columns = (["hot"] * count, ["raised", None] * count, [device] * count)
+    schema = Schema("pump_alarms", fields, "dev" if device else "")
+    times = np.arange(count, dtype=np.int64) * 1_000_000_000
+    return Block(schema, times, tuple(Column.of(Type.STR, column[:count]) for column in columns))
+
+
+def test_alarms_are_kept_though_nobody_looks_the_newest_first(house):
+    kept = RecentAlarms(house.watch)
+    house.taps[0](block([1.0]))
+    house.taps[0](alarms(1, "p-7"))
+    house.taps[0](alarms(2))
+    assert [a["device"] for a in kept.alarms()] == ["", "", "p-7"]
+    assert kept.alarms()[-1] == {
+        "stream": "pump", "alarm": "hot", "state": "raised", "device": "p-7", "time": 0,
+    }  # fmt: skip
+    assert kept.alarms()[0]["state"] == "", "a cell that masking took"
+    for _ in range(MOST_ALARMS):
+        house.taps[0](alarms(3))
+    assert len(kept.alarms()) == MOST_ALARMS
+    kept.close()
+    assert not house.taps
+
+
 def test_a_still_is_the_last_cell_that_is_a_picture(server, house):
     picture = b"\xff\xd8\xff" + bytes(100)
     assert get(server, "/api/still", TOKEN)[0] == 204
@@ -204,7 +224,7 @@ def test_a_still_is_the_last_cell_that_is_a_picture(server, house):
 
     def show(cell: bytes | None) -> None:
         column = Column.of(Type.BYTES, [cell])
-        house.taps[0](Block(schema, np.zeros(1, np.int64), (column,)))
+        house.taps[-1](Block(schema, np.zeros(1, np.int64), (column,)))
 
     show(picture)
     show(b"<script>")

@@ -39,6 +39,9 @@ COMMANDS: dict[str, Entry] = {
     "check": Entry(
         "forebay.cli.check:check_command", "Check a configuration; every error at once.", "Configure"
     ),
+    "config": Entry(
+        "forebay.cli.config:config_group", "Bring a file of an older release up to date.", "Configure"
+    ),
     "schema": Entry(
         "forebay.cli.schema:schema_command", "Print the JSON Schema of a configuration.", "Configure"
     ),

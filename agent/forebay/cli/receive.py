@@ -16,15 +16,12 @@ import click
 from forebay.clock import SystemClock
 from forebay.config.loader import LoadedConfig, load_receiver
 from forebay.config.receiver import ReceiverConfig
-from forebay.errors import ForebayError
-from forebay.log import Recent, set_up
+from forebay.log import Recent, set_up_as
 from forebay.notify import Notifier
 
 if TYPE_CHECKING:
+    from forebay.page import Part
     from forebay.receive.server import Server
-    from forebay.web import WebServer
-
-log = logging.getLogger("forebay.receive")
 
 
 @click.command()
@@ -39,7 +36,7 @@ def receive_command(config: Path) -> int:
     signal.signal(signal.SIGTERM, stop)  # before anything that takes time: a stop while starting is one, too
     signal.signal(signal.SIGINT, stop)
     loaded = load_receiver(config)
-    set_up(loaded.config.log.level, loaded.config.log.format)
+    set_up_as(loaded.config.log, loaded.base)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     recent = Recent(SystemClock())
@@ -48,13 +45,13 @@ def receive_command(config: Path) -> int:
 
     server = build_server(loaded, stopping)
     click.echo(f"listening on {server.endpoint}", err=True)
-    page = _page(loaded, server, recent)
+    web = _web(loaded, server, recent)
     notifier = Notifier()
     notifier.tell("READY=1", "STATUS=running")
     server.run(_feeding(notifier))
     notifier.tell("STOPPING=1")
-    if page is not None:
-        page.stop()
+    for part in web:
+        part.stop()
     return 0
 
 
@@ -72,16 +69,9 @@ def _feeding(notifier: Notifier) -> Callable[[], None]:
     return feed
 
 
-def _page(loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> WebServer | None:
-    """Return the local page, started, where one is configured. Batches are taken without it, too."""
+def _web(loaded: LoadedConfig[ReceiverConfig], server: Server, recent: Recent) -> list[Part]:
     if loaded.config.web is None:
-        return None
-    from forebay.page import open_receiver_page
+        return []
+    from forebay.page import start_receiver_web
 
-    try:
-        page = open_receiver_page(loaded, server, recent)
-    except (ForebayError, OSError) as error:
-        log.error("no local page: %s", error if isinstance(error, ForebayError) else error.strerror)
-        return None
-    page.start()
-    return page
+    return start_receiver_web(loaded, server, recent)

@@ -18,13 +18,13 @@ from forebay.config.base import parse_duration
 from forebay.config.findings import ConfigErrors
 from forebay.config.loader import LoadedConfig, load_agent
 from forebay.errors import ConfigError, ForebayError
-from forebay.log import Recent, set_up
+from forebay.log import Recent, set_up, set_up_as
 from forebay.preflight import preflight
 
 if TYPE_CHECKING:
     from forebay.operations import Operations
+    from forebay.page import Part
     from forebay.runtime import Agent
-    from forebay.web import WebServer
 
 log = logging.getLogger("forebay.agent")
 
@@ -96,7 +96,7 @@ def _start(
 
 def _load(config: Path) -> Loaded:
     loaded = load_agent(config)
-    set_up(loaded.config.log.level, loaded.config.log.format)
+    set_up_as(loaded.config.log, loaded.base)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
     return loaded
@@ -161,7 +161,7 @@ def _run_once(agent: Agent) -> int:
 def _serve(agent: Agent, recent: Recent) -> int:
     from forebay.lastgood import WELL_AFTER_NS, LastGood
 
-    operations, page = _operations(agent, recent), _page(agent, recent)
+    operations, web = _operations(agent, recent), _web(agent, recent)
     last_good = LastGood(agent.spool.folder)
 
     def on_hangup(_number: int, _frame: FrameType | None) -> None:
@@ -173,9 +173,10 @@ def _serve(agent: Agent, recent: Recent) -> int:
 
     signal.signal(signal.SIGHUP, on_hangup)
     agent.wait(on_look=keep)
-    for part in (page, operations):
-        if part is not None:
-            part.stop()
+    for part in web:
+        part.stop()
+    if operations is not None:
+        operations.stop()
     written = agent.stop()
     return 0 if written and not agent.failure else 1
 
@@ -193,20 +194,12 @@ def _operations(agent: Agent, recent: Recent) -> Operations | None:
     return operations
 
 
-def _page(agent: Agent, recent: Recent) -> WebServer | None:
-    """Return the local page, started, where one is configured. Data flows without it, too."""
-    options = agent.loaded.config.web
-    if options is None:
-        return None
-    from forebay.page import open_page
+def _web(agent: Agent, recent: Recent) -> list[Part]:
+    if agent.loaded.config.web is None:
+        return []
+    from forebay.page import start_agent_web
 
-    try:
-        page = open_page(options, agent.loaded.base, agent, recent)
-    except (ForebayError, OSError) as error:
-        log.error("no local page: %s", error if isinstance(error, ForebayError) else error.strerror)
-        return None
-    page.start()
-    return page
+    return start_agent_web(agent, recent)
 
 
 def _reload(agent: Agent) -> None:

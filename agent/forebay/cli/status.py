@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from forebay.spool import Reader, segment_path
 from forebay.spool.reader import equations_hold
 
 ANSWER_S = 5.0
+WIDTH = 80  # of a field engineer's terminal
+LOST = ("evicted", "dead_lettered", "quarantined")
 DEFAULT_CONFIG = Path("/etc/forebay/agent.yaml")
 
 
@@ -83,28 +86,72 @@ def is_running(folder: Path) -> bool:
 
 
 def render(facts: dict[str, Any]) -> str:
-    """Return the facts as a table for people."""
+    """Return the facts as a table for people, at most 80 characters wide but for what a message says."""
     spool = facts["spool"]
+    quota = f" of {size(spool['max_bytes'])}" if spool["max_bytes"] else ""
     lines = [
-        f"gateway {facts['gateway']}: {'running' if facts['running'] else 'not running'}",
-        f"spool   {spool['pending_batches']} batches wait ({spool['pending_bytes']} bytes) in {spool['dir']}",
+        *_head(facts),
+        f"spool   {count(spool['pending_batches'])} batches wait ({size(spool['pending_bytes'])}), "
+        f"{size(spool['file_bytes'])}{quota} on disk",
+        f"        in {spool['dir']}",
+        *_prediction(spool["full_in_s"]),
         *_live_lines(facts),
         "",
-        f"{'stream':<24}{'read':>12}{'filtered':>12}{'guarded':>10}{'rejected':>10}{'accepted':>12}"
-        f"{'delivered':>12}{'pending':>10}{'lost':>8}",
-    ]
+        f"{'readings of':<15}" + "".join(f"{name:>9}" for name in ("read", "filtered", "guarded", "rejected"))
+        + f"{'delivered':>11}{'waiting':>9}{'lost':>9}",
+    ]  # fmt: skip
     for name, entry in facts["streams"].items():
-        lost = sum(sum(entry[kind].values()) for kind in ("evicted", "dead_lettered", "quarantined"))
-        filtered, rejected = sum(entry["filtered"].values()), sum(entry["rejected"].values())
-        lines.append(
-            f"{name:<24}{entry['read']:>12}{filtered:>12}{entry['guarded']:>10}{rejected:>10}"
-            f"{entry['accepted']:>12}{entry['delivered']:>12}{entry['pending']:>10}{lost:>8}"
+        lost = sum(sum(entry[kind].values()) for kind in LOST)
+        counts = (
+            entry["read"],
+            sum(entry["filtered"].values()),
+            entry["guarded"],
+            sum(entry["rejected"].values()),
         )
-    if spool["full_in_s"] is not None:
-        lines.insert(2, f"        full in {_span(spool['full_in_s'])} if nothing is delivered from now on")
+        lines.append(
+            f"{short(name, 15):<15}" + "".join(f"{count(n):>9}" for n in counts)
+            + f"{count(entry['delivered']):>11}{count(entry['pending']):>9}{count(lost):>9}"
+        )  # fmt: skip
+    lines += _reasons(facts["streams"])
     if not facts["balanced"]:
         lines.append("the ledger does not balance: please report this")
     return "\n".join(lines)
+
+
+def _prediction(full_in_s: int | None) -> list[str]:
+    return (
+        []
+        if full_in_s is None
+        else [f"        full in {span(full_in_s)} if nothing is delivered from now on"]
+    )
+
+
+def _head(facts: dict[str, Any]) -> list[str]:
+    site = f" ({facts['site']})" if facts.get("site") else ""
+    if not facts["running"]:
+        return [f"gateway {facts['gateway']}{site}: not running"]
+    if "uptime_s" not in facts:  # it runs, but does not answer
+        return [f"gateway {facts['gateway']}{site}: running"]
+    process, policy = facts["process"], facts["policy"]
+    return [
+        f"gateway {facts['gateway']}{site}: running",
+        f"        up {span(int(facts['uptime_s']))}, {size(process['rss_bytes'])} of memory, "
+        f"version {facts['version']}",
+        f"        clock {facts['clock']}, policy {policy['name'] or 'none'}",
+    ]
+
+
+def _reasons(streams: dict[str, Any]) -> list[str]:
+    """Return why readings did not go on, one line a stream and kind."""
+    return [
+        f"{short(name, 16)} {kind.replace('_', ' ')}: "
+        + ", ".join(
+            f"{reason} {count(n)}" for reason, n in sorted(entry[kind].items(), key=lambda item: -item[1])
+        )
+        for name, entry in streams.items()
+        for kind in ("filtered", "rejected", *LOST)
+        if any(entry[kind].values())
+    ]
 
 
 def _live_lines(facts: dict[str, Any]) -> list[str]:
@@ -112,7 +159,8 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     if "link" not in facts:
         return []
     link, config = facts["link"], facts["config"]
-    lines = [f"link    {link['state']} {link['endpoint']} {link['reason']}".rstrip()]
+    lines = [f"link    {link['state']} {link['endpoint']}".rstrip()]
+    lines += [f"        {link['reason']}"] if link["reason"] else []
     if facts["spool"]["state"] != "ok":
         lines.append(f"spool   {facts['spool']['state']}: {facts['spool']['detail']}")
     if config["safe_mode"]:
@@ -128,10 +176,37 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     ]
     for trouble in facts["troubles"][-5:]:
         said = " ".join(f"{k}={v}" for k, v in trouble["facts"].items())
-        lines.append(f"{trouble['level']:<8}{trouble['message']} {said} ({trouble['times']}x)")
+        text = f"{trouble['level']:<8}{trouble['message']} {said}".rstrip()
+        lines += textwrap.wrap(f"{text} ({trouble['times']}x)", WIDTH, subsequent_indent=" " * 8)
+        if trouble["do"]:
+            lines += textwrap.wrap(f"        -> {trouble['do']}", WIDTH, subsequent_indent=" " * 11)
     return lines
 
 
-def _span(seconds: int) -> str:
+def count(number: float) -> str:
+    """Return a count in at most eight characters; from a million on rounded (`--json` has all digits)."""
+    for power, letter in ((12, "T"), (9, "G"), (6, "M")):
+        if number >= 10**power:
+            return f"{number / 10**power:.2f}{letter}"
+    return f"{number:,}"
+
+
+def size(number: float) -> str:
+    """Return bytes for people: `1.4 MiB`."""
+    units = ("B", "KiB", "MiB", "GiB")
+    power = next((p for p in range(len(units) - 1) if number < 1024 ** (p + 1)), len(units) - 1)
+    number /= 1024**power
+    return f"{number:.0f} {units[power]}" if power == 0 or number >= 100 else f"{number:.1f} {units[power]}"
+
+
+def short(text: str, most: int) -> str:
+    """Return a text that leaves one of `most` characters free."""
+    return text if len(text) < most else text[: most - 2] + "…"
+
+
+def span(seconds: int) -> str:
+    """Return a time for people: `2 d 3 h`, `1 h 5 min`, `40 s`."""
+    if seconds < 120:
+        return f"{seconds} s"
     hours, rest = divmod(seconds, 3600)
     return f"{hours // 24} d {hours % 24} h" if hours >= 48 else f"{hours} h {rest // 60} min"

@@ -40,7 +40,7 @@ JOURNAL = ("journalctl", "--unit=forebay-agent", f"--lines={LOG_LINES}", "--no-p
     "--log",
     "log_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The agent's log, where it is not the journal's.",
+    help="The agent's log, where it is neither the journal's nor the configuration's `log.file`.",
 )
 def support_command(config: Path, output: Path | None, log_file: Path | None) -> int:
     """Pack what a supporter needs about the agent of CONFIG (/etc/forebay/agent.yaml).
@@ -80,7 +80,7 @@ def parts(config: Path, log_file: Path | None) -> Iterator[tuple[str, str]]:
     yield "spool.json", _dump(_doctor(folder))
     yield "files.json", _dump(_files(folder))
     yield "crashes.json", _dump(_crashes(folder))
-    yield "log.txt", _log(log_file)
+    yield "log.txt", _log(log_file or _own_log(loaded))
 
 
 def _dump(facts: Any) -> str:
@@ -154,6 +154,12 @@ def _crashes(folder: Path) -> Any:
         return CrashReports(folder / "crashes", SystemClock()).read()
     except (OSError, ValueError) as error:
         return {"error": type(error).__name__}
+
+
+def _own_log(loaded: LoadedConfig[AgentConfig] | None) -> Path | None:
+    own = loaded.config.log.file if loaded is not None else None
+    path = loaded.resolve(own) if loaded is not None and own is not None else None
+    return path if path is not None and path.exists() else None
 
 
 def _log(log_file: Path | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from forebay.cli.status import DEFAULT_CONFIG
+from forebay.cli.status import DEFAULT_CONFIG, count, short, size, span
 from forebay.config.base import parse_duration
 from forebay.config.loader import load_agent
 from forebay.control.client import ask_once
@@ -20,9 +20,9 @@ KINDS = ("read", "accepted", "delivered")
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG)
 @click.option("--interval", default="1s", show_default=True, metavar="DURATION", help="Between two looks.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many looks.")
+@click.option("--count", "looks", type=click.IntRange(min=1), help="End after so many looks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a look.")
-def top_command(config: Path, interval: str, count: int | None, as_json: bool) -> int:
+def top_command(config: Path, interval: str, looks: int | None, as_json: bool) -> int:
     """Show what flows in the running agent of CONFIG (/etc/forebay/agent.yaml): readings a second by stream."""
     try:
         pause_s = parse_duration(interval) / 1e9
@@ -30,7 +30,7 @@ def top_command(config: Path, interval: str, count: int | None, as_json: bool) -
         raise click.BadParameter(str(error), param_hint="--interval") from None
     loaded = load_agent(config)
     folder = loaded.resolve(loaded.config.spool.dir)
-    before, looks = ask_once(folder, "status"), 0
+    before, done = ask_once(folder, "status"), 0
     while True:
         time.sleep(pause_s)
         now = ask_once(folder, "status")
@@ -40,8 +40,8 @@ def top_command(config: Path, interval: str, count: int | None, as_json: bool) -
         else:
             click.clear()
             click.echo(render(now, facts))
-        before, looks = now, looks + 1
-        if looks == count:
+        before, done = now, done + 1
+        if done == looks:
             return 0
 
 
@@ -53,25 +53,28 @@ def rates(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         old = before["streams"].get(name, {})
         streams[name] = {kind: round((entry[kind] - old.get(kind, 0)) / seconds, 1) for kind in KINDS}
         streams[name]["pending"] = entry["pending"]
+    cpu_s = now["process"]["cpu_s"] - before["process"]["cpu_s"]
     return {"seconds": round(seconds, 3), "streams": streams, "link": now["link"]["state"],
-            "spool_bytes": now["spool"]["file_bytes"]}  # fmt: skip
+            "spool_bytes": now["spool"]["file_bytes"], "cpu_percent": round(100 * cpu_s / seconds, 1)}  # fmt: skip
 
 
 def render(now: dict[str, Any], facts: dict[str, Any]) -> str:
-    """Return one look as text."""
+    """Return one look as text, at most 80 characters wide but for what a trouble says."""
     link, spool = now["link"], now["spool"]
     lines = [
-        f"gateway {now['gateway']}  up {now['uptime_s']:.0f} s"
-        f"  link {link['state']} {link['endpoint']} {link['reason']}",
-        f"spool {spool['state']}  {spool['file_bytes']:,} of {spool['max_bytes']:,} bytes,"
-        f" {spool['pending_batches']:,} batches wait",
+        f"gateway {now['gateway']}  up {span(int(now['uptime_s']))}  memory {size(now['process']['rss_bytes'])}"
+        f"  CPU {facts['cpu_percent']:.1f} %",
+        f"link    {link['state']} {link['endpoint']}",
+        *([f"        {link['reason']}"] if link["reason"] else []),
+        f"spool   {spool['state']}  {size(spool['file_bytes'])} of {size(spool['max_bytes'])},"
+        f" {count(spool['pending_batches'])} batches wait",
         "",
-        f"{'stream':<24}{'read/s':>12}{'accepted/s':>12}{'delivered/s':>13}{'pending':>12}",
+        f"{'readings of':<24}{'read/s':>13}{'accepted/s':>13}{'delivered/s':>14}{'waiting':>14}",
     ]
     for name, entry in facts["streams"].items():
         lines.append(
-            f"{name:<24}{entry['read']:>12,.1f}{entry['accepted']:>12,.1f}{entry['delivered']:>13,.1f}"
-            f"{entry['pending']:>12,}"
+            f"{short(name, 24):<24}{count(entry['read']):>13}{count(entry['accepted']):>13}"
+            f"{count(entry['delivered']):>14}{count(entry['pending']):>14}"
         )
     lines += [f"{name}: {p['trouble']}" for name, p in now["pipelines"].items() if p["trouble"]]
     if now["stuck"] or now["config"]["safe_mode"]:

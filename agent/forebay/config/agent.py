@@ -25,7 +25,15 @@ LINGER_NS = {Lane.URGENT: 0, Lane.NORMAL: _SECOND, Lane.BULK: 5 * _SECOND}
 
 _HOST_PORT = r"^(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"
 _ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]{1,5})?(/[^\s?#@]*)?")
 _TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9*](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):([0-9]{1,5})")
+
+
+def check_url(text: str) -> str:
+    """Check the URL of an HTTP service, without name and password in it. Raises ValueError."""
+    if not _URL.fullmatch(text):
+        raise ValueError("expected `http://HOST[:PORT][/PATH]` or `https://...`, without a name or password")
+    return text
 
 
 def check_endpoint(text: str) -> str:
@@ -49,6 +57,9 @@ Endpoint = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^(tcp://.+:[0-9]+|ipc://.+)$"}),
 ]
 """ZeroMQ endpoint, `tcp://HOST:PORT` or `ipc://PATH`."""
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+"""Name of an HTTP header."""
 
 Text = Annotated[str, Field(max_length=256)]
 
@@ -195,22 +206,59 @@ class ForwardOptions(Options):
         return endpoints
 
 
-class WebOptions(Options):
-    """The local page and interface. Without this section there is none."""
+class OtlpOptions(Options):
+    """Where metrics are pushed to: OpenTelemetry over HTTP (extra `otel`). The same figures as at `/metrics`."""
 
+    endpoint: Annotated[str, AfterValidator(check_url)]
+    """Address of a collector, e.g. `http://collector:4318`; without a path `/v1/metrics` is meant."""
+    interval: Duration = Field(default=30 * _SECOND, ge=_SECOND)
+    """Time between two pushes. What a collector that is down has missed is not sent again."""
+    timeout: Duration = Field(default=10 * _SECOND, ge=100_000_000, le=60 * _SECOND)
+    """Longest time that one push, with its retries, may take."""
+    headers: dict[HeaderName, SecretRef] = Field(default_factory=dict, max_length=16)
+    """Headers of each push, e.g. `Authorization`, each a reference to its whole text."""
+    ca: ConfigPath | None = None
+    """Certificates of the authorities that are trusted with `https://`; default: the system's."""
+
+
+class WebOptions(Options):
+    """The local page and interface, and where metrics are pushed to. Without this section there is none."""
+
+    page: bool = True
+    """Whether there is a page, with `/metrics` and the health addresses; `false`: only `otlp`."""
     listen: Annotated[str, Field(pattern=_HOST_PORT)] = "127.0.0.1:5580"
     """Address and port. Anything but this machine's own address shows the page to the network, unencrypted."""
     token: SecretRef | None = None
     """What opens the page; default: one made at the first start, kept in `web.token` beside the spool."""
+    otlp: OtlpOptions | None = None
+    """Where metrics are pushed to; without it nowhere."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> WebOptions:
+        if not self.page and self.otlp is None:
+            raise ValueError("expected `otlp` with `page: false`, else there is nothing to do")
+        return self
 
 
 class LogOptions(Options):
-    """What is logged, to stderr."""
+    """What is logged, and where to."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity."""
     format: Literal["text", "json"] = "text"
     """`text` for people, `json` one object a line."""
+    file: ConfigPath | None = None
+    """A file instead of stderr, for machines without a journal; only its owner can read it."""
+    max_bytes: Size = Field(default=5 * 1024**2, ge=16 * 1024, le=1024**3)
+    """Size at which `file` is turned over."""
+    keep: int = Field(default=3, ge=1, le=100)
+    """Files that were turned over and are kept, as `FILE.1`, the newest, and so on."""
+
+    @model_validator(mode="after")
+    def _turned_over_is_a_file(self) -> LogOptions:
+        if self.file is None and self.model_fields_set & {"max_bytes", "keep"}:
+            raise ValueError("`max_bytes` and `keep` go with `file`; a journal keeps its own house")
+        return self
 
 
 class AgentConfig(Options):

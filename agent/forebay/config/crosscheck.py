@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from forebay.config.agent import AgentConfig, PipelineOptions, Sync
 from forebay.config.base import format_size
@@ -76,15 +77,27 @@ def _streams_are_distinct(document: Document, pipelines: dict[str, Any]) -> Iter
 
 
 def check_web(config: AgentConfig | ReceiverConfig, document: Document) -> list[Finding]:
-    """Warn of a page that the network sees."""
+    """Warn of a page that the network sees, and of secrets that it sees on their way to a collector."""
     if config.web is None:
         return []
-    host = config.web.listen.rpartition(":")[0].strip("[]")
-    if host in ("localhost", "::1") or host.startswith("127."):
-        return []
-    message = "the page is not encrypted, and whoever listens on the network can read its token"
-    hint = "listen on 127.0.0.1 and come through a tunnel: ssh -L 5580:127.0.0.1:5580 GATEWAY"
-    return [document.finding(message, ("web", "listen"), hint=hint, severity=Severity.WARNING)]
+    out = []
+    if config.web.page and not _is_local(config.web.listen.rpartition(":")[0]):
+        message = "the page is not encrypted, and whoever listens on the network can read its token"
+        hint = "listen on 127.0.0.1 and come through a tunnel: ssh -L 5580:127.0.0.1:5580 GATEWAY"
+        out.append(document.finding(message, ("web", "listen"), hint=hint, severity=Severity.WARNING))
+    otlp = config.web.otlp
+    if otlp is not None and otlp.headers and otlp.endpoint.startswith("http://"):
+        host = urlsplit(otlp.endpoint).hostname or ""
+        if not _is_local(host):
+            message = "headers go out unencrypted, and whoever listens on the network can read them"
+            path = ("web", "otlp", "endpoint")
+            out.append(document.finding(message, path, hint="use https://", severity=Severity.WARNING))
+    return out
+
+
+def _is_local(host: str) -> bool:
+    host = host.strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def check_config(config: AgentConfig, document: Document) -> list[Finding]:

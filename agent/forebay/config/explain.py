@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from forebay.config.base import format_duration, format_size, parse_duration, parse_size
 from forebay.config.findings import Finding, KeyPath
+from forebay.config.migration import hint_for
 from forebay.config.shape import known_keys, types_at
 from forebay.config.yaml_source import Document
 from forebay.errors import ForebayError
@@ -208,7 +209,7 @@ def _explain_one(item: _Located, document: Document, root: type[BaseModel]) -> F
         return _missing(path, document)
     if kind == "extra_forbidden":
         keys = known_keys(root, path[:-1], document)
-        hint = suggest(str(path[-1]), keys) if path else ""
+        hint = hint_for(path) or (suggest(str(path[-1]), keys) if path else "")
         return document.finding("unknown key", path, hint=hint or _list_hint("known here", keys), at_key=True)
     if kind in ("enum", "literal_error"):
         choices = _choices(error)

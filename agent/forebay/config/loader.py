@@ -105,6 +105,11 @@ def load(path: Path | str) -> LoadedConfig[Any]:
     return _load(Path(path), None)
 
 
+def load_text(data: bytes, path: Path) -> LoadedConfig[Any]:
+    """Check a configuration of either that was read before. Raises ConfigErrors."""
+    return _check(data, path, None)
+
+
 def _kind(document: Document) -> type[AgentConfig] | type[ReceiverConfig]:
     """Decide by the keys that only one of the two has; an agent where that does not tell."""
     keys = set(document.value)

@@ -45,6 +45,8 @@ def secrets_of(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
             here = (*path, info.alias or name)
             if isinstance(inner, str) and _is_secret(info):
                 yield here, inner
+            elif isinstance(inner, dict) and _is_secret(info):
+                yield from (((*here, key), reference) for key, reference in inner.items())
             else:
                 yield from secrets_of(inner, here)
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Options of sources that are asked or listened to: system, modbus, mqtt, zmq."""
+"""Options of sources that are asked or listened to: agent, system, modbus, mqtt, zmq."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ class SystemOptions(Options):
     """What is sampled."""
     disks: tuple[ConfigPath, ...] = Field(default=("/",), validate_default=True, min_length=1)
     """Mount points that `disk` looks at."""
+
+
+class AgentOptions(Options):
+    """This agent itself: what it read, dropped and delivered, its buffer, link, clock, memory and CPU time."""
+
+    type: Literal["agent"] = "agent"
+    """What this is."""
+    every: Duration = Field(default=60 * _SECOND, ge=_SECOND)
+    """Time between samples."""
+    about: Literal["agent", "streams"] = "agent"
+    """`agent`: one row with the sums over all streams. `streams`: one row a stream, its name in `about`."""
 
 
 RegisterKind = Literal["holding", "input", "coil", "discrete"]
@@ -271,6 +282,7 @@ class ZmqOptions(Options):
 
 
 SOURCE_OPTIONS: dict[str, type[Options]] = {
+    "agent": AgentOptions,
     "system": SystemOptions,
     "modbus": ModbusOptions,
     "mqtt": MqttOptions,

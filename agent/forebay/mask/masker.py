@@ -26,7 +26,7 @@ from forebay.mask.escapes import hidden, written_out
 from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import Searcher, count_codes
+from forebay.mask.search import Searcher, count_codes, search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay.stages import Tally
 from forebay_core import text_tables as tables

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from forebay.clock import Clock, SystemClock
 from forebay.config.fields import FieldOptions
@@ -24,6 +25,7 @@ class SourceContext:
     key : name of the field that tells devices apart, or empty
     gateway : id of the gateway
     base : folder of the configuration file
+    facts : returns the snapshot of the agent that the source runs in; None outside of one
     """
 
     name: str
@@ -33,6 +35,7 @@ class SourceContext:
     gateway: str = "gateway"
     base: Path = Path()
     clock: Clock = field(default_factory=SystemClock)
+    facts: Callable[[], dict[str, Any]] | None = None
 
 
 class Stopper:

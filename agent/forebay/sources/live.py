@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 
 from forebay.config.base import Options
-from forebay.config.sources_live import ModbusOptions, MqttOptions, SystemOptions, ZmqOptions
+from forebay.config.sources_live import (
+    AgentOptions,
+    ModbusOptions,
+    MqttOptions,
+    SystemOptions,
+    ZmqOptions,
+)
 from forebay.sources.context import SourceContext
 from forebay.stages import Source
 
 _CLASSES = {
+    AgentOptions: "forebay.sources.agent:AgentSource",
     SystemOptions: "forebay.sources.system:SystemSource",
     ModbusOptions: "forebay.sources.modbus:ModbusSource",
     MqttOptions: "forebay.sources.mqtt:MqttSource",

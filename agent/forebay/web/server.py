@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forebay.errors import ConfigError, MissingExtra
+from forebay.telemetry import metrics_of
 from forebay.web.house import House
-from forebay.web.metrics import CONTENT_TYPE, agent_metrics, receiver_metrics, render
-from forebay.web.values import RecentValues
+from forebay.web.metrics import CONTENT_TYPE, render
+from forebay.web.values import RecentAlarms, RecentValues
 
 log = logging.getLogger("forebay.web")
 
@@ -57,11 +58,12 @@ class WebServer:
 
     def __init__(self, address: tuple[str, int], token: str, house: House) -> None:
         self._token, self._house = token.encode(), house
-        self._values = RecentValues(house.watch)
+        self._values, self._alarms = RecentValues(house.watch), RecentAlarms(house.watch)
         self._routes: dict[str, Callable[[], Answer]] = {
             "/api/facts": lambda: _json(house.facts()),
             "/api/series": self._series,
             "/api/still": self._still,
+            "/api/alarms": lambda: _json(self._alarms.alarms()),
             "/api/config": lambda: _json(house.settings()),
             "/metrics": self._metrics,
         }
@@ -110,6 +112,7 @@ class WebServer:
         if self._thread.ident is not None:
             self._thread.join(5.0)
         self._values.close()
+        self._alarms.close()
 
     def _run(self) -> None:
         try:
@@ -179,5 +182,5 @@ class WebServer:
         )
 
     def _metrics(self) -> Answer:
-        make = agent_metrics if self._house.kind == "agent" else receiver_metrics
-        return Answer("200 OK", CONTENT_TYPE, render(make(self._house.facts())).encode())
+        body = render(metrics_of(self._house.kind, self._house.facts()))
+        return Answer("200 OK", CONTENT_TYPE, body.encode())

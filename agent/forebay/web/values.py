@@ -1,4 +1,7 @@
-"""Recent values for small charts, and the last masked picture: in memory only, and only while somebody looks."""
+"""Recent values for small charts, and the last masked picture: in memory only, and only while somebody looks.
+
+Alarms are rare and come while nobody looks, so the last ones are always kept.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from forebay import quality as q
-from forebay.blocks import Block, Column, Type
+from forebay.blocks import Block, Column, Field, Type
 from forebay.web.house import Tap
 
 MOST_SERIES = 64
@@ -19,6 +22,7 @@ POINTS = 240
 ROWS_A_BLOCK = 8  # of a full block these many, evenly spaced, are kept
 IDLE_S = 60.0  # nobody asked for so long: stop looking
 STILL_BYTES = 4 * 1024 * 1024
+MOST_ALARMS = 20
 _PICTURES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 
 
@@ -32,7 +36,7 @@ class RecentValues:
         self._lock = threading.Lock()
         self._release: Callable[[], None] | None = None
         self._asked = 0.0
-        self._series: dict[tuple[str, str], tuple[str, deque[tuple[int, float]]]] = {}
+        self._series: dict[tuple[str, str], tuple[Field, deque[tuple[int, float]]]] = {}
         self._still: tuple[str, bytes, str] | None = None
 
     def wake(self) -> None:
@@ -67,18 +71,18 @@ class RecentValues:
             rows = np.unique(np.linspace(0, block.rows - 1, min(block.rows, ROWS_A_BLOCK)).astype(np.int64))
             for field, column in zip(block.schema.fields, block.columns, strict=True):
                 if field.type in (Type.F64, Type.I64, Type.BOOL):
-                    self._take_numbers(block, field.name, field.unit, column, rows)
+                    self._take_numbers(block, field, column, rows)
                 elif field.type is Type.BYTES:
                     self._take_picture(block, field.name, column)
         finally:
             self._lock.release()
 
-    def _take_numbers(self, block: Block, name: str, unit: str, column: Column, rows: np.ndarray) -> None:
-        key = (block.stream, name)
+    def _take_numbers(self, block: Block, field: Field, column: Column, rows: np.ndarray) -> None:
+        key = (block.stream, field.name)
         if key not in self._series:
             if len(self._series) >= MOST_SERIES:
                 return
-            self._series[key] = (unit, deque(maxlen=POINTS))
+            self._series[key] = (field, deque(maxlen=POINTS))
         points = self._series[key][1]
         for row in rows.tolist():
             null = column.quality is not None and int(column.quality[row]) >= q.NULL_FROM
@@ -95,14 +99,49 @@ class RecentValues:
             self._still = (f"{block.stream}.{name}", data, kind)
 
     def series(self) -> list[dict[str, Any]]:
-        """Return the series: stream, field, unit, points of [ms since 1970, value]."""
+        """Return the series: stream, field, type, unit, points of [ms since 1970, value]."""
         with self._lock:
             return [
-                {"stream": s, "field": f, "unit": u, "points": [[t // 1_000_000, v] for t, v in points]}
-                for (s, f), (u, points) in sorted(self._series.items())
-            ]
+                {"stream": stream, "field": name, "type": str(field.type), "unit": field.unit,
+                 "points": [[t // 1_000_000, v] for t, v in points]}
+                for (stream, name), (field, points) in self._series.items()
+            ]  # fmt: skip
 
     def still(self) -> tuple[str, bytes, str] | None:
         """Return name, bytes and media type of the last picture."""
         with self._lock:
             return self._still
+
+
+class RecentAlarms:
+    """Keeps the last alarms that were raised or cleared, as they go to the spool."""
+
+    def __init__(self, watch: Callable[[Tap], Callable[[], None]]) -> None:
+        self._kept: deque[dict[str, Any]] = deque(maxlen=MOST_ALARMS)
+        self._release = watch(self.take)
+
+    def take(self, block: Block) -> None:
+        """Take the rows of a block of alarms. Called by a pipeline's thread."""
+        names = block.schema.names()
+        if names[:2] != ("alarm", "state") or not block.stream.endswith("_alarms"):
+            return
+        cells = dict(
+            zip(names, (c.to_list(f.type) for f, c in zip(block.schema.fields, block.columns, strict=True)),
+                strict=True)
+        )  # fmt: skip
+        devices = cells.get(block.schema.key, [None] * block.rows)
+        for time_ns, alarm, state, device in zip(
+            block.time.tolist(), cells["alarm"], cells["state"], devices, strict=True
+        ):
+            self._kept.append({
+                "stream": block.stream.removesuffix("_alarms"), "alarm": alarm or "", "state": state or "",
+                "device": "" if device is None else str(device), "time": time_ns // 1_000_000,
+            })  # fmt: skip
+
+    def close(self) -> None:
+        """Stop to look."""
+        self._release()
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """Return them, the newest first."""
+        return list(self._kept)[::-1]

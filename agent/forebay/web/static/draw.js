@@ -18,6 +18,7 @@ function amount(n) {
   if (size >= 1e4) return (n / 1e3).toFixed(1) + " k";
   return size >= 100 || Number.isInteger(n) ? n.toFixed(0) : n.toPrecision(3);
 }
+const withUnit = (n, unit) => unit === "B" ? amount(n) + (Math.abs(n) >= 1e4 ? "B" : " B") : `${amount(n)} ${unit}`;
 const short = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
 
 // One row a pipeline: source, steps, mask and guard, then the common spool and link.
@@ -28,7 +29,7 @@ function drawFlow(facts, rates) {
   names.forEach((name, place) => {
     const p = facts.pipelines[name], y = place * row + row / 2 + 4, rate = rates[p.stream] || {};
     const live = rate.read > 0 ? "pipe live" : "pipe";
-    root.append(svg("path", { class: live, d: `M150 ${y} H690 C750 ${y} 740 ${middle} ${spoolX} ${middle}` }));
+    root.append(svg("path", { class: live, d: `M150 ${y} H740 C775 ${y} 765 ${middle} ${spoolX} ${middle}` }));
     box(root, 4, y, 146, name, p.source, p.trouble || !p.reading);
     const steps = [...p.steps, "mask", "guard"], shown = steps.length > 5 ? [...steps.slice(0, 3), "…", ...steps.slice(-2)] : steps;
     const step = 390 / shown.length;
@@ -48,26 +49,64 @@ function box(root, x, y, width, title, below, bad) {
   if (below) root.append(svg("text", { x: x + width / 2, y: y + 13, class: "soft", "text-anchor": "middle" }, short(below, Math.floor(width / 7))));
 }
 
+// The same for a phone: a card a pipeline, steps as words.
+function listFlow(facts, rates) {
+  return Object.entries(facts.pipelines).map(([name, p]) => {
+    const card = element("div", { class: p.trouble || !p.reading ? "card bad" : "card" }), rate = rates[p.stream] || {}, way = element("div", { class: "way" });
+    const head = element("div", { class: "head" });
+    head.append(element("b", {}, name), element("span", {}, `${amount(rate.read)} → ${amount(rate.accepted)} readings/s`));
+    for (const step of [p.source, ...p.steps, "mask", "guard", "spool"]) way.append(element("span", {}, step));
+    card.append(head, way);
+    return card;
+  });
+}
+
 function drawSeries(one) {
   const figure = element("figure"), caption = element("figcaption"), points = one.points;
-  const last = points.length ? points[points.length - 1][1] : NaN;
-  caption.append(element("span", {}, `${one.stream} · ${one.field}`), element("b", {}, `${amount(last)} ${one.unit}`));
-  const values = points.map((p) => p[1]), low = Math.min(...values), high = Math.max(...values), span = high - low || 1;
+  const values = points.map((p) => p[1]), last = values.length ? values[values.length - 1] : NaN;
+  caption.append(element("span", {}, one.field), element("b", {}, withUnit(last, one.unit)));
+  const low = Math.min(...values), high = Math.max(...values), span = high - low;
+  const from = points.length ? points[0][0] : 0, width = points.length ? points[points.length - 1][0] - from || 1 : 1;
   const curve = svg("svg", { viewBox: "0 0 200 48", preserveAspectRatio: "none", height: 48 });
-  const path = values.map((v, i) => `${i ? "L" : "M"}${(i * 200 / Math.max(1, values.length - 1)).toFixed(1)} ${(45 - (v - low) / span * 42).toFixed(1)}`).join("");
+  const path = points.map(([t, v], i) => `${i ? "L" : "M"}${((t - from) * 200 / width).toFixed(1)} ${(span ? 45 - (v - low) / span * 42 : 24).toFixed(1)}`).join("");
   curve.append(svg("path", { class: "curve", d: path || "M0 24", "vector-effect": "non-scaling-stroke" }));
-  figure.append(caption, curve);
+  const range = span ? `${amount(low)} to ${amount(high)}` : "steady";
+  figure.append(caption, curve, element("div", { class: "range" }, points.length > 1 ? `${range} in ${(width / 1000).toFixed(0)} s` : ""));
   return figure;
 }
 
-function drawLedger(streams) {
-  const rows = [element("tr")];
-  for (const name of ["stream", "read", "filtered", "guarded", "rejected", "accepted", "delivered", "pending", "lost"]) rows[0].append(element("th", {}, name));
-  const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
-  for (const [name, e] of Object.entries(streams)) {
-    const row = element("tr"), lost = sum(e.evicted) + sum(e.dead_lettered) + sum(e.quarantined);
-    for (const cell of [name, e.read, sum(e.filtered), e.guarded, sum(e.rejected), e.accepted, e.delivered, e.pending, lost]) row.append(element("td", {}, typeof cell === "number" ? cell.toLocaleString("en") : cell));
-    rows.push(row);
+// One part a stream, those of the pipelines first; flags as words, charts for the rest. A stream with many is shut.
+const shut = new Map();
+function drawStreams(all, order) {
+  const streams = new Map();
+  for (const one of all.filter((s) => !s.stream.endsWith("_alarms"))) streams.set(one.stream, [...(streams.get(one.stream) || []), one]);
+  const place = (name) => (order.indexOf(name) + order.length + 1) % (order.length + 1);
+  return [...streams.keys()].sort((a, b) => (streams.get(a).length > 12) - (streams.get(b).length > 12) || place(a) - place(b)).map((name) => {
+    const part = element("details"), charts = element("div", { class: "charts" }), flags = element("div", { class: "flags" });
+    part.open = shut.has(name) ? !shut.get(name) : streams.get(name).length <= 12;
+    part.addEventListener("toggle", () => shut.set(name, !part.open));
+    for (const one of streams.get(name)) {
+      if (one.type !== "bool") charts.append(drawSeries(one));
+      else if (one.points.length) flags.append(element("span", {}, `${one.field}: ${one.points[one.points.length - 1][1] ? "yes" : "no"}`));
+    }
+    part.append(element("summary", {}, `${name} (${streams.get(name).length})`), flags, charts);
+    return part;
+  });
+}
+
+function drawTable(heads, rows) {
+  const lines = [element("tr")];
+  for (const head of heads) lines[0].append(element("th", {}, head));
+  for (const cells of rows) {
+    const line = element("tr");
+    for (const cell of cells) line.append(cell instanceof Node ? cell : element("td", {}, typeof cell === "number" ? cell.toLocaleString("en") : cell));
+    lines.push(line);
   }
-  return rows;
+  return lines;
+}
+
+function drawLedger(streams) {
+  const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+  return drawTable(["stream", "read", "filtered", "guarded", "rejected", "accepted", "delivered", "pending", "lost"], Object.entries(streams).map(
+    ([name, e]) => [name, e.read, sum(e.filtered), e.guarded, sum(e.rejected), e.accepted, e.delivered, e.pending, sum(e.evicted) + sum(e.dead_lettered) + sum(e.quarantined)]));
 }

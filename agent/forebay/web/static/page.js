@@ -1,6 +1,6 @@
 "use strict";
 const at = (id) => document.getElementById(id);
-const EVERY_MS = 2000, SERIES_EVERY = 2, CONFIG_EVERY = 15;
+const EVERY_MS = 2000, SERIES_EVERY = 2, CONFIG_EVERY = 15, LATE_S = 60, NARROW = matchMedia("(max-width: 640px)");
 let token = decodeURIComponent((location.hash.match(/token=([^&]*)/) || [])[1] || "") || sessionStorage.getItem("token") || "";
 let before = null, looks = 0, stillAddress = null;
 
@@ -21,6 +21,7 @@ function ratesSince(now) {
 }
 
 function clock(seconds) {
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
   const days = Math.floor(seconds / 86400), hours = Math.floor(seconds % 86400 / 3600), minutes = Math.floor(seconds % 3600 / 60);
   return (days ? `${days} d ` : "") + (days || hours ? `${hours} h ` : "") + `${minutes} min`;
 }
@@ -28,9 +29,19 @@ function clock(seconds) {
 function showTroubles(facts) {
   const troubles = facts.troubles.slice().reverse().map((t) => {
     const said = Object.entries(t.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
-    return element("li", { class: t.level }, `${t.component}: ${t.message}${said ? ` (${said})` : ""}${t.times > 1 ? `, ${t.times} times` : ""}`);
+    const line = element("li", { class: t.level }, `${t.component}: ${t.message}${said ? ` (${said})` : ""}`);
+    const when = [`${new Date(t.wall_ns / 1e6).toLocaleString()}${t.times > 1 ? `, ${t.times} times` : ""}`, t.do ? `What to do: ${t.do}` : ""];
+    line.append(...when.filter(Boolean).map((text) => element("div", { class: "soft" }, text)));
+    return line;
   });
   at("troubles").replaceChildren(...(troubles.length ? troubles : [element("li", {}, "none")]));
+}
+
+function showAlarms(alarms) {
+  at("alarmbox").hidden = !alarms.length;
+  const devices = alarms.some((a) => a.device);
+  at("alarms").replaceChildren(...drawTable(["state", "alarm", "stream", ...(devices ? ["device"] : []), "when"], alarms.map((a) => [
+    element("td", { class: a.state === "raised" ? "down" : "up" }, a.state), a.alarm, a.stream, ...(devices ? [a.device] : []), new Date(a.time).toLocaleString()])));
 }
 
 function showReceiver(facts) {
@@ -38,15 +49,12 @@ function showReceiver(facts) {
   at("line").textContent = `version ${facts.version}, up ${clock(facts.uptime_s)}, listens on ${facts.endpoint}, stores into ${Object.entries(facts.sinks).map(([n, t]) => `${n} (${t})`).join(", ")}`;
   at("alarm").hidden = !facts.held_batches;
   at("alarm").textContent = `${facts.held_batches} batches wait on their gateways: masked under a policy that is not listed`;
-  const table = element("table"), head = element("tr");
-  for (const name of ["gateway", "agent", "heard, seconds ago", "batches stored"]) head.append(element("th", {}, name));
-  table.append(head);
-  for (const [name, g] of Object.entries(facts.gateways)) {
-    const row = element("tr");
-    for (const cell of [name, g.agent, g.heard_s.toFixed(1), g.batches.toLocaleString("en")]) row.append(element("td", {}, cell));
-    table.append(row);
-  }
-  at("flow").replaceChildren(table, element("div", {}, `${amount(facts.stored_batches)} batches stored since the start`));
+  const gateways = Object.entries(facts.gateways), scroll = element("div", { class: "scroll" }), table = element("table");
+  table.append(...drawTable(["gateway", "agent", "heard", "batches stored"], gateways.map(([name, g]) => [
+    name, g.agent, element("td", { class: g.heard_s > LATE_S ? "down" : "up" }, `${clock(g.heard_s)} ago`), g.batches])));
+  scroll.append(table);
+  at("flowname").textContent = "Gateways";
+  at("flow").replaceChildren(gateways.length ? scroll : "No gateway was heard since the start.", element("p", {}, `${amount(facts.stored_batches)} batches stored since the start`));
   for (const id of ["spool", "link", "series", "ledger"]) at(id).closest("section").hidden = true;
   showTroubles(facts);
 }
@@ -54,14 +62,16 @@ function showReceiver(facts) {
 function show(facts) {
   if (facts.kind === "receiver") return showReceiver(facts);
   at("name").textContent = facts.gateway + (facts.site ? ` · ${facts.site}` : "");
-  at("line").textContent = `version ${facts.version}, up ${clock(facts.uptime_s)}, clock ${facts.clock}, policy ${facts.policy.name} ${facts.policy.hash.slice(0, 12)}`;
+  at("line").textContent = `version ${facts.version}, up ${clock(facts.uptime_s)}, ${withUnit(facts.process.rss_bytes, "B")} of memory, clock ${facts.clock}, policy ${facts.policy.name} ${facts.policy.hash.slice(0, 12)}`;
   const alarm = facts.stuck || (facts.config.safe_mode && `Safe mode: ${facts.config.safe_mode}`) || (facts.balanced ? "" : "The ledger does not balance: please report this");
   at("alarm").hidden = !alarm;
   at("alarm").textContent = alarm;
-  at("flow").replaceChildren(drawFlow(facts, ratesSince(facts)));
+  const rates = ratesSince(facts), wrongs = Object.entries(facts.pipelines).filter(([, p]) => p.trouble);
+  at("flow").replaceChildren(...(NARROW.matches ? listFlow(facts, rates) : [drawFlow(facts, rates)]),
+    ...wrongs.map(([name, p]) => element("p", { class: "down" }, `${name}: ${p.trouble}`)));
   showSpool(facts.spool);
   const link = facts.link, word = element("b", { class: link.state === "up" ? "up" : "down" }, link.state);
-  at("link").replaceChildren(word, ` ${link.endpoint || ""} ${link.reason || ""}`, element("br"), `${amount(link.delivered_batches)} batches acknowledged`);
+  at("link").replaceChildren(word, ` ${link.endpoint}`, ...[link.reason, `${amount(link.delivered_batches)} batches acknowledged`].filter(Boolean).map((text) => element("div", {}, text)));
   at("ledger").replaceChildren(...drawLedger(facts.streams));
   showTroubles(facts);
   before = facts;
@@ -71,8 +81,8 @@ function showSpool(spool) {
   const share = Math.min(1, spool.file_bytes / spool.max_bytes), gauge = element("div", { class: "gauge" }), fill = element("i", share > 0.8 ? { class: "high" } : {});
   fill.style.width = `${(share * 100).toFixed(1)}%`;
   gauge.append(fill);
-  const lines = [`${amount(spool.file_bytes)}B of ${amount(spool.max_bytes)}B, ${amount(spool.pending_batches)} batches wait`, `state ${spool.state} ${spool.detail}`];
-  if (spool.full_in_s) lines.push(`at this rate full in ${clock(spool.full_in_s)}`);
+  const lines = [`${withUnit(spool.file_bytes, "B")} of ${withUnit(spool.max_bytes, "B")}, ${amount(spool.pending_batches)} ${spool.pending_batches === 1 ? "batch waits" : "batches wait"}`, `state ${spool.state} ${spool.detail}`];
+  lines.push(spool.full_in_s === null ? "does not fill: nothing waits for long" : `full in ${clock(spool.full_in_s)} if nothing is delivered from now on`);
   at("spool").replaceChildren(gauge, ...lines.map((text) => element("div", {}, text)));
 }
 
@@ -88,12 +98,14 @@ async function showStill() {
 
 async function look() {
   try {
-    show(await (await ask("api/facts")).json());
+    const facts = await (await ask("api/facts")).json();
+    show(facts);
+    if (facts.kind !== "receiver") showAlarms(await (await ask("api/alarms")).json());
     at("login").hidden = true;
     at("facts").hidden = false;
-    if (looks % SERIES_EVERY === 0) {
+    if (looks % SERIES_EVERY === 0 && facts.kind !== "receiver") {
       const series = await (await ask("api/series")).json();
-      at("series").replaceChildren(...series.map(drawSeries));
+      at("series").replaceChildren(...drawStreams(series, Object.values(facts.pipelines).map((p) => p.stream)));
       await showStill();
     }
     if (looks % CONFIG_EVERY === 0) at("config").textContent = JSON.stringify(await (await ask("api/config")).json(), null, 1);

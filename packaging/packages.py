@@ -10,7 +10,6 @@ sdist of the commit, with SOURCE_DATE_EPOCH set to the commit's time, so the sam
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from debian import build_deb  # noqa: E402 - beside this file, which is no package
 from offline import build_bundle  # noqa: E402
 from sbom import write_sbom  # noqa: E402
-from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, run  # noqa: E402
+from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, digest, run, write_sums  # noqa: E402
 
 
 def main() -> int:
@@ -60,11 +59,6 @@ def commit_time() -> str:
         return str(int((ROOT / "pyproject.toml").stat().st_mtime))
 
 
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def build(targets: list[Target], out: Path, tools: Tools) -> list[Path]:
     """Build everything into `out`; return the files."""
     out.mkdir(parents=True, exist_ok=True)
@@ -78,7 +72,7 @@ def build(targets: list[Target], out: Path, tools: Tools) -> list[Path]:
             made += [wheel, sbom]
             made.append(build_deb(tree, sbom, target, out, ROOT))
             made.append(build_bundle(wheel, sbom, target, out, tools, ROOT))
-    return made
+    return [*made, write_sums(made, out)]
 
 
 def unpacked_sources(folder: Path) -> Path:
@@ -116,10 +110,12 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
             **environment,
         )
         (raw,) = Path(folder).glob("*.whl")
-        plat = f"manylinux_{GLIBC.replace('.', '_')}_{target.arch}"
-        run(str(tools.bin / "auditwheel"), "repair", "--plat", plat, "--wheel-dir", str(out), str(raw),
+        # --plat would offer this machine's platforms only; `auto` reads the wheel's own, and what its symbols want.
+        run(str(tools.bin / "auditwheel"), "repair", "--wheel-dir", str(out), str(raw),
             PATH=f"{tools.bin}:{os.environ['PATH']}")  # fmt: skip
     (wheel,) = out.glob(f"forebay-*{target.arch}.whl")
+    if "manylinux" not in wheel.name:
+        raise SystemExit(f"{wheel.name} is for this machine's C library only")
     return wheel
 
 
@@ -149,4 +145,5 @@ def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
     return tree
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,8 +2,8 @@
 
     python tests/system/emulated.py [PYTEST_ARGUMENT...]
 
-Run by `make test-aarch64` on the package in dist/. The emulator is registered in a namespace of its own, so that nothing
-on this machine changes. The tests see the package in /usr/lib/forebay, not the checkout's code.
+Run by `make test-aarch64` on the package in dist/. The emulator is registered in a namespace of its own, so that
+nothing on this machine changes. The tests see the package in /usr/lib/forebay, not the checkout's code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ EMULATOR = f"/usr/bin/qemu-{MACHINE}-static"
 INCLUDED = "python3,libgomp1,openssl"
 TOOLS = ("debootstrap", "dpkg-deb", "unshare", EMULATOR)
 # What tests import beside the product, at the locked versions.
-TEST_LIBRARIES = ("pytest", "pytest-benchmark", "pytest-xdist", "hypothesis", "jsonschema", "prometheus-client", "faker")
+TEST_LIBRARIES = (
+    "pytest",
+    "pytest-benchmark",
+    "pytest-xdist",
+    "hypothesis",
+    "jsonschema",
+    "prometheus-client",
+    "faker",
+)
 # The sources of the product stay away: what is tested is the package.
 COPIED = ("tests", "config", "docs", "models", "pyproject.toml", "README.md")
 # Kernels on both their twins, decoders, wire, spool, masking, models: what a compiler or another processor could
@@ -36,12 +44,16 @@ LEFT_OUT = ("tests/unit/test_packaging.py", "tests/unit/test_repository.py", "te
 INSIDE = r"""
 set -e
 mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-printf '%s' ':forebay:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:EMULATOR:F' >/proc/sys/fs/binfmt_misc/register
+printf '%s' ':forebay:M::MAGIC:MASK:EMULATOR:F' >/proc/sys/fs/binfmt_misc/register
 root=$1
 shift
 for folder in proc dev; do mount --rbind /$folder "$root/$folder"; done
 exec chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp LANG=C.UTF-8 "$@"
-""".replace("EMULATOR", EMULATOR)
+"""
+# The head of a little-endian 64-bit ELF program for this machine; of its type and ABI any.
+MAGIC = r"\x7fELF\x02\x01\x01" + r"\x00" * 9 + r"\x02\x00\xb7\x00"
+MASK = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe\xff\xff\xff"
+INSIDE = INSIDE.replace("MAGIC", MAGIC).replace("MASK", MASK).replace("EMULATOR", EMULATOR)
 
 
 def main() -> int:
@@ -56,13 +68,29 @@ def main() -> int:
     root = debian()
     put_in(root, packages[-1])
     skipped = [part for path in LEFT_OUT for part in ("--ignore", path)]
-    python = ("/usr/bin/env", "--chdir=/src", "PYTHONPATH=/usr/lib/forebay:/opt/tests", "PYTHONDONTWRITEBYTECODE=1", "python3")
-    told = in_root(root, *python, "-c", "import platform, forebay_core as c; print(platform.machine(), c.IMPLEMENTATION)")
+    python = (
+        "/usr/bin/env",
+        "--chdir=/src",
+        "PYTHONPATH=/usr/lib/forebay:/opt/tests",
+        "PYTHONDONTWRITEBYTECODE=1",
+        "python3",
+    )
+    told = in_root(
+        root, *python, "-c", "import platform, forebay_core as c; print(platform.machine(), c.IMPLEMENTATION)"
+    )
     print(told.stdout.strip(), packages[-1].name, flush=True)
     if told.stdout.split() != [MACHINE, "compiled"]:
         print(told.stderr, file=sys.stderr)
         return 1
-    chosen = sys.argv[1:] or [*TESTS, *skipped, "-q", "-n", str(os.cpu_count() or 1), "-m", "not slow and not torture"]
+    chosen = sys.argv[1:] or [
+        *TESTS,
+        *skipped,
+        "-q",
+        "-n",
+        str(os.cpu_count() or 1),
+        "-m",
+        "not slow and not torture",
+    ]
     return in_root(root, *python, "-m", "pytest", *chosen, capture=False).returncode
 
 
@@ -94,11 +122,20 @@ def put_in(root: Path, package: Path) -> None:
         shutil.rmtree(root / old, ignore_errors=True)
     subprocess.run(["dpkg-deb", "--extract", package, root], check=True, timeout=300)
     uv = Path(sys.executable).with_name("uv")
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--target", root / "opt/tests", "--only-binary", ":all:",
-         "--python-platform", f"{MACHINE}-manylinux_2_28", "--constraints", ROOT / "requirements/dev.txt", *TEST_LIBRARIES],
-        check=True, timeout=600,
-    )  # fmt: skip
+    platform = ("--python-platform", f"{MACHINE}-manylinux_2_28", "--only-binary", ":all:")
+    locked = ("--constraints", ROOT / "requirements/dev.txt")
+    command = (
+        uv,
+        "pip",
+        "install",
+        "--quiet",
+        "--target",
+        root / "opt/tests",
+        *platform,
+        *locked,
+        *TEST_LIBRARIES,
+    )
+    subprocess.run(command, check=True, timeout=600)
     for name in COPIED:
         source, target = ROOT / name, root / "src" / name
         target.parent.mkdir(exist_ok=True)
@@ -110,7 +147,18 @@ def put_in(root: Path, package: Path) -> None:
 
 def in_root(root: Path, *command: str, capture: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command of the other architecture, seeing only the root."""
-    unshared = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "sh", "-c", INSIDE, "sh")
+    unshared = (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "sh",
+        "-c",
+        INSIDE,
+        "sh",
+    )
     return subprocess.run([*unshared, str(root), *command], text=True, check=False, capture_output=capture)
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,12 @@ CACHE = ROOT / ".cache/chroot"
 SUITE = "bookworm"
 # What a minimal Debian server has, and what the package depends on: it is installed without a network.
 INCLUDED = "systemd-sysv,python3,adduser,debconf,dbus,systemd"
-TOOLS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "dpkg-deb": "dpkg", "nsenter": "util-linux"}
+TOOLS = {
+    "debootstrap": "debootstrap",
+    "systemd-nspawn": "systemd-container",
+    "dpkg-deb": "dpkg",
+    "nsenter": "util-linux",
+}
 PATIENCE_S = 120.0  # a loaded machine; nothing waits for it when all is well
 
 
@@ -92,7 +98,10 @@ class Machine:
             )  # fmt: skip
         children = Path(f"/proc/{self._container.pid}/task/{self._container.pid}/children")
         wait(lambda: self._started(children), "systemd is PID 1")
-        wait(lambda: self.try_run("systemctl", "is-system-running")[1].strip() in ("running", "degraded"), "boot")
+        wait(
+            lambda: self.try_run("systemctl", "is-system-running")[1].strip() in ("running", "degraded"),
+            "boot",
+        )
 
     def _started(self, children: Path) -> bool:
         assert self._container is not None
@@ -156,3 +165,10 @@ def wait(condition: Callable[[], object], what: str, *, told: Callable[[], str] 
     while not condition():
         assert time.monotonic() < deadline, f"not in time: {what}\n{told()}"
         time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    absent = [missing("podman")] if missing("podman") else []
+    wanted = ("forebay_*_amd64.deb", "forebay-*-offline-x86_64.tar.gz")
+    absent += [f"no {p} in dist/: make packages" for p in wanted if not list((ROOT / "dist").glob(p))]
+    sys.exit(f"test-install: {'; '.join(absent)}" if absent else 0)

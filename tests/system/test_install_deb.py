@@ -134,7 +134,16 @@ def test_the_bill_names_the_libraries_that_the_package_brings(contents: Path) ->
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
     listed = [part for package in bill["components"] for part in package.get("components", ())]
     parts = {part["name"]: part for part in listed}
-    names = {"libzmq", "libsodium", "zstd", "openssl", "libscipy_openblas64", "libavcodec", "libpng16", "onnx"}
+    names = {
+        "libzmq",
+        "libsodium",
+        "zstd",
+        "openssl",
+        "libscipy_openblas64",
+        "libavcodec",
+        "libpng16",
+        "onnx",
+    }
     assert names <= set(parts)
     assert re.fullmatch(r"5\.\d+\.\d+", parts["libzmq"]["version"])
     assert re.fullmatch(r"1\.\d+\.\d+", parts["zstd"]["version"])
@@ -185,7 +194,11 @@ def test_both_services_are_back_after_a_restart_of_the_machine(machine: Machine)
         file.write("2026-01-01T00:01:02Z,25.5,5\n")
     machine.boot()
     for unit in ("forebay-agent", "forebay-receiver"):
-        wait(lambda u=unit: machine.try_run("systemctl", "is-active", u)[0] == 0, unit, told=lambda: logs(machine))
+        wait(
+            lambda u=unit: machine.try_run("systemctl", "is-active", u)[0] == 0,
+            unit,
+            told=lambda: logs(machine),
+        )
     assert arrived(machine, "pump") >= 2
 
 

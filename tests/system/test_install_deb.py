@@ -187,6 +187,8 @@ def test_services_run_as_their_user_and_keys_stay_root_s(machine: Machine) -> No
     for name in ("agent", "receiver"):
         machine.run("forebay", "check", f"/etc/forebay/{name}.yaml")
         machine.run("systemd-analyze", "verify", f"/lib/systemd/system/forebay-{name}.service")
+    # As the operations page says it, beside the running agent.
+    machine.run("forebay", "check", "/etc/forebay/agent.yaml", "--live", CREDENTIALS_DIRECTORY=KEYS)
 
 
 def test_both_services_are_back_after_a_restart_of_the_machine(machine: Machine) -> None:

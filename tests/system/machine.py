@@ -129,7 +129,7 @@ class Machine:
         """Run a command as root on the machine; return its exit code and both of its streams."""
         variables = [f"{k}={v}" for k, v in {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment}.items()]
         done = subprocess.run(
-            ["nsenter", f"--target={self._init}", "--all", "--wd=/", "env", "-i", *variables, *command],
+            ["nsenter", f"--target={self._init}", "--all", "env", "-i", "--chdir=/", *variables, *command],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=timeout,
         )  # fmt: skip
         return done.returncode, done.stdout.decode("utf-8", "replace")

@@ -33,7 +33,7 @@ def podman() -> Iterator[Podman]:
     """Run podman with a store of its own; everything in it is deleted afterwards."""
     # Short: podman refuses long paths of its runtime.
     store = CACHE / "podman"
-    options = ("--root", f"{store}/root", "--runroot", f"{store}/run", "--storage-driver", "vfs",
+    options = ("--root", f"{store}/root", "--runroot", f"{store}/run", "--storage-driver", "overlay",
                "--cgroup-manager", "cgroupfs", "--events-backend", "none")  # fmt: skip
 
     def call(*command: str, expect: int | None = 0) -> str:

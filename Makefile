@@ -23,8 +23,8 @@ BUILDING := $(VENV)/.building
 PLAIN := env -u FOREBAY_PURE -u FOREBAY_DEBUG -u FOREBAY_TRACE
 
 .PHONY: setup demo test test-pure test-debug test-lowest test-slow check lint types bench bench-renew bench-proof \
-	bench-report bench-quick bench-peers bench-peers-lock quality fuzz torture wheel sdist packages lock \
-	system-packages clean help
+	bench-report bench-quick bench-peers bench-peers-lock quality fuzz torture wheel sdist packages test-install \
+	test-aarch64 lock system-packages install-tools clean help
 
 setup: $(STAMP)  ## put the product into .venv, compiled core included
 
@@ -135,6 +135,15 @@ packages: $(STAMP)  ## dist/: wheels, .deb, offline bundles and SBOM for x86-64 
 	.cache/packaging/bin/python -m pip install -q --disable-pip-version-check -r packaging/requirements.txt
 	$(PLAIN) $(PY) packaging/packages.py $(ARGS)
 
+# Both work on what is in dist/, as root; they say what is missing. The Debians that they need are downloaded once
+# into .cache/chroot.
+test-install: $(STAMP)  ## install, upgrade and remove the packages in dist/ on a Debian 12 with systemd
+	$(PY) tests/system/machine.py
+	$(PLAIN) $(PY) -m pytest -q -s tests/system/test_install_*.py
+
+test-aarch64: $(STAMP)  ## unit and kernel tests on the arm64 package in dist/, under qemu
+	$(PLAIN) $(PY) tests/system/emulated.py $(ARGS)
+
 # Write both locks again from pyproject.toml: the newest that fits, and the oldest that we promise.
 lock: $(ENV_STAMP)
 	packaging/lock.sh $(BIN)/uv $(LOCK) --upgrade
@@ -146,6 +155,11 @@ system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace,
 	[ "$$(id -u)" = 0 ] || { echo "system-packages: needs root; install mosquitto yourself" >&2; exit 1; }
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 		mosquitto chromium strace valgrind
+
+install-tools:  ## what test-install and test-aarch64 use of Debian (as root)
+	[ "$$(id -u)" = 0 ] || { echo "install-tools: needs root" >&2; exit 1; }
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+		debootstrap systemd-container podman buildah crun qemu-user-static
 
 clean:  ## everything that was built; .venv stays
 	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import io
 import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 
-from targets import Target, Tools, epoch, run
+from debian import service_configuration
+from targets import Target, Tools, epoch, run, write_sums
 
 HERE = Path(__file__).parent
 
@@ -31,7 +31,8 @@ def build_bundle(wheel: Path, sbom: Path, target: Target, out: Path, tools: Tool
         for item in ("install.sh", "forebay-agent.service", "forebay-receiver.service"):
             shutil.copy(HERE / item, stage)
         for item in ("agent.yaml", "receiver.yaml"):
-            shutil.copy(root / "config" / item, stage)
+            (stage / item).write_text(service_configuration(root, item), encoding="utf-8")
+        write_sums(sorted(p for p in stage.rglob("*") if p.is_file()), stage)
         path = out / f"{stem}.tar.gz"
         _pack(stage, path)
     return path
@@ -44,9 +45,12 @@ def _platforms(target: Target) -> list[str]:
 
 
 def _pack(stage: Path, path: Path) -> None:
-    """Write a tar.gz whose bytes depend on the content only."""
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
+    """Write a tar.gz whose bytes depend on the content only. Wheels are compressed already: a light setting does."""
+    with (
+        path.open("wb") as out,
+        gzip.GzipFile("", "wb", 1, out, mtime=epoch()) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
         for item in sorted([stage, *stage.rglob("*")]):
             entry = archive.gettarinfo(item, str(item.relative_to(stage.parent)))
             entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = epoch(), 0, 0, "root", "root"
@@ -56,5 +60,3 @@ def _pack(stage: Path, path: Path) -> None:
                 continue
             with item.open("rb") as file:
                 archive.addfile(entry, file)
-    with path.open("wb") as out, gzip.GzipFile("", "wb", 6, out, mtime=epoch()) as packed:
-        packed.write(data.getbuffer())

@@ -10,12 +10,12 @@ sdist of the commit, with SOURCE_DATE_EPOCH set to the commit's time, so the sam
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from debian import build_deb  # noqa: E402 - beside this file, which is no package
 from offline import build_bundle  # noqa: E402
 from sbom import write_sbom  # noqa: E402
-from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, run  # noqa: E402
+from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, digest, run, write_sums  # noqa: E402
 
 
 def main() -> int:
@@ -38,18 +38,42 @@ def main() -> int:
     chosen = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = commit_time()
     tools = Tools(ROOT / ".cache" / "packaging")
-    targets = [t for t in TARGETS if not chosen.arch or t.arch in chosen.arch]
-    shutil.rmtree(chosen.out, ignore_errors=True)
-    first = build(targets, chosen.out, tools)
-    for path in first:
-        print(f"{path.stat().st_size:>12,}  {digest(path)[:16]}  {path.name}")
-    if not chosen.twice:
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        second = build(targets, Path(folder), tools)
-        differing = [a.name for a, b in zip(first, second, strict=True) if digest(a) != digest(b)]
-    print(f"differ between two builds: {', '.join(differing)}" if differing else "two builds: the same bytes")
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for old in (*chosen.out.glob("forebay[-_]*"), *chosen.out.glob("SHA256SUMS")):
+        old.unlink()
+    made: list[Path] = []
+    differing: list[str] = []
+    for target in [t for t in TARGETS if not chosen.arch or t.arch in chosen.arch]:
+        begin = time.monotonic()
+        first = build(target, chosen.out, tools)
+        print(f"{target.arch}: {time.monotonic() - begin:.0f} s")
+        for path in first:
+            print(f"{path.stat().st_size:>12,}  {digest(path)[:16]}  {path.name}", flush=True)
+        differing += unlike(first, target, tools) if chosen.twice else []
+        made += first
+    write_sums(made, chosen.out)
+    if chosen.twice:
+        print(
+            f"differ between two builds: {', '.join(differing)}"
+            if differing
+            else "two builds: the same bytes"
+        )
     return 1 if differing else 0
+
+
+def unlike(first: list[Path], target: Target, tools: Tools) -> list[str]:
+    """Build a target again, as another user of another place would; return the names of files that differ."""
+    before = os.umask(0o077)
+    os.environ["TZ"] = "Asia/Shanghai"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            second = build(target, Path(folder), tools)
+            differing = [a.name for a, b in zip(first, second, strict=True) if digest(a) != digest(b)]
+    finally:
+        os.umask(before)
+        del os.environ["TZ"]
+    print(f"{target.arch} again: {', '.join(differing) or 'the same bytes'}", flush=True)
+    return differing
 
 
 def commit_time() -> str:
@@ -60,25 +84,20 @@ def commit_time() -> str:
         return str(int((ROOT / "pyproject.toml").stat().st_mtime))
 
 
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def build(targets: list[Target], out: Path, tools: Tools) -> list[Path]:
-    """Build everything into `out`; return the files."""
-    out.mkdir(parents=True, exist_ok=True)
-    made: list[Path] = []
+def build(target: Target, out: Path, tools: Tools) -> list[Path]:
+    """Build everything for a target into `out`; return the files."""
+    os.umask(0o022)  # modes of files get into wheels
     with tempfile.TemporaryDirectory() as folder:
         sources = unpacked_sources(Path(folder))
-        for target in targets:
-            wheel = build_wheel(sources, target, out, tools)
-            tree = install_tree(wheel, target, Path(folder) / f"tree-{target.arch}", tools)
-            sbom = write_sbom(tree, out / f"forebay-{target.arch}.cdx.json", target)
-            made += [wheel, sbom]
-            made.append(build_deb(tree, sbom, target, out, ROOT))
-            made.append(build_bundle(wheel, sbom, target, out, tools, ROOT))
-    return made
+        wheel = build_wheel(sources, target, out, tools)
+        tree = install_tree(wheel, target, Path(folder) / f"tree-{target.arch}", tools)
+        sbom = write_sbom(tree, out / f"forebay-{target.arch}.cdx.json", target)
+        return [
+            wheel,
+            sbom,
+            build_deb(tree, sbom, target, out, ROOT),
+            build_bundle(wheel, sbom, target, out, tools, ROOT),
+        ]
 
 
 def unpacked_sources(folder: Path) -> Path:
@@ -87,6 +106,8 @@ def unpacked_sources(folder: Path) -> Path:
     (archive,) = folder.glob("forebay-*.tar.gz")
     shutil.unpack_archive(archive, folder)
     (sources,) = (p for p in folder.glob("forebay-*") if p.is_dir())
+    for path in sources.rglob("*"):  # a checkout's modes depend on who made it
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return sources
 
 
@@ -116,10 +137,12 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
             **environment,
         )
         (raw,) = Path(folder).glob("*.whl")
-        plat = f"manylinux_{GLIBC.replace('.', '_')}_{target.arch}"
-        run(str(tools.bin / "auditwheel"), "repair", "--plat", plat, "--wheel-dir", str(out), str(raw),
+        # --plat would offer this machine's platforms only; `auto` reads the wheel's own, and what its symbols want.
+        run(str(tools.bin / "auditwheel"), "repair", "--wheel-dir", str(out), str(raw),
             PATH=f"{tools.bin}:{os.environ['PATH']}")  # fmt: skip
     (wheel,) = out.glob(f"forebay-*{target.arch}.whl")
+    if "manylinux" not in wheel.name:
+        raise SystemExit(f"{wheel.name} is for this machine's C library only")
     return wheel
 
 
@@ -149,4 +172,5 @@ def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
     return tree
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,8 @@
 """A CycloneDX bill of materials of an installed tree: every Python package, every native library that it brings.
 
-Native libraries are the shared objects in the `*.libs` folders of wheels, named and hashed, and the extension
-modules themselves; what a wheel links statically is not visible in its files, so the well-known ones are named by
-hand below and say so.
+Native libraries are the shared objects in the `*.libs` folders of wheels, with the name and version that their file
+names carry (libzmq-2f02442c.so.5.2.5), and the extension modules themselves, all hashed. What a wheel links
+statically is in no file's name: it is listed by hand below, with a pattern where a module's text tells the version.
 """
 
 from __future__ import annotations
@@ -20,13 +20,25 @@ from targets import Target, epoch, run
 # Written by a program of its own in the tools' environment: the product does not depend on CycloneDX.
 WRITER = Path(__file__).parent / "write_sbom.py"
 
-STATIC = {  # package: libraries inside its extension modules (stated by its own build scripts)
-    "cryptography": ("openssl",),
-    "zstandard": ("zstd",),
-    "onnxruntime": ("onnx", "protobuf", "abseil-cpp", "eigen", "mlas"),
-    "opencv-python-headless": ("opencv", "libjpeg-turbo", "libpng", "libtiff", "libwebp", "openjpeg", "zlib"),
-    "pyyaml": ("libyaml",),
+# package: library inside its extension modules -> where their text says which version it is
+STATIC: dict[str, dict[str, bytes]] = {
+    "cryptography": {"openssl": rb"OpenSSL (\d+\.\d+\.\d+) \d"},
+    "zstandard": {"zstd": rb"\0(1\.\d+\.\d+)\0"},
+    "onnxruntime": {"onnx": b"", "protobuf": b"", "abseil-cpp": b"", "eigen": b"", "mlas": b""},
+    "opencv-python-headless": {
+        "opencv": b"",
+        "libjpeg-turbo": rb"libjpeg-turbo \(ver ([\d.]+)",
+        "libtiff": rb"TIFF: +build \(ver \d+ - ([\d.]+)",
+        "openjpeg": rb"JPEG 2000: +build \(ver ([\d.]+)",
+        "libwebp": b"",
+        "zlib": b"",
+    },
+    "pyyaml": {"libyaml": b""},
 }
+# As auditwheel names them: libzmq-2f02442c.so.5.2.5, libopenblasp-r0-59ffcd50.3.15.so
+BUNDLED = re.compile(
+    r"^(?P<name>lib\w+?)_*(?:-r(?P<release>\d+))?(?:-[0-9a-f]{8}){1,2}(?P<rest>\.[\d.]+)?\.so\.?(?P<version>[\w.]*)$"
+)
 
 
 def write_sbom(tree: Path, path: Path, target: Target) -> Path:
@@ -57,7 +69,7 @@ def _packages(tree: Path) -> Iterator[dict[str, object]]:
             "version": found.version,
             "license": found.metadata["License-Expression"] or _classified(found) or "",
             "native": sorted(_native(found), key=lambda n: str(n["file"])),
-            "static": list(STATIC.get(name, ())),
+            "static": _static(found, STATIC.get(name, {})),
         }
 
 
@@ -71,13 +83,33 @@ def _classified(found: Distribution) -> str:
 
 def _native(found: Distribution) -> Iterator[dict[str, object]]:
     for file in found.files or ():
-        if re.search(r"\.so(\.[0-9.]+)?$", file.name):
+        if re.search(r"\.so(\.[\w.]+)?$", file.name):
             path = Path(str(file.locate()))
+            bundled = ".libs/" in str(file)
+            name, version = library(file.name) if bundled else (file.name, "")
             yield {
                 "file": str(file),
+                "name": name,
+                "version": version,
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                "bundled": ".libs/" in str(file),
+                "bundled": bundled,
             }
+
+
+def library(file: str) -> tuple[str, str]:
+    """Return name and version of a library as its file name tells them; the version may be the interface's."""
+    parts = BUNDLED.match(file)
+    if parts is None:
+        return file, ""
+    return parts["name"], parts["version"] or f"{parts['release'] or ''}{parts['rest'] or ''}"
+
+
+def _static(found: Distribution, patterns: dict[str, bytes]) -> list[dict[str, str]]:
+    """Return the libraries linked into a package's modules, and the versions that can be seen."""
+    files = [Path(str(f.locate())) for f in found.files or () if ".so" in f.name and ".libs/" not in str(f)]
+    text = b"".join(path.read_bytes() for path in files) if patterns else b""
+    versions = {name: re.search(pattern, text) if pattern else None for name, pattern in patterns.items()}
+    return [{"name": name, "version": seen[1].decode() if seen else ""} for name, seen in versions.items()]
 
 
 def _fingerprint(tree: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -61,3 +62,16 @@ def run(*command: str, capture: bool = False, **environment: str) -> str:
 def epoch() -> int:
     """Return the time that stands in every file of a package."""
     return int(os.environ["SOURCE_DATE_EPOCH"])
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(files: list[Path], folder: Path) -> Path:
+    """Write SHA256SUMS for files below a folder, as `sha256sum --check` reads it, and return it."""
+    path = folder / "SHA256SUMS"
+    path.write_text("".join(f"{digest(f)}  {f.relative_to(folder)}\n" for f in files), encoding="utf-8")
+    return path

@@ -21,7 +21,8 @@ def package(facts: dict) -> Component:
     name, version = facts["name"], facts["version"]
     parts = [
         Component(
-            name=native["file"].rsplit("/", 1)[-1],
+            name=native["name"],
+            version=native["version"] or None,
             type=ComponentType.LIBRARY if native["bundled"] else ComponentType.FILE,
             bom_ref=f"{name}/{native['file']}",
             hashes=[HashType(alg=HashAlgorithm.SHA_256, content=native["sha256"])],
@@ -31,11 +32,15 @@ def package(facts: dict) -> Component:
     ]
     parts += [
         Component(
-            name=library,
+            name=library["name"],
+            version=library["version"] or None,
             type=ComponentType.LIBRARY,
-            bom_ref=f"{name}#{library}",
+            bom_ref=f"{name}#{library['name']}",
             properties=[
-                Property(name="forebay:linked", value="statically, version not visible in the files")
+                Property(
+                    name="forebay:linked",
+                    value="statically" if library["version"] else "statically, version not visible",
+                )
             ],
         )
         for library in facts["static"]
@@ -57,10 +62,11 @@ def main(source: str, target: str) -> None:
     bom = Bom(components=[package(p) for p in facts["packages"]], serial_number=uuid.UUID(facts["serial"]))
     bom.metadata.timestamp = datetime.fromisoformat(facts["time"])
     own = next(p for p in facts["packages"] if p["name"] == "forebay")
-    bom.metadata.component = Component(
+    bom.metadata.component = application = Component(
         name="forebay", version=own["version"], type=ComponentType.APPLICATION, bom_ref="forebay",
         properties=[Property(name="forebay:arch", value=facts["arch"])],
     )  # fmt: skip
+    bom.register_dependency(application, bom.components)
     Path(target).write_text(JsonV1Dot6(bom).output_as_string(indent=1) + "\n")
 
 

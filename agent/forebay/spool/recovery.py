@@ -8,6 +8,7 @@ they are taken into the books (adopt.py).
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from forebay.spool import control as control_part
 from forebay.spool.adopt import ReadRange, adopt
 from forebay.spool.claims import Claims
 from forebay.spool.control import Control
+from forebay.spool.disk import Disk
 from forebay.spool.limits import Limits
 from forebay.spool.older import DamagedSegment, older_path
 from forebay.spool.pages import Broken
@@ -34,6 +36,7 @@ log = logging.getLogger("forebay.spool")
 
 COPY = "control.bak"
 LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions are known again
+OPEN_AGAIN_S = (0.2, 0.5, 1.0, 2.0)
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
@@ -96,7 +99,25 @@ class Recovery:
     # -- opening --------------------------------------------------------------------------------------------
 
     def open(self) -> Store:
-        """Open or create the spool. Raises SpoolError."""
+        """Open or create the spool; a disk that is full or fails gets a few seconds. Raises SpoolError."""
+        for pause in OPEN_AGAIN_S:
+            try:
+                return self._open()
+            except (sqlite3.Error, OSError) as error:
+                name = getattr(error, "sqlite_errorname", type(error).__name__)
+                log.error("the spool cannot be opened, it is tried again error=%s", name)
+                if name == "SQLITE_FULL" or getattr(error, "errno", 0) == errno.ENOSPC:
+                    Disk(self._folder, self._limits).give_back()
+                time.sleep(pause)
+        try:
+            return self._open()
+        except (sqlite3.Error, OSError) as error:
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise SpoolError(
+                f"cannot open the spool: {name}", place=str(self._folder), retryable=True
+            ) from None
+
+    def _open(self) -> Store:
         for leftover in self._folder.glob("*.new*"):
             leftover.unlink()
         path = segment_path(self._folder)
@@ -112,8 +133,7 @@ class Recovery:
                 return self._opened(self._make(path))
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 if not is_damage(error):
-                    name = getattr(error, "sqlite_errorname", type(error).__name__)
-                    raise SpoolError(f"cannot open the spool: {name}", place=str(path)) from None
+                    raise
                 reason = str(error)
         return self._opened(self._begin_anew(path, reason))
 

@@ -133,7 +133,13 @@ class Agent:
 
     def _builder(self, loaded: Loaded) -> Builder:
         return Builder(
-            loaded, self.spool, self.clock, self.boot, once=self._once, harder=lambda: self._link.is_scarce()
+            loaded,
+            self.spool,
+            self.clock,
+            self.boot,
+            once=self._once,
+            harder=lambda: self._link.is_scarce(),
+            link=lambda: self._link,
         )
 
     @property

@@ -172,7 +172,8 @@ def test_many_kills_at_system_calls_lose_and_double_nothing(plant):
         f"FOREBAY_SYSCALL_KILLS={SYSCALL_KILLS} {HERE} -m torture -k system_calls",
         killed,
         verdict,
-        note=f"of {SYSCALL_KILLS} injected: " + ", ".join(f"{n} {k}" for k, n in sorted(torture.kills.items())),
+        note=f"of {SYSCALL_KILLS} injected: "
+        + ", ".join(f"{n} {k}" for k, n in sorted(torture.kills.items())),
     )
 
 

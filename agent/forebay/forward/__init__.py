@@ -19,6 +19,7 @@ from forebay.forward.budget import Budget, BudgetPlan, Rung
 from forebay.forward.link import Held, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
 from forebay.forward.notary import Notary
+from forebay.forward.positions import Positions
 from forebay.forward.session import Extras, Session
 from forebay.forward.socket import ZmqLink
 from forebay.keys import PublicKey, SecretKey
@@ -32,6 +33,7 @@ __all__ = [
     "LinkOptions",
     "LinkState",
     "Notary",
+    "Positions",
     "Rung",
     "SpoolDoor",
 ]
@@ -71,6 +73,7 @@ class Forwarder:
         memory: LinkMemory | None = None,
         budget: Budget | None = None,
         notary: Notary | None = None,
+        positions: Positions | None = None,
     ) -> None:
         self._endpoints, self._keys, self._options = list(endpoints), keys, options
         self._door, self._clock, self._make_hello = door, clock, make_hello
@@ -78,7 +81,7 @@ class Forwarder:
         self._stop = threading.Event()
         self._memory = memory or LinkMemory()
         self._budget = budget or Budget(BudgetPlan(), self._memory, clock)
-        self._notary = notary
+        self._notary, self._positions = notary, positions
         self._store = options.store or self._memory.store
         self._patience = 0
         self._go_back = False
@@ -123,7 +126,7 @@ class Forwarder:
             self.link = LinkState("down", endpoint, "no answer yet", self._store)
         options, hello = self._patient(), self._make_hello(self._store)
         link = ZmqLink(context, endpoint, self._keys, options, self._door)
-        extras = Extras(self._budget, self._notary, self._rng)
+        extras = Extras(self._budget, self._notary, self._rng, self._positions)
         session = Session(link, options, self._door, self._clock, hello, extras)
         delivered = self._door.delivered
         try:
@@ -133,12 +136,17 @@ class Forwarder:
                 log.info("link is up endpoint=%s center=%s", endpoint, session.welcome.center)
                 if self._notary is not None:
                     self._notary.resend()
-                session.run(self._until(session, endpoint))
+                ended = self._until(session, endpoint)
+                session.run(lambda: ended() or (self._must_ask() and not hello.asks))
         except Unanswered:
             self._patience = 1 if self._door.delivered > delivered else min(self._patience + 1, MOST_PATIENCE)
             raise
         finally:
             session.close()
+
+    def _must_ask(self) -> bool:
+        """Return whether a hello must be said that asks how far sources were read."""
+        return self._positions is not None and self._positions.is_due
 
     def _patient(self) -> LinkOptions:
         """Return the options of the next session: after silence fewer bytes at once, and a longer wait.

@@ -18,6 +18,7 @@ from forebay.forward.link import BatchRow, Held, Link, LinkOptions, SpoolDoor, U
 from forebay.forward.memory import LinkMemory
 from forebay.forward.notary import Notary
 from forebay.forward.outgoing import Outgoing
+from forebay.forward.positions import Positions
 from forebay.wire import messages as m
 from forebay.wire.envelope import content_tag
 
@@ -45,6 +46,7 @@ class Extras:
     budget: Budget
     notary: Notary | None = None
     rng: random.Random | None = None
+    positions: Positions | None = None
 
 
 class Session:
@@ -62,7 +64,7 @@ class Session:
         self.endpoint, self._link = link.endpoint, link
         self._options, self._door, self._clock, self._hello = options, door, clock, hello
         extras = extras or Extras(Budget(BudgetPlan(), LinkMemory(), clock))
-        self._budget, self._notary = extras.budget, extras.notary
+        self._budget, self._notary, self._positions = extras.budget, extras.notary, extras.positions
         self.window = options.window
         self.welcome: m.Welcome | None = None
         self._in_flight: dict[m.Number, _Sent] = {}
@@ -295,6 +297,8 @@ class Session:
                 f" `forward.store: {welcome.store}`",
             )
         self._compare(welcome.marks, welcome.above or {})
+        if self._hello.asks and self._positions is not None:
+            self._positions.answer(welcome.positions)
         self.welcome = welcome
         self.window = min(self._options.window, welcome.window)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from forebay.blocks import Block, Schema
 from forebay.receive.checkpoints import Kept
 from forebay.receive.marks import Marks
 from forebay.wire.envelope import Context, Envelope
 from forebay.wire.messages import Gap
+
+if TYPE_CHECKING:
+    from forebay.receive.positions import Place
 
 
 class Verdict(StrEnum):
@@ -77,6 +80,9 @@ class Sink(Protocol):
 
     def epochs(self, gateway: str) -> set[int]:
         """Return the epochs of a gateway that something is stored of."""
+
+    def positions(self, gateway: str) -> dict[str, Place]:
+        """Return, for each owner (`source/pipeline`) that batches are stored of, where its source stood."""
 
     def closed(self, gateway: str, gap: Gap) -> bool:
         """Return whether all numbers of a gap are marked, so that it may be confirmed."""

@@ -14,6 +14,7 @@ from forebay.errors import ForebayError
 from forebay.receive.caps import Limits
 from forebay.receive.checkpoints import Kept
 from forebay.receive.marks import Marks
+from forebay.receive.positions import Place, Positions
 from forebay.receive.rows import cells, row_quality
 from forebay.receive.sink import Incoming, Verdict, Work
 from forebay.receive.sqlite_schema import corrected_view, open_database
@@ -48,6 +49,7 @@ class SqliteSink:
         self._inserts: dict[tuple[str, Schema], str] = {}
         self._streams: dict[str, set[str]] = {}
         self._bodies: set[bytes] = {row[0] for row in self._db.execute("SELECT id FROM bodies")}
+        self._positions = Positions(self._db)
 
     def close(self) -> None:
         """Close the file."""
@@ -60,6 +62,10 @@ class SqliteSink:
     def epochs(self, gateway: str) -> set[int]:
         """See Sink."""
         return {row[0] for row in self._db.execute("SELECT epoch FROM marks WHERE gateway = ?", (gateway,))}
+
+    def positions(self, gateway: str) -> dict[str, Place]:
+        """See Sink."""
+        return self._positions.of(gateway)
 
     def body(self, body_id: bytes) -> bytes | None:
         """See Sink."""
@@ -93,6 +99,7 @@ class SqliteSink:
         self._inserts.clear()
         self._streams.clear()
         self._bodies.clear()
+        self._positions.forget()
 
     def _store(self, work: Work) -> None:
         touched: set[tuple[str, int]] = set()
@@ -111,6 +118,7 @@ class SqliteSink:
             " ON CONFLICT DO UPDATE SET mark = excluded.mark, above = excluded.above",
             [(*key, self._marks[key].mark, self._marks[key].dump()) for key in touched],
         )
+        self._positions.write()
 
     def _load_marks(self, gateway: str, epoch: int) -> Marks:
         key = (gateway, epoch)
@@ -151,6 +159,7 @@ class SqliteSink:
             self._insert_rows(placed, batch.block, batch)
         self._insert_batch(batch, received_at)
         self._note_boot(batch)
+        self._positions.note(batch)
 
     def _place(self, schema: Schema) -> Placed:
         placed = self._placed.get(schema.stream)

@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from forebay.errors import ForebayError
+from forebay.receive.positions import owners_of
 
-VERSION = 2
+VERSION = 3
 
 _TABLES = """
 CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,6 +53,11 @@ CREATE VIEW clock_corrections AS
         ELSE (o.wall_time - o.monotonic) - (b.wall_time - b.monotonic) END AS add_ns
     FROM batches b JOIN boots o ON o.gateway = b.gateway AND o.boot = b.boot
     WHERE o.clock = 'synced' AND b.stamped_by = 'gateway'
+"""
+
+_SINCE_3 = """
+CREATE TABLE positions (gateway TEXT NOT NULL, owner TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
+    boot TEXT NOT NULL, monotonic INTEGER NOT NULL, position BLOB, PRIMARY KEY (gateway, owner)) WITHOUT ROWID
 """
 
 
@@ -121,8 +127,10 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     try:
         for statement in (_TABLES if version == 0 else "").split(";"):
             db.execute(statement)
-        for statement in _SINCE_2.split(";"):
+        for statement in (_SINCE_2 if version < 2 else "").split(";"):
             db.execute(statement)
+        db.execute(_SINCE_3)
+        _name_owners(db)
         for (table,) in db.execute('SELECT DISTINCT "table" FROM columns').fetchall():
             db.execute(corrected_view(table))
         if version == 0:
@@ -132,3 +140,13 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+def _name_owners(db: sqlite3.Connection) -> None:
+    """Note whose batches are stored already: where their sources stood is not known, and that must be known."""
+    query = (
+        "SELECT b.gateway, o.body FROM (SELECT DISTINCT gateway, context_id FROM batches) b"
+        " JOIN bodies o ON o.id = b.context_id"
+    )
+    rows = [(gateway, owner, 0, 0, "", 0, None) for gateway, owner in owners_of(db.execute(query))]
+    db.executemany("INSERT OR IGNORE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)

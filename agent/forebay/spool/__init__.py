@@ -131,7 +131,9 @@ def _lock(folder: Path) -> int:
             place=str(folder),
             hint="give each agent a `spool.dir` of its own",
         ) from None
-    with contextlib.suppress(OSError):  # for people to read: a full disk must not keep the agent from starting
+    with contextlib.suppress(
+        OSError
+    ):  # for people to read: a full disk must not keep the agent from starting
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor

@@ -82,7 +82,8 @@ class Recovery:
 
     Attributes
     ----------
-    positions_lost : nobody knows where the sources stood: one that can be replayed must not start
+    positions_lost : the spool no longer knows where its sources stood
+    is_new : it may stand in for one that was lost, and knows of no source but those it has a position of
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Recovery:
         self._failed: set[int] = set()
         self._store: Store | None = None
         self._unclear: set[int] = set()  # segments whose books were not whole
-        self.positions_lost = False
+        self.positions_lost = self.is_new = False
 
     # -- opening --------------------------------------------------------------------------------------------
 
@@ -145,6 +146,7 @@ class Recovery:
         (self._folder / COPY).unlink(missing_ok=True)  # from now on it would be an older state
         self._find_strangers(store)
         self.positions_lost = bool(store.counters.get(LOST_POSITIONS))
+        self.is_new = bool(store.counters.get(control_part.NEW_SPOOL))
         if self.positions_lost:
             deadline = time.monotonic() + WAIT_S
             while self.poll(store) and time.monotonic() < deadline:
@@ -295,8 +297,8 @@ class Recovery:
     def read_again(self, store: Store) -> None:
         """Let sources whose position is lost begin anew, at the price of rows that are delivered twice."""
         with store.transaction() as txn:
-            txn.counters[LOST_POSITIONS] = 0
-        self.positions_lost = False
+            txn.counters[LOST_POSITIONS] = txn.counters[control_part.NEW_SPOOL] = 0
+        self.positions_lost = self.is_new = False
 
     def close(self) -> None:
         """End a salvage that runs: the next start begins it again."""

@@ -40,7 +40,9 @@ class Asked(Protocol):
 class Link(Protocol):
     """The link as configured: `forwarding.Linkage`."""
 
-    positions: Asked
+    @property
+    def positions(self) -> Asked:
+        """Return where the answer comes."""
 
     @property
     def is_configured(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from forebay import __version__
 from forebay.audit import Auditor
-from forebay.beginning import Beginning, Link
+from forebay.beginning import Beginning, Link, OnUnknown
 from forebay.clock import Clock
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig, PipelineOptions
@@ -104,7 +104,7 @@ class Builder:
         source = self.source(name, options)
         runner = SourceRunner(options.source, source, worker, progress.get(""), once=self._once)
         if self._link and isinstance(source, Replayable) and Beginning.is_needed(self._spool, progress):
-            on_unknown = getattr(self._config.sources[options.source], "on_unknown", "hold")
+            on_unknown: OnUnknown = getattr(self._config.sources[options.source], "on_unknown", "hold")
             runner.begin = Beginning(owner, self._spool, self._link, on_unknown, source.at_end)
         return Parts(worker, runner)
 

@@ -42,6 +42,7 @@ log = logging.getLogger("forebay.forward")
 
 NS = 1_000_000_000
 HELD_NS = 60 * NS  # between tries when the refusal will not pass by itself
+SPREAD = 4  # times `retry_min`: over this long a fleet comes back whose receiver was restarted
 MOST_PATIENCE = 6  # doublings of the wait for an acknowledgement
 PREFERRED_AGAIN_NS = 600 * NS  # how often a session with a later receiver asks whether an earlier one is back
 _PROBE_S = 1.0
@@ -116,8 +117,10 @@ class Forwarder:
                     failures = 1 if self._door.delivered > delivered else failures + 1
                     refusals = refusals + 1 if isinstance(error, Held) else 0
                     at += 1
+                    was_up = self.link.state == "up"
                     self._report(endpoint, error)
-                    self._stop.wait(self._pause_ns(failures, refusals) / 1e9)
+                    pause_ns = self._spread_ns() if was_up else self._pause_ns(failures, refusals)
+                    self._stop.wait(pause_ns / 1e9)
         finally:
             context.destroy(0)
 
@@ -192,6 +195,11 @@ class Forwarder:
             level = logging.ERROR if state == "held" else logging.WARNING
             log.log(level, "link is %s, data waits in the spool: %s", state, error)
         self.link = LinkState(state, endpoint, error.message, self._store)
+
+    def _spread_ns(self) -> int:
+        """Return the pause after a session that was up: if the receiver was restarted, all others lost theirs, too."""
+        most = min(self._options.backoff_max_ns, SPREAD * self._options.backoff_min_ns)
+        return int(most * self._rng.random())
 
     def _pause_ns(self, failures: int, refusals: int) -> int:
         """Return a pause that doubles with each failure; jitter keeps a fleet from coming back at once.

@@ -161,10 +161,10 @@ def test_a_restarted_receiver_sees_fifty_gateways_once_each(tmp_path):
 
 
 class Loaded:
-    """A gateway with a backlog: a real spool with its writer, a forwarder, and when each batch was sent and answered."""
+    """A gateway with a backlog: a real spool with its writer, and a forwarder."""
 
     def __init__(self, folder: Path, name: str, batches: list[bytes]) -> None:
-        self.name, self.waited_s = name, []
+        self.name = name
         self.spool = Spool.open(folder / name, sync="normal", max_bytes=1 << 28, on_stored=lambda: None)
         context = Context(name, "s/p", "boot-1", "0")
         sealer = Sealer(context, lambda: Stamp(1, time.monotonic_ns(), "synced"))

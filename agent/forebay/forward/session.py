@@ -27,8 +27,8 @@ log = logging.getLogger("forebay.forward")
 PERMANENTS_TO_HOLD = 5  # one bad receiver release must not dead-letter a fleet
 MS = 1_000_000
 GAPS_AGAIN_NS = 5_000 * MS
-# A session begins with this much on the wire and doubles it with each window that is acknowledged, as TCP does: a receiver
-# that was restarted under a fleet must not get every gateway's whole window in its first second.
+# A session begins with this much on the wire and doubles it with each window that is acknowledged, as TCP does: a
+# receiver that was restarted under a fleet must not get every gateway's whole window in its first second.
 START_BYTES = 1024 * 1024
 LATER_SPREAD = (
     0.5  # of the delay that RETRY_LATER asks for: what was put off together must not come back together

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from forebay.blocks import Block, Schema
 from forebay.receive.checkpoints import Kept
 from forebay.receive.marks import Marks
+from forebay.receive.positions import Place
 from forebay.wire.envelope import Context, Envelope
 from forebay.wire.messages import Gap
-
-if TYPE_CHECKING:
-    from forebay.receive.positions import Place
 
 
 class Verdict(StrEnum):

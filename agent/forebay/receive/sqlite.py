@@ -14,9 +14,10 @@ from forebay.errors import ForebayError
 from forebay.receive.caps import Limits
 from forebay.receive.checkpoints import Kept
 from forebay.receive.marks import Marks
-from forebay.receive.positions import Place, Positions
+from forebay.receive.positions import Place
 from forebay.receive.rows import cells, row_quality
 from forebay.receive.sink import Incoming, Verdict, Work
+from forebay.receive.sqlite_positions import Positions
 from forebay.receive.sqlite_schema import corrected_view, open_database
 from forebay.receive.sqlite_schema import quote as _quote
 from forebay.receive.tables import Placed, column_name, table_name

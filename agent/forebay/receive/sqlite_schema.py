@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from forebay.errors import ForebayError
-from forebay.receive.positions import owners_of
+from forebay.receive.sqlite_positions import owners_of
 
 VERSION = 3
 

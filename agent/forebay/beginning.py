@@ -1,7 +1,8 @@
 """Where a source begins whose position the spool does not know: the center is asked before it starts.
 
 A spool that is new may stand in for one that was lost, with its card or its file; one that was damaged may have lost
-its positions. To read again what the center has would store it twice.
+its positions; one that is met in another place or boot may be an older copy. To read again what the center has would
+store it twice.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Asked(Protocol):
     """Answer of a center: `forward.Positions`."""
 
     wanted: bool
-    known: dict[str, bytes | None] | None
+    known: dict[str, tuple[int, int, bytes] | None] | None
 
     def wait(self, seconds: float) -> bool:
         """Wait for the answer; return whether it is there."""
@@ -75,13 +76,17 @@ class Beginning:
         self._owner, self._spool, self._link = owner, spool, link
         self._on_unknown, self._at_end = on_unknown, at_end
         self._damaged = spool.recovery.positions_lost
+        self._own = spool.store.progress(owner).get("")
+        self._epochs = {epoch: following for epoch, (_, following) in spool.store.epochs().items()}
         link().positions.wanted = True  # the first hello already asks
 
     @staticmethod
     def is_needed(spool: Spool, progress: dict[str, bytes]) -> bool:
         """Return whether a source with this progress may have been read farther than its spool knows."""
+        if "" in progress:
+            return spool.is_moved
         doubt = spool.recovery.positions_lost or spool.recovery.is_new
-        return doubt and "" not in progress and ASKED not in progress
+        return doubt and ASKED not in progress
 
     def __call__(self, stopping: threading.Event) -> bytes | None:
         """Return the position; waits for the center, or until `stopping`.
@@ -91,10 +96,27 @@ class Beginning:
         ConfigError
             Nobody knows it, and the configuration does not say what to do then.
         """
+        if self._own is not None:
+            return self._ahead(stopping)
         position = self._salvaged(stopping) or self._told(stopping)
         if not stopping.is_set():
             self._spool.writer.submit(Commit(self._owner, position=position, state={ASKED: b"1"}))
         return position
+
+    def _ahead(self, stopping: threading.Event) -> bytes | None:
+        """Return the center's position if it is of a batch that this spool has not given yet, else the spool's."""
+        if not self._link().is_configured or not self._wait(stopping, patient=False):
+            return self._own
+        known = (self._link().positions.known or {}).get(self._owner)
+        if known is None or known[1] < self._epochs.get(known[0], known[1] + 1):
+            return self._own
+        log.error(
+            "the center has more of this source than its spool has given: the spool is an older copy, the source goes"
+            " on where the center is owner=%s",
+            self._owner,
+        )
+        self._spool.writer.submit(Commit(self._owner, position=known[2]))
+        return known[2]
 
     def _salvaged(self, stopping: threading.Event) -> bytes | None:
         """Return what the intact batches of a damaged spool say, once all of them were looked at."""
@@ -108,7 +130,7 @@ class Beginning:
     def _told(self, stopping: threading.Event) -> bytes | None:
         if not self._link().is_configured:
             return self._unknown() if self._damaged else None
-        if not self._wait(stopping):
+        if not self._wait(stopping, patient=self._damaged or self._link().was_bound):
             return None
         known = self._link().positions.known
         if known is not None and self._owner in known:
@@ -120,7 +142,7 @@ class Beginning:
                 " owner=%s",
                 self._owner,
             )
-            return position
+            return position[2]
         if self._damaged:
             return self._unknown()
         if known is None:
@@ -129,8 +151,8 @@ class Beginning:
             )
         return None
 
-    def _wait(self, stopping: threading.Event) -> bool:
-        """Wait for the answer. Return False when stopping, or when this is taken as a new gateway."""
+    def _wait(self, stopping: threading.Event, *, patient: bool) -> bool:
+        """Wait for the answer, for ever if `patient`. Return False when stopping, or when it took too long."""
         begun, told = time.monotonic(), False
         while not stopping.is_set():
             asked = self._link().positions
@@ -139,10 +161,10 @@ class Beginning:
                 return True
             if told or time.monotonic() - begun < ASK_S:
                 continue
-            if not self._damaged and not self._link().was_bound:
+            if not patient:
                 log.warning(
-                    "no center has answered: this is taken as a new gateway, its source is read from the beginning"
-                    " owner=%s",
+                    "no center has answered: the source begins where the spool says, %s owner=%s",
+                    "at its beginning: this is taken as a new gateway" if self._own is None else "as it is",
                     self._owner,
                 )
                 return False

@@ -125,6 +125,42 @@ def test_start_beginning_reads_all_again_where_neither_knows(live):
     assert ids(live) == sorted([*range(1_500), *range(2_000)])
 
 
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_spool_rolled_back_to_an_older_copy_reads_nothing_twice(plant, how):
+    live = Live(plant, 3_000, 1)
+    plant.start_receiver()
+    agent = plant.start_agent()
+    live.write(1_000)
+    live.wait_stored()
+    agent.terminate()
+    assert agent.wait(60) == 0
+    shutil.copytree(plant.spool, plant.folder / "yesterday")
+    agent = plant.start_agent()
+    live.write(1_000)
+    live.wait_stored()
+    if how == "killed":
+        kill(agent)
+    else:
+        agent.terminate()
+        assert agent.wait(60) == 0
+    shutil.rmtree(plant.spool)
+    shutil.copytree(plant.folder / "yesterday", plant.spool)
+    plant.start_agent()
+    live.write(1_000)
+    recovery = live.wait_stored()
+    assert ids(live) == list(range(3_000))
+    assert "the spool is an older copy" in plant.log()
+    assert rows_of(plant.sink, "SELECT DISTINCT cause FROM gaps") == [("regressed",)]
+    record(
+        f"rolled-back-{how}",
+        f"spool rolled back to an older copy of itself while its agent was {how}",
+        f"{HERE} -k rolled_back",
+        1,
+        recovery_s=recovery,
+        note="3000 rows read, 3000 stored once, a new epoch after a gap `regressed`",
+    )
+
+
 def test_a_new_gateway_without_a_link_is_read_from_the_beginning(plant):
     live = Live(plant, 1_000, 1)
     live.write(1_000)

@@ -21,7 +21,12 @@ class World:
     def __init__(self, *, damaged: bool = False, bound: bool = False, link: bool = True) -> None:
         self.progress: dict[str, bytes] = {}
         self.commits: list = []
-        self.store = SimpleNamespace(segments={1: (0, 0, "sealed")}, progress=lambda _: self.progress)
+        self.store = SimpleNamespace(
+            segments={1: (0, 0, "sealed")},
+            progress=lambda _: self.progress,
+            epochs=lambda: {7: ("normal", 5)},
+        )
+        self.is_moved = False
         self.recovery = SimpleNamespace(positions_lost=damaged, is_new=not damaged)
         self.writer = SimpleNamespace(submit=self.commits.append)
         self.link = SimpleNamespace(positions=Positions(), is_configured=link, was_bound=bound)
@@ -41,7 +46,7 @@ def test_what_the_center_knows_is_where_it_goes_on_and_is_stored_before_it_start
     world = World(damaged=damaged)
     begin = world.begin()
     assert world.link.positions.is_due
-    world.link.positions.answer({OWNER: b"there", "other/other": None})
+    world.link.positions.answer({OWNER: (1, 9, b"there"), "other/other": None})
     assert begin(threading.Event()) == b"there"
     [commit] = world.commits
     assert (commit.owner, commit.position, commit.state) == (OWNER, b"there", {ASKED: b"1"})
@@ -91,7 +96,7 @@ def test_one_that_did_waits_for_as_long_as_it_takes(world):
     thread.start()
     thread.join(0.3)
     assert thread.is_alive()
-    world.link.positions.answer({OWNER: b"there"})
+    world.link.positions.answer({OWNER: (1, 1, b"there")})
     thread.join(10)
     assert found == [b"there"]
 
@@ -100,7 +105,7 @@ def test_a_salvaged_batch_is_asked_before_the_center():
     world = World(damaged=True)
     world.store.segments = {1: (0, 0, "damaged")}
     begin, found = world.begin(), []
-    world.link.positions.answer({OWNER: b"older"})
+    world.link.positions.answer({OWNER: (1, 1, b"older")})
     thread = threading.Thread(target=lambda: found.append(begin(threading.Event())))
     thread.start()
     thread.join(0.1)
@@ -116,3 +121,28 @@ def test_an_agent_that_stops_does_not_wait_and_settles_nothing():
     stopping.set()
     assert world.begin()(stopping) is None
     assert not world.commits
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({OWNER: (7, 5, b"center")}, b"center"),  # the spool gives number 5 next: it is an older copy
+        ({OWNER: (7, 4, b"center")}, b"own"),
+        ({OWNER: (6, 99, b"center")}, b"own"),  # of a spool before this one
+        ({OWNER: None}, b"own"),
+        ({}, b"own"),
+        (None, b"own"),
+        ("nobody", b"own"),
+    ],
+)
+def test_a_spool_in_another_place_goes_on_where_the_center_is_if_that_is_ahead(answer, expected):
+    world = World(bound=True)
+    world.progress = {"": b"own"}
+    assert not Beginning.is_needed(world, world.progress)
+    world.is_moved = True
+    assert Beginning.is_needed(world, world.progress)
+    begin = world.begin()
+    if answer != "nobody":
+        world.link.positions.answer(answer)
+    assert begin(threading.Event()) == expected
+    assert [commit.position for commit in world.commits] == ([b"center"] if expected == b"center" else [])

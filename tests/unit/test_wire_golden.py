@@ -54,11 +54,12 @@ def test_what_nobody_asks_for_is_written_as_older_releases_write_it():
 @pytest.mark.parametrize(
     "positions",
     [
-        {f"o{n}": b"" for n in range(m.MAX_OWNERS + 1)},
-        {"o" * (m.MAX_OWNER + 1): b""},
-        {"o": bytes(MAX_POSITION_BYTES + 1)},
-        {"o": 1},
-        {3: b""},
+        {f"o{n}": [1, 2, b""] for n in range(m.MAX_OWNERS + 1)},
+        {"o" * (m.MAX_OWNER + 1): [1, 2, b""]},
+        {"o": [1, 2, bytes(MAX_POSITION_BYTES + 1)]},
+        {"o": [1, 2]},
+        {"o": b""},
+        {3: [1, 2, b""]},
         [],
     ],
 )

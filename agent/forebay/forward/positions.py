@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from forebay.wire.messages import Position
+
 
 class Positions:
     """Asked for with each hello while somebody wants them; the forwarder's thread brings the answer.
@@ -11,13 +13,14 @@ class Positions:
     Attributes
     ----------
     wanted : a source waits for its position, or will
-    known : by owner (`source/pipeline`); None where batches are stored and none says. An owner that is missing was
-        never heard of. None as a whole: the center is of an older release and cannot say
+    known : by owner (`source/pipeline`) epoch and number of the newest batch that says where its source stands, and
+        what it says; None where batches are stored and none says. An owner that is missing was never heard of. None
+        as a whole: the center is of an older release and cannot say
     """
 
     def __init__(self) -> None:
         self.wanted = False
-        self.known: dict[str, bytes | None] | None = None
+        self.known: dict[str, Position | None] | None = None
         self._came = threading.Event()
 
     @property
@@ -25,7 +28,7 @@ class Positions:
         """Return whether the next hello should ask."""
         return self.wanted and not self._came.is_set()
 
-    def answer(self, known: dict[str, bytes | None] | None) -> None:
+    def answer(self, known: dict[str, Position | None] | None) -> None:
         """Take a center's answer. The first one counts: later ones know what this spool has sent since."""
         if not self._came.is_set():
             self.known = known

@@ -307,9 +307,9 @@ class Session:
                 hint="receivers that share gateways must share the store; if it has moved for good, set"
                 f" `forward.store: {welcome.store}`",
             )
-        self._compare(welcome.marks, welcome.above or {})
         if self._hello.asks and self._positions is not None:
             self._positions.answer(welcome.positions)
+        self._compare(welcome.marks, welcome.above or {})
         self.welcome = welcome
         self.window = min(self._options.window, welcome.window)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from forebay.wire.messages import MAX_OWNERS, MAX_POSITIONS_BYTES
+from forebay.wire.messages import MAX_OWNERS, MAX_POSITIONS_BYTES, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Place:
     position: bytes | None = None
 
 
-def common_positions(of_sinks: Iterable[Mapping[str, Place]]) -> dict[str, bytes | None]:
+def common_positions(of_sinks: Iterable[Mapping[str, Place]]) -> dict[str, Position | None]:
     """Return what may be told to a gateway: what every sink agrees on, within the limits of a message.
 
     Where sinks differ a crash came between their transactions: of two places in one epoch the earlier holds, for what
@@ -33,9 +33,10 @@ def common_positions(of_sinks: Iterable[Mapping[str, Place]]) -> dict[str, bytes
                 places[owner] = place
             elif other.epoch != place.epoch:
                 places[owner] = Place()
-    out: dict[str, bytes | None] = {}
+    out: dict[str, Position | None] = {}
     size = 0
     for owner, place in sorted(places.items())[:MAX_OWNERS]:
         size += len(place.position or b"")
-        out[owner] = place.position if size <= MAX_POSITIONS_BYTES else None
+        is_told = place.position is not None and size <= MAX_POSITIONS_BYTES
+        out[owner] = (place.epoch, place.seq, place.position or b"") if is_told else None
     return out

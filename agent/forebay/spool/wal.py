@@ -171,7 +171,7 @@ def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]]) -> Wa
 
 def _half_right(sums: tuple[int, int], data: bytes, at: int) -> bool:
     """Return whether of the last frame's two checksums one is right: then the other is what is wrong."""
-    stored = struct.unpack(">2I", data[at + 16 : at + 24])
+    stored: tuple[int, int] = struct.unpack(">2I", data[at + 16 : at + 24])
     return (stored[0] == sums[0]) != (stored[1] == sums[1])
 
 

@@ -52,13 +52,14 @@ class Kind(IntEnum):
 
 
 Number = tuple[int, int]  # (epoch, seq)
+Position = tuple[int, int, bytes]  # (epoch, seq, position)
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
     """Opens a session. `epochs` maps each epoch in use to its lane and the number given next.
 
-    `asks`: the spool is new, or was damaged, and does not know how far its sources were read.
+    `asks`: the spool is new, was damaged or may be an older copy, and does not know how far its sources were read.
     """
 
     KIND: ClassVar = Kind.HELLO
@@ -118,8 +119,9 @@ class Welcome:
     """Answers HELLO. `marks` gives for each epoch asked for the number up to which all is stored.
 
     `above` gives the ranges above it that are stored as well; None: a receiver of before there were checkpoints.
-    `positions` answers a hello that asks: by owner (`source/pipeline`) where its source stood behind the newest
-    batch that is stored, None where batches are stored and none says. None: nobody asked, or an older receiver.
+    `positions` answers a hello that asks: by owner (`source/pipeline`) the newest batch stored that says where its
+    source stands, and what it says; None where batches are stored and none says. None: nobody asked, or an older
+    receiver.
     """
 
     KIND: ClassVar = Kind.WELCOME
@@ -130,7 +132,7 @@ class Welcome:
     max_bytes: int
     marks: dict[int, int]
     above: dict[int, list[Number]] | None = None
-    positions: dict[str, bytes | None] | None = field(default=None, repr=False)
+    positions: dict[str, Position | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +309,12 @@ class _Items:
             raise WireError("expected a truth value")
         return value
 
-    def positions(self) -> dict[str, bytes | None]:
+    def positions(self) -> dict[str, Position | None]:
         raw = self._next()
         if not isinstance(raw, dict) or len(raw) > MAX_OWNERS:
             raise WireError(f"expected a map of at most {MAX_OWNERS} positions")
         return {
-            _as_text(owner, MAX_OWNER): None if value is None else _as_binary(value, MAX_POSITION_BYTES)
+            _as_text(owner, MAX_OWNER): None if value is None else _position(value)
             for owner, value in raw.items()
         }
 
@@ -345,6 +347,12 @@ def _number(raw: Any) -> Number:
     if not isinstance(raw, list) or len(raw) != 2:
         raise WireError("expected (epoch, seq)")
     return _as_int(raw[0], 0), _as_int(raw[1], 0)
+
+
+def _position(raw: Any) -> Position:
+    if not isinstance(raw, list) or len(raw) != 3:
+        raise WireError("expected (epoch, seq, position)")
+    return _as_int(raw[0], 0), _as_int(raw[1], 0), _as_binary(raw[2], MAX_POSITION_BYTES)
 
 
 def _epoch_entry(raw: Any) -> tuple[str, int]:

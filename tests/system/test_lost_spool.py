@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 from live import Live, wait_until
 from plant import kill, rows_of
 from results import record
+from world import Center, FakeClock, Gateway
+
+from forebay.spool.wal import FRAME_HEADER_BYTES, HEADER_BYTES
 
 HERE = ".venv/bin/python -m pytest tests/system/test_lost_spool.py"
 
@@ -159,6 +163,48 @@ def test_a_spool_rolled_back_to_an_older_copy_reads_nothing_twice(plant, how):
         recovery_s=recovery,
         note="3000 rows read, 3000 stored once, a new epoch after a gap `regressed`",
     )
+
+
+def damage_last_transaction(spool: Path) -> None:
+    """Break two words of a frame of the log's last transaction: it cannot be mended, and looks like a torn write."""
+    log = max(spool.glob("segment-*.db")).with_suffix(".db-wal")
+    raw = bytearray(log.read_bytes())
+    frames = list(range(HEADER_BYTES, len(raw) - FRAME_HEADER_BYTES - 4095, FRAME_HEADER_BYTES + 4096))
+    commits = [
+        at for at in frames if raw[at + 4 : at + 8] != bytes(4) and raw[at + 8 : at + 16] == raw[16:24]
+    ]
+    first = commits[-2] + FRAME_HEADER_BYTES + 4096
+    raw[first + 1_000] ^= 1
+    raw[first + 3_000] ^= 1
+    log.write_bytes(raw)
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_transaction_damaged_beyond_mending_at_the_logs_end_shows_where_the_center_has_it(
+    tmp_path, delivered
+):
+    """What nobody but the lost transaction knew is lost without a word: docs/reliability.md says so."""
+    clock = FakeClock()
+    gateway, center = Gateway(tmp_path / "live", clock), Center(tmp_path, clock)
+    gateway.store([1])
+    gateway.drain(center)
+    gateway.store([2])
+    if delivered:
+        gateway.connect(center)
+        gateway.turn()
+        assert center.rows("SELECT id FROM pump ORDER BY id") == [(1,), (2,)]  # and its answer is not applied
+    shutil.copytree(tmp_path / "live", tmp_path / "killed", ignore=shutil.ignore_patterns("*-shm", "lock"))
+    gateway.close()
+    damage_last_transaction(tmp_path / "killed" / "spool")
+    again = Gateway(tmp_path / "killed", clock)
+    assert again.spool.is_moved  # a file would not be read again before the center was asked
+    again.drain(center)
+    again.store([3])
+    again.drain(center)
+    again.close()
+    assert center.rows("SELECT id FROM pump ORDER BY id") == [(1,), *([(2,)] if delivered else []), (3,)]
+    assert center.rows("SELECT cause FROM gaps") == ([("regressed",)] if delivered else [])
+    center.sink.close()
 
 
 def test_a_new_gateway_without_a_link_is_read_from_the_beginning(plant):

@@ -73,6 +73,6 @@ def test_a_spool_of_a_gibibyte_is_verified(tmp_path):
         f"none: `forebay spool verify` of {SIZE} MiB, and what filling it wrote",
         f"FOREBAY_COST_MIB={SIZE} {HERE} -m torture",
         1,
-        note=f"verified in {took:.1f} s on a busy machine, {spent:.1f} CPU-s; {written / stored:.2f} bytes written to disk"
-        " for each stored one, commits of 16 to 64 KB",
+        note=f"verified in {took:.1f} s ({spent:.1f} CPU-s); {written / stored:.2f} bytes written for each"
+        " one stored, in commits of 16 to 64 KB",
     )

@@ -40,7 +40,7 @@ PLACE = "place"  # a counter: a digest of where this spool was last open
 class Spool:
     """An open spool: writer, claims and the lock that keeps a second agent out.
 
-    `is_moved`: it was last open in another place or boot, so that it may be an older copy of itself.
+    `is_moved`: it may be an older copy of itself: it was last open in another place or boot, or its end is torn.
     """
 
     folder: Path
@@ -96,7 +96,7 @@ class Spool:
         recovery = Recovery(folder, sync, claims, limits or Limits(max_bytes, on_full), read_range)
         try:
             store = recovery.open()
-            is_moved = _note_place(store, lock)
+            is_moved = _note_place(store, lock) or recovery.ends_torn
         except BaseException:
             os.close(lock)
             raise

@@ -30,7 +30,7 @@ from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
 from forebay.spool.salvage import open_pages
 from forebay.spool.store import BooksDamaged, Store, open_epoch
-from forebay.spool.wal import examine
+from forebay.spool.wal import Wal, examine
 
 log = logging.getLogger("forebay.spool")
 
@@ -83,6 +83,7 @@ class Recovery:
     Attributes
     ----------
     positions_lost : the spool no longer knows where its sources stood
+    ends_torn : the log's last transaction was taken as one that was not finished; it may have been damaged, too
     is_new : it may stand in for one that was lost, and knows of no source but those it has a position of
     """
 
@@ -95,7 +96,7 @@ class Recovery:
         self._failed: set[int] = set()
         self._store: Store | None = None
         self._unclear: set[int] = set()  # segments whose books were not whole
-        self.positions_lost = self.is_new = False
+        self.positions_lost = self.is_new = self.ends_torn = False
 
     # -- opening --------------------------------------------------------------------------------------------
 
@@ -128,7 +129,9 @@ class Recovery:
             return self._opened(self._begin_anew(older_path(self._folder, aside), "it was being set aside"))
         if not path.exists():
             return self._opened(self._make(path))
-        reason = suspicion(path)
+        wal = examine(path.with_name(path.name + "-wal"))
+        self.ends_torn = wal.ends_torn
+        reason = suspicion(path, wal)
         if not reason:
             try:
                 return self._opened(self._make(path))
@@ -316,16 +319,16 @@ def write_copy(store: Store) -> None:
         path.with_suffix(".tmp").rename(path)
 
 
-def suspicion(path: Path) -> str:
-    """Return why a segment must not be opened by SQLite, an empty text if it may."""
+def suspicion(path: Path, wal: Wal | None = None) -> str:
+    """Return why a segment must not be opened by SQLite, an empty text if it may. `wal`: its log, if it was read."""
     with path.open("rb") as file:
         header = file.read(100)
     if header[:16] != b"SQLite format 3\0" or header[16:18] != schema.PAGE_BYTES.to_bytes(2, "big"):
         return "the header is not one of a spool"
-    wal = examine(path.with_name(path.name + "-wal"))
+    wal = wal or examine(path.with_name(path.name + "-wal"))
     if wal.is_damaged:
         return "the write-ahead log is damaged before its end"
-    pages = open_pages(path)
+    pages = open_pages(path, wal)
     try:
         first = pages.page(1)
     except Broken:

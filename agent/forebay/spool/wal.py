@@ -3,8 +3,8 @@
 SQLite ends reading at the first frame whose checksum is wrong and drops all behind it without a word: right after a
 torn write, but wrong after a flipped bit. A whole transaction behind a broken frame shows which it was: each is synced
 before the next begins. Behind the last one nothing stands, and a break in it might be either. But the checksums are
-linear, so that damage to a single word of a frame (flipped bits, mostly one) shows as such: a write torn by a power
-cut looks like that once in millions. Where the word can be told, it is mended; among the upper bits of a word several
+linear, so that damage to a single byte of a frame (flipped bits, mostly one) shows as such: a write torn by a power
+cut looks like that once in billions. Where the place can be told, it is mended; among the upper bits of a word several
 places are possible, and the page is lost, but it is known that the transaction was finished. More damage than that in
 the last transaction is taken as SQLite takes it, as one that was not finished.
 
@@ -48,6 +48,7 @@ class Wal:
     pages: dict[int, int] = field(default_factory=dict)
     stale: set[int] = field(default_factory=set)  # pages whose newest version is in a broken frame
     db_pages: int = 0  # size of the database after the last commit, 0 if there is none
+    ends_torn: bool = False  # behind the last commit found there are frames that are not what they were to be
     is_readable: bool = True  # False: there are frames, but the header is broken
 
     @property
@@ -127,7 +128,7 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
             state = Frame.INTACT if frame[8:16] == salts else Frame.MENDED
         elif frame[8:16] == salts and tries:
             tries -= 1
-            words = _broken_words(sums[0], stored, frame)
+            words = _broken_words(sums[0], stored, frame, order)
             state = Frame.FLIPPED if words else Frame.BROKEN
             if len(words) == 1 and words[0][0] != last_word:
                 data, state = _mend(data, at, order, *words[0]), Frame.MENDED
@@ -155,8 +156,9 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
 
 def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]]) -> Wal:
     """Return the log up to its last transaction that is whole."""
-    wal = Wal(data, page_bytes, len(found))
-    for at, state in found[: _last_durable(data, found) + 1]:
+    last = _last_durable(data, found)
+    wal = Wal(data, page_bytes, len(found), ends_torn=any(s not in _WHOLE for _, s in found[last + 1 :]))
+    for at, state in found[: last + 1]:
         number, size = struct.unpack(">2I", data[at : at + 8])
         wal.broken += state is not Frame.INTACT
         if state in _WHOLE:
@@ -175,27 +177,38 @@ def _half_right(sums: tuple[int, int], data: bytes, at: int) -> bool:
     return (stored[0] == sums[0]) != (stored[1] == sums[1])
 
 
-def _broken_words(sums: tuple[int, int], stored: tuple[int, int], frame: bytes) -> list[tuple[int, int]]:
-    """Return which one word may be wrong and what must be added to it; nothing if more than one is.
+def _broken_words(
+    sums: tuple[int, int], stored: tuple[int, int], frame: bytes, order: str
+) -> list[tuple[int, int]]:
+    """Return which one word may be wrong in one byte, and its right value; nothing if more than that is wrong.
 
     A pair of words (x, y) turns the sums (a, b) into (a + x + b, b + y + a + x + b): taking pairs that are right back
-    from the difference of the sums leaves (d, d) if x of the pair before was wrong by d, and (0, d) if it was y. By
-    chance one frame in four million does that. Where d is a multiple of 2^23 there are several such places, as the
-    sums repeat. Words count from the frame's first, without salts and checksums.
+    from the difference of the sums leaves (d, d) if x of the pair before was wrong by d, and (0, d) if it was y. Where
+    d is a multiple of 2^23 there are several such places, as the sums repeat. Equal errors in two words look like one
+    of another size between them (M^k + M^-k is a multiple of the unit matrix), but hardly of one byte. By chance one
+    frame in billions does. Words count from the frame's first, without salts and checksums.
     """
     found = []
     a, b = (stored[0] - sums[0]) & 0xFFFFFFFF, (stored[1] - sums[1]) & 0xFFFFFFFF
     pairs = (len(frame) - 16) // 8
     for back in range(pairs):
         if b and a in (0, b):
-            found.append((2 * (pairs - 1 - back) + (a == 0), b))
+            word = 2 * (pairs - 1 - back) + (a == 0)
+            at = _offset(word)
+            was = struct.unpack(f"{order}I", frame[at : at + 4])[0]
+            value = (was + b) & 0xFFFFFFFF
+            if sum(byte != 0 for byte in (was ^ value).to_bytes(4, "big")) == 1:
+                found.append((word, value))
         a, b = (2 * a - b) & 0xFFFFFFFF, (b - a) & 0xFFFFFFFF
     return found
 
 
-def _mend(data: bytes, frame: int, order: str, word: int, difference: int) -> bytes:
-    at = frame + (4 * word if word < 2 else FRAME_HEADER_BYTES + 4 * (word - 2))
-    value = (struct.unpack(f"{order}I", data[at : at + 4])[0] + difference) & 0xFFFFFFFF
+def _offset(word: int) -> int:
+    return 4 * word if word < 2 else FRAME_HEADER_BYTES + 4 * (word - 2)
+
+
+def _mend(data: bytes, frame: int, order: str, word: int, value: int) -> bytes:
+    at = frame + _offset(word)
     return data[:at] + struct.pack(f"{order}I", value) + data[at + 4 :]
 
 

@@ -283,12 +283,33 @@ def test_a_failing_system_call_loses_nothing_and_the_writer_goes_on(tmp_path, ca
     sweep(tmp_path, call, fault, [calls[call] // 2])
 
 
+def _name(fault: str) -> str:
+    return fault.partition("=")[2]
+
+
+def keep(call: str, fault: str, count: int, which: str) -> None:
+    """Keep what a sweep has found: nothing, or it would not have come here."""
+    goes_on = (
+        "the writer went on by itself, all were durable" if "error" in fault else "the writer died each time"
+    )
+    record(
+        f"syscall-{_name(fault).lower()}-{call}",
+        f"{_name(fault)} at the n-th `{call}` of a thread of the spool",
+        f"{HERE} -m {which}",
+        count,
+        note=f"{COMMITS} commits each; {goes_on}",
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_sweep_of_failing_system_calls(tmp_path, calls, call, fault):
     most = calls[call]
-    sweep(tmp_path, call, fault, sorted({1, 2, most // 3, most // 2, most} & set(range(1, most + 1))))
+    places = sorted({1, 2, most // 3, most // 2, most} & set(range(1, most + 1)))
+    keep(
+        call, fault, sweep(tmp_path, call, fault, places), f"slow -k 'a_sweep and {call} and {_name(fault)}'"
+    )
 
 
 @pytest.mark.torture
@@ -296,11 +317,4 @@ def test_a_sweep_of_failing_system_calls(tmp_path, calls, call, fault):
 @pytest.mark.parametrize("call", CALLS)
 def test_every_system_call_fails_once(tmp_path, calls, call, fault):
     count = sweep(tmp_path, call, fault, range(1, calls[call] + 1))
-    record(
-        f"syscall-{fault.partition('=')[2].lower()}-{call}",
-        f"{fault.partition('=')[2]} at the n-th `{call}` of a thread of the spool, for every n",
-        f"{HERE} -m torture -k 'every_system_call and {call} and {fault.partition('=')[2]}'",
-        count,
-        note=f"{COMMITS} commits each; the writer "
-        + ("went on by itself and all were durable" if "error" in fault else "died each time"),
-    )
+    keep(call, fault, count, f"torture -k 'every_system_call and {call} and {_name(fault)}'")

@@ -10,7 +10,17 @@ from forebay.clock import Clock
 from forebay.config.agent import AgentConfig, ForwardOptions
 from forebay.config.loader import LoadedConfig
 from forebay.errors import SpoolError
-from forebay.forward import Budget, BudgetPlan, Forwarder, LinkMemory, LinkOptions, Notary, Rung, SpoolDoor
+from forebay.forward import (
+    Budget,
+    BudgetPlan,
+    Forwarder,
+    LinkMemory,
+    LinkOptions,
+    Notary,
+    Positions,
+    Rung,
+    SpoolDoor,
+)
 from forebay.keys import read_public, read_secret
 from forebay.signing import sign_apart
 from forebay.spool import Spool
@@ -37,6 +47,7 @@ class Linkage:
         options = loaded.config.forward
         self._memory = LinkMemory(spool.folder / MEMORY)
         self.budget = Budget(budget_plan(options), self._memory, clock)
+        self.positions = Positions()
         self.door: SpoolDoor | None = None
         self.forwarder: Forwarder | None = None
         if options is not None:
@@ -67,11 +78,24 @@ class Linkage:
             memory=self._memory,
             budget=self.budget,
             notary=notary,
+            positions=self.positions,
         )
 
     def _hello(self, store: str) -> Hello:
         epochs = {epoch: (str(lane), number) for epoch, (lane, number) in self._spool.store.epochs().items()}
-        return Hello(PROTOCOL, self._gateway, self._boot, __version__, epochs, store)
+        return Hello(
+            PROTOCOL, self._gateway, self._boot, __version__, epochs, store, asks=self.positions.is_due
+        )
+
+    @property
+    def is_configured(self) -> bool:
+        """Return whether there is a receiver to talk to."""
+        return self.forwarder is not None
+
+    @property
+    def was_bound(self) -> bool:
+        """Return whether this agent has met a store before: what it kept of the link outlived its spool."""
+        return bool(self._memory.store)
 
     def _audit_head(self) -> bytes:
         """Return where the audit log stands, in the form that `forebay audit verify --anchor` takes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay import __version__
 from forebay.audit import Auditor
+from forebay.beginning import Beginning, Link, OnUnknown
 from forebay.clock import Clock
 from forebay.config import preprocess
 from forebay.config.agent import AgentConfig, PipelineOptions
@@ -27,7 +28,7 @@ from forebay.reload import fingerprint
 from forebay.sources.context import SourceContext
 from forebay.sources.live import build_live
 from forebay.spool import Limits, Spool, StreamLimits
-from forebay.stages import Source, Step
+from forebay.stages import Replayable, Source, Step
 from forebay.supervise import Parts, SourceRunner
 from forebay.wire.atrest import CenterLock, GatewayLock
 from forebay.wire.envelope import Context, Stamp
@@ -43,7 +44,8 @@ class Builder:
     """Builds pipelines with their sources, as configured, positions and states restored from the spool.
 
     `harder` tells whether bytes on the link are scarce: blocks then wait longer and are compressed harder. `facts`
-    is what a source that tells of the agent itself asks.
+    is what a source that tells of the agent itself asks. `link` returns the link in use, whose center is asked how
+    far sources were read that the spool does not know.
 
     Raises
     ------
@@ -63,10 +65,11 @@ class Builder:
         once: bool,
         harder: Callable[[], bool] = lambda: False,
         facts: Callable[[], dict[str, Any]] | None = None,
+        link: Callable[[], Link] | None = None,
     ) -> None:
         self._loaded, self._config, self._base = loaded, loaded.config, loaded.base
         self._spool, self._clock, self._boot, self._once = spool, clock, boot, once
-        self._harder, self._facts = harder, facts
+        self._harder, self._facts, self._link = harder, facts, link
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
         self._detectors = Detectors(
@@ -109,16 +112,9 @@ class Builder:
         worker.restore(progress)
         source = self.source(name, options)
         runner = SourceRunner(options.source, source, worker, progress.get(""), once=self._once)
-        if (
-            self._spool.recovery.positions_lost
-            and getattr(source, "replayable", False)
-            and "" not in progress
-        ):
-            runner.hold = ConfigError(
-                "the spool was damaged and nobody knows how far this source was read",
-                place=f"sources.{options.source}",
-                hint="look at the center's newest rows; to read all again: forebay spool repair FOLDER --read-again",
-            )
+        if self._link and isinstance(source, Replayable) and Beginning.is_needed(self._spool, progress):
+            on_unknown: OnUnknown = getattr(self._config.sources[options.source], "on_unknown", "hold")
+            runner.begin = Beginning(owner, self._spool, self._link, on_unknown, source.at_end)
         return Parts(worker, runner)
 
     def trial(self, name: str) -> None:

@@ -138,6 +138,7 @@ class Agent:
             once=self._once,
             harder=lambda: self._link.is_scarce(),
             facts=self.facts,
+            link=lambda: self._link,
         )
 
     def facts(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from forebay.blocks import Block, Lane
 
@@ -75,6 +75,14 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """Ask `run` to return soon. From any thread."""
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A source that can be read again from a position."""
+
+    def at_end(self) -> bytes | None:
+        """Return a position behind everything that is there now."""
 
 
 class Step(Protocol):

@@ -48,7 +48,7 @@ class SourceRunner:
         self.restarts = 0
         self.trouble = ""
         self._source, self._worker, self._position, self._once = source, worker, position, once
-        self.hold: ForebayError | None = None  # why it must not start at all
+        self.begin: Callable[[threading.Event], bytes | None] | None = None  # finds its position, if need be
         self._stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
 
@@ -58,9 +58,7 @@ class SourceRunner:
         self._source.stop()
 
     def _run(self) -> None:
-        if self.hold is not None:
-            log.error("source is held source=%s: %s", self.name, self.hold)
-            self.failed = self.hold
+        if not self._find_position():
             return
         failures = 0
         while not self._stop.is_set():
@@ -85,6 +83,20 @@ class SourceRunner:
             self.trouble = str(problem)
             self._stop.wait(pause)
             self.restarts += 1
+
+    def _find_position(self) -> bool:
+        """Find out how far the source was read, if that is in doubt. Return whether it may start."""
+        if self.begin is None:
+            return True
+        self.trouble = "waits to know how far it was read"
+        try:
+            self._position = self.begin(self._stop)
+        except ForebayError as error:
+            log.error("source is held source=%s: %s", self.name, error)
+            self.failed, self.trouble = error, str(error)
+            return False
+        self.trouble = ""
+        return not self._stop.is_set()
 
     def _emit(self, chunk: Chunk) -> bool:
         if self._stop.is_set():

@@ -143,7 +143,9 @@ def examine(folder: Path, account: Account) -> Outcome:
     open_s = time.monotonic() - begun
     delivered: dict[int, bytes] = {}
     reader = spool.reader()
-    deadline = time.monotonic() + 60
+    deadline = (
+        time.monotonic() + 300
+    )  # salvage is a process of its own: on a loaded machine its start alone takes long
     seen_numbers = {}
     while not idle(spool, reader):
         assert time.monotonic() < deadline, (

@@ -37,7 +37,9 @@ def arrived(machine: Machine) -> list[tuple]:
 
 def test_the_bundle_holds_the_units_of_this_checkout(machine: Machine) -> None:
     for unit in (ROOT / "packaging").glob("*.service"):
-        assert machine.path(f"/root/bundle/{unit.name}").read_bytes() == unit.read_bytes(), "make packages again"
+        assert machine.path(f"/root/bundle/{unit.name}").read_bytes() == unit.read_bytes(), (
+            "make packages again"
+        )
 
 
 def test_a_damaged_bundle_changes_nothing(machine: Machine) -> None:

@@ -11,10 +11,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from results import record
 from spool_model import (
     MIB,
     OWNER,
@@ -25,6 +28,7 @@ from spool_model import (
     make_batch,
     make_commit,
 )
+from tracing import busiest, traceable
 
 from forebay.spool import Limits, Spool
 from forebay.spool.reader import equations_hold
@@ -33,10 +37,15 @@ FLIPS = int(os.environ.get("FOREBAY_FLIPS", "0"))
 SEED = int(os.environ.get("FOREBAY_FLIP_SEED", "1"))
 UP_S = 5.0  # "up and accepting within 5 s", on a quiet machine; a loaded one gets more
 SLACK = 4.0
+HERE = ".venv/bin/python -m pytest tests/system/test_spool_faults.py"
 
 
-def flip_many(tmp_path: Path, count: int) -> None:
-    """Flip one bit a time, sampled over the whole of a killed agent's files and of a cleanly stopped one's."""
+def flip_many(tmp_path: Path, count: int) -> float:
+    """Flip one bit a time, sampled over the whole of a killed agent's files and of a cleanly stopped one's.
+
+    Return the longest time (s) until the spool accepted again.
+    """
+    longest = 0.0
     bases = {killed: tmp_path / f"base-{killed}" for killed in (True, False)}
     accounts = {killed: fill(base, SEED, killed=killed) for killed, base in bases.items()}
     for seed in range(SEED, SEED + count):
@@ -54,10 +63,12 @@ def flip_many(tmp_path: Path, count: int) -> None:
             outcome = examine(folder, accounts[killed])
             check(outcome, accounts[killed])
             assert outcome.open_s < UP_S * SLACK
+            longest = max(longest, outcome.open_s)
         except BaseException as error:
             where = f"FOREBAY_FLIP_SEED={seed}: {path.name} at {at}, killed {killed}"
             raise AssertionError(f"{where}: {type(error).__name__} {error}") from error
         shutil.rmtree(folder)
+    return longest
 
 
 def test_flipped_bits_lose_nothing_without_a_gap_and_double_nothing(tmp_path):
@@ -71,7 +82,15 @@ def test_three_hundred_flipped_bits(tmp_path):
 
 @pytest.mark.torture
 def test_three_thousand_flipped_bits(tmp_path):
-    flip_many(tmp_path, FLIPS or 3000)
+    longest = flip_many(tmp_path, FLIPS or 3000)
+    record(
+        "flip",
+        "one bit flipped anywhere in the spool's files or log, of a killed agent or a stopped one",
+        f"FOREBAY_FLIPS={FLIPS or 3000} FOREBAY_FLIP_SEED={SEED} {HERE} -m torture -k flipped",
+        FLIPS or 3000,
+        recovery_s=longest,
+        note="delivered + told as lost = accepted, by the test's own count; recovery: until the next commit is durable",
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.99])
@@ -159,84 +178,143 @@ def wait_for(condition, seconds: float, pause: float = 0.02) -> None:
         time.sleep(pause)
 
 
+# -- system calls that fail ----------------------------------------------------------------------------------
+
+COMMITS = 16
 WRITER = """
 import random, sys
 sys.path[:0] = {path!r}
 from pathlib import Path
 from spool_model import OWNER, make_batch, make_commit
-from forebay.spool import Limits, Spool
-import forebay.spool.writer as writer_module
-writer_module.RETRY_S = (0.01,)
-spool = Spool.open(Path({folder!r}), sync="full", limits=Limits(1 << 26, segment_bytes=40_000), on_stored=lambda: None)
+from forebay.spool import Limits, Spool, recovery, writer
+writer.RETRY_S = recovery.OPEN_AGAIN_S = (0.01, 0.01)
+limits = Limits(1 << 26, segment_bytes=20_000, ballast_bytes=65_536)
+spool = Spool.open(Path({folder!r}), sync="full", limits=limits, on_stored=lambda: None)
 spool.writer.start()
 rng = random.Random(1)
 for n in range({commits}):
     commit = make_commit([make_batch(n, rng, 2000)], n + 1)
     commit.done.append(lambda ok, n=n: ok and print("durable", n, flush=True))
     spool.writer.submit(commit)
-    spool.writer.wait_below(OWNER, 1, 30)
-spool.close()
+    assert spool.writer.wait_below(OWNER, 1, 30), spool.writer.condition
+assert spool.close()
 """
+CALLS = ("fdatasync", "pwrite64", "fsync", "ftruncate", "rename", "unlink")
 
 
-def run_under(tmp_path: Path, inject: str, commits: int = 40) -> tuple[Path, set[int]]:
-    """Run a writer in a child whose system calls fail as told. Return the folder and what it was told is durable."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+@dataclass
+class Traced:
+    """What became of a writer whose system calls failed. `code`: of the process, negative if a signal ended it."""
+
+    folder: Path
+    told: set[int]
+    code: int
+    errors: str
+
+
+def run_under(tmp_path: Path, *options: str) -> Traced:
+    """Run a writer in a child under strace."""
     folder = tmp_path / "spool"
-    text = WRITER.format(
-        path=[str(Path(__file__).parent), *filter(None, sys.path)], folder=str(folder), commits=commits
-    )
-    calls = inject.split(":")[0]
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={inject}"]
-    done = subprocess.run(
-        [*command, sys.executable, "-c", text], capture_output=True, timeout=120, check=False
-    )
-    told = {int(line.split()[1]) for line in done.stdout.decode().splitlines() if line.startswith("durable")}
-    if b"PTRACE" in done.stderr or b"ptrace" in done.stderr:
-        pytest.skip("this machine does not let us trace")
-    return folder, told
+    path = [str(Path(__file__).parent), *filter(None, sys.path)]
+    text = WRITER.format(path=path, folder=str(folder), commits=COMMITS)
+    command = ["strace", "-f", "-qq", *options, sys.executable, "-c", text]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    lines = done.stdout.decode().splitlines()
+    told = {int(line.split()[1]) for line in lines if line.startswith("durable")}
+    return Traced(folder, told, done.returncode, done.stderr.decode()[-3000:])
 
 
-def check_told(folder: Path, told: set[int], commits: int) -> None:
-    """Assert that what was told durable is there once, and that the books agree."""
+def fail(tmp_path: Path, call: str, fault: str, when: int) -> Traced:
+    """Run a writer whose threads fail at their n-th call of a kind."""
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={when}"]
+    return run_under(tmp_path, "-o", "/dev/null", *inject)
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory) -> dict[str, int]:
+    """Return how many calls of each kind the busiest thread makes when nothing fails: strace counts by thread."""
+    if not traceable():
+        pytest.skip("strace is missing or may not trace")
+    folder = tmp_path_factory.mktemp("dry")
+    trace = folder / "trace"
+    done = run_under(folder, "-o", str(trace), "-e", f"trace={','.join(CALLS)}")
+    assert done.code == 0, done.errors
+    assert done.told == set(range(COMMITS))
+    return busiest(trace, CALLS)
+
+
+def check_traced(traced: Traced, fault: str) -> None:
+    """Assert that what was told durable is there once, that the books agree, and that no error stopped the writer."""
     rng = random.Random(1)
-    account = Account()
-    for n in range(commits):
-        account.accepted[n] = make_batch(n, rng, 2000)
-    account.commits = commits
-    outcome = examine(folder, account)
-    assert told <= outcome.delivered, f"told durable and not there: {sorted(told - outcome.delivered)}"
-    assert outcome.delivered - told <= set(range(max(told, default=-1) + 2)), "more than the one under way"
+    account = Account({n: make_batch(n, rng, 2000) for n in range(COMMITS)}, commits=COMMITS)
+    if "error" in fault:
+        assert traced.code == 0, traced.errors
+        assert traced.told == set(range(COMMITS))
+    else:
+        assert traced.code == -9, traced.errors
+    outcome = examine(traced.folder, account)
+    assert traced.told <= outcome.delivered, f"told and not there: {sorted(traced.told - outcome.delivered)}"
+    under_way = set(range(max(traced.told, default=-1) + 2))
+    assert outcome.delivered - traced.told <= under_way, "more than the one under way"
     assert outcome.told == 0
     assert int(outcome.position or b"0") == len(outcome.delivered)
 
 
-SHORT = ["fdatasync:error=EIO:when=9", "pwrite64:signal=KILL:when=77"]
-SWEEP = [
-    *(f"fdatasync:error=EIO:when={n}" for n in range(2, 26, 4)),
-    *(f"pwrite64:error=EIO:when={n}" for n in range(5, 90, 21)),
-    *(f"{call}:signal=KILL:when={n}" for call in ("fdatasync", "pwrite64") for n in (3, 17)),
-    *(f"{call}:signal=KILL:when=2" for call in ("rename", "unlink", "ftruncate")),
-]
+FAULTS = ("error=EIO", "error=ENOSPC", "signal=KILL")
 
 
-@pytest.mark.parametrize("inject", SHORT)
-def test_failing_system_calls_lose_nothing_that_was_told_durable(tmp_path, inject):
-    check_told(*run_under(tmp_path, inject), 40)
+def sweep(tmp_path: Path, call: str, fault: str, numbers: Iterable[int]) -> int:
+    """Fail each of these calls in a run of its own; return how many there were."""
+    tried = list(numbers)
+    for when in tried:
+        folder = tmp_path / f"{call}-{fault}-{when}"
+        folder.mkdir()
+        try:
+            check_traced(fail(folder, call, fault, when), fault)
+        except AssertionError as error:
+            raise AssertionError(f"{call}:{fault}:when={when}: {error}") from error
+        shutil.rmtree(folder)
+    return len(tried)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
+def test_a_failing_system_call_loses_nothing_and_the_writer_goes_on(tmp_path, calls, call, fault):
+    sweep(tmp_path, call, fault, [calls[call] // 2])
+
+
+def _name(fault: str) -> str:
+    return fault.partition("=")[2]
+
+
+def keep(call: str, fault: str, count: int, which: str) -> None:
+    """Keep what a sweep has found: nothing, or it would not have come here."""
+    goes_on = (
+        "the writer went on by itself, all were durable" if "error" in fault else "the writer died each time"
+    )
+    record(
+        f"syscall-{_name(fault).lower()}-{call}",
+        f"{_name(fault)} at the n-th `{call}` of a thread of the spool",
+        f"{HERE} -m {which}",
+        count,
+        note=f"{COMMITS} commits each; {goes_on}",
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inject", SWEEP)
-def test_a_sweep_of_failing_system_calls(tmp_path, inject):
-    check_told(*run_under(tmp_path, inject), 40)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_sweep_of_failing_system_calls(tmp_path, calls, call, fault):
+    most = calls[call]
+    places = sorted({1, 2, most // 3, most // 2, most} & set(range(1, most + 1)))
+    keep(
+        call, fault, sweep(tmp_path, call, fault, places), f"slow -k 'a_sweep and {call} and {_name(fault)}'"
+    )
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
-@pytest.mark.parametrize("fault", ["error=EIO", "error=ENOSPC", "signal=KILL"])
-def test_every_system_call_fails_once(tmp_path, call, fault):
-    for n in range(1, 120):
-        folder = tmp_path / str(n)
-        folder.mkdir()
-        check_told(*run_under(folder, f"{call}:{fault}:when={n}"), 40)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("call", CALLS)
+def test_every_system_call_fails_once(tmp_path, calls, call, fault):
+    count = sweep(tmp_path, call, fault, range(1, calls[call] + 1))
+    keep(call, fault, count, f"torture -k 'every_system_call and {call} and {_name(fault)}'")

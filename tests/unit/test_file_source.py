@@ -399,6 +399,28 @@ def test_a_video_that_ends_in_mid_frame_is_counted_and_ends_cleanly(tmp_path: Pa
     assert read(tmp_path, "b.avi").counts() == {"image": 1}
 
 
+# -- the end of what is there ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["a.jsonl", "*.jsonl"])
+def test_a_position_at_the_end_hands_on_only_what_comes_later(tmp_path: Path, pattern: str) -> None:
+    path = tmp_path / "a.jsonl"
+    append(path, *range(5))
+    append(tmp_path / "b.jsonl", 100)
+    position = source(tmp_path, pattern, follow=True).at_end()
+    add_text(path, '{"v": 5')  # half a line at that moment
+    taken = follow(tmp_path, [lambda: add_text(path, "}\n"), lambda: append(path, 6)], position, path=pattern)
+    assert taken.values() == [5, 6]
+
+
+def test_a_position_at_the_end_of_a_finite_csv_leaves_nothing_to_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("v\n1\n2\n")
+    position = source(tmp_path, "a.csv").at_end()
+    assert read(tmp_path, "a.csv", position).values() == []
+    add_text(tmp_path / "a.csv", "3\n")
+    assert read(tmp_path, "a.csv", position).values() == [3]
+
+
 # -- options -----------------------------------------------------------------------------------------------
 
 
@@ -413,6 +435,9 @@ def test_a_video_that_ends_in_mid_frame_is_counted_and_ends_cleanly(tmp_path: Pa
         ({"path": "a.csv", "every": 2}, "for videos"),
         ({"path": "a.mp4", "follow": True}, "does not go with a video"),
         ({"path": "a.mp4", "start": "yesterday"}, "with its zone"),
+        ({"path": "a.mp4", "start": "end"}, "when the recording starts"),
+        ({"path": "a.csv", "start": "2024-05-01T08:00:00Z"}, "`beginning` or `end`"),
+        ({"path": "shots", "start": "end"}, "does not go with images"),
         ({"path": "a.mp4", "time": {"field": "t"}}, "does not go with video"),
         ({"path": "a.csv", "max_line": "1B"}, "1024"),
         ({"path": "a.csv", "flow": True}, "Extra inputs"),

@@ -208,12 +208,12 @@ def test_without_the_extra_there_is_a_hint_and_nothing_else_is_touched(monkeypat
 def test_check_says_which_extra_is_missing_and_where(tmp_path: Path, monkeypatch, capsys):
     file = tmp_path / "agent.yaml"
     file.write_text(AGENT % "{page: false, otlp: {endpoint: 'http://c:4318'}}")
-    monkeypatch.setattr("forebay.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("forebay.preflight.is_installed", lambda name: False)
     assert run(["check", str(file)]) == 2
     told = capsys.readouterr().out
     assert "agent.yaml:5:" in told
     assert "pip install 'forebay[otel]'" in told
-    monkeypatch.setattr("forebay.preflight.find_spec", lambda name: object())
+    monkeypatch.setattr("forebay.preflight.is_installed", lambda name: True)
     assert run(["check", str(file)]) == 0
 
 
@@ -227,7 +227,7 @@ def test_check_knows_the_extras_of_sources_and_page(tmp_path: Path, monkeypatch)
         "  d: {type: file, path: d.csv}\n"
         "pipelines: {a: {source: a}, b: {source: b}, c: {source: c}, d: {source: d}}\n"
     )
-    monkeypatch.setattr("forebay.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("forebay.preflight.is_installed", lambda name: False)
     found = {f.path: f.hint for f in missing_extras(load_agent(file))}
     extras = {path: hint.split("[")[1].split("]")[0] for path, hint in found.items()}
     assert extras == {"web": "web", "sources.a": "mqtt", "sources.b": "industrial", "sources.c": "vision"}

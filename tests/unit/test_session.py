@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from world import MIB, NS, Center, FakeClock, Gateway
 
 from forebay.blocks import Lane
 from forebay.errors import LinkError
+from forebay.forward import session as session_module
 from forebay.forward.budget import BudgetPlan, Rung
 from forebay.forward.link import Held, Unanswered
 from forebay.wire import messages as m
@@ -203,9 +206,49 @@ def test_retry_later_is_respected(build, center, clock):
         clock.advance(5)
         gateway.turn()
     assert sent(link) == [("normal", 1)]
-    clock.advance(5.1)
+    clock.advance(20.1)  # what was put off together comes back spread over half the delay
     gateway.turn()
     assert sent(link) == [("normal", 1)] * 2
+
+
+def test_what_many_gateways_put_off_together_comes_back_apart(build, center, clock):
+    due = []
+    for seed in range(20):
+        gateway = build()
+        gateway.rng = random.Random(seed)
+        gateway.store([1])
+        link = gateway.connect(center, carry=False)
+        gateway.turn()
+        answer(gateway, link, m.RetryLater([number(gateway, 1)], 10_000))
+        gateway.turn()
+        due.append(gateway.session._out.due_ns() - clock.mono)
+        gateway.close()
+    assert min(due) >= 9 * NS
+    assert max(due) <= 15 * NS
+    assert max(due) - min(due) > 3 * NS
+
+
+def test_a_session_begins_with_little_on_the_wire_and_doubles_it_with_each_acknowledgement(
+    build, center, monkeypatch
+):
+    monkeypatch.setattr(session_module, "START_BYTES", 20_000)
+    gateway, rng = build(window=64), random.Random(1)
+    gateway.store(*[[rng.getrandbits(62) for _ in range(500)] for _ in range(60)])
+    link = gateway.connect(center, carry=False)
+    in_flight = []
+    for _ in range(3):
+        gateway.turn()
+        in_flight.append(gateway.session._bytes_in_flight)
+        link.serve(len(link.up))
+        answers, link.down = link.down, []
+        for frames in answers:
+            gateway.session._take(frames)
+    assert 20_000 <= in_flight[0] <= 26_000
+    assert in_flight[1] > 1.7 * in_flight[0]
+    assert in_flight[2] > 1.7 * in_flight[1]
+    before = gateway.session._allowed_bytes
+    gateway.session._take([m.encode(m.RetryLater([], 1000))])
+    assert gateway.session._allowed_bytes == before // 2
 
 
 def test_a_poison_batch_blocks_nobody(build, center):

@@ -414,6 +414,41 @@ def test_a_commit_is_told_durable_before_a_new_segment_is_made(tmp_path, monkeyp
     assert order == ["told", "roll"]
 
 
+@pytest.mark.parametrize("kind", ["disk I/O error", "database or disk is full"])
+def test_answers_outlive_a_failing_disk_receipts_and_thinned_batches_too(tmp_path, monkeypatch, kind):
+    """They were dropped when they were put aside, and what was never taken out was waited for without end."""
+    monkeypatch.setattr(writer_module, "RETRY_S", (0.001,))
+    store = open_store(tmp_path)
+    store.apply([commit(*(sealed(n) for n in range(30)))], Answers())
+    reader = Reader(store.path)
+    batches = reader.pending("normal", -1, 30)
+    real, calls = store.apply, []
+
+    def failing(commits, answers):
+        calls.append(1)
+        if len(calls) == 1:
+            error = sqlite3.OperationalError(kind)
+            error.sqlite_errorname = "SQLITE_IOERR" if "I/O" in kind else "SQLITE_FULL"
+            raise error
+        real(commits, answers)
+
+    monkeypatch.setattr(store, "apply", failing)
+    writer = Writer(store)
+    acked = batches[:20]
+    writer.answer(
+        acked=[b.id for b in acked],
+        receipts=[(b.epoch, b.seq, b.tag) for b in acked],
+        thinned=[batches[20].id],
+    )
+    writer.start()
+    writer.submit(commit(sealed(30)))
+    assert writer.wait_below("source/pump", 1, 20)
+    assert writer.close()
+    assert len(reader.receipts(100)) == 20
+    assert [b.seq for b in reader.pending("normal", -1, 100)] == list(range(22, 32))
+    reader.close()
+
+
 def test_a_full_spool_holds_commits_until_an_answer_makes_room(tmp_path):
     store = open_store(tmp_path, max_bytes=MIB)
     writer = Writer(store)

@@ -85,7 +85,9 @@ class FileOptions(Options):
     """Video: take at most so many frames for each second of the recording (instead of `every`)."""
 
     start: str | None = None
-    """Video: when the recording starts, ISO 8601 with a zone. Without it: the file's time of change."""
+    """Video: when the recording starts, ISO 8601 with a zone; without it the file's time of change. Rows: `beginning`
+    (they may come twice) or `end` (some may be missing), where neither the spool nor the center knows how far the file
+    was read; without it the source is held then."""
 
     settle: Duration = 2_000_000_000
     """Images with `follow`: a file is taken when it has not changed for so long."""
@@ -101,7 +103,7 @@ class FileOptions(Options):
     @field_validator("start")
     @classmethod
     def _instant(cls, text: str | None) -> str | None:
-        if text is not None and not re.fullmatch(
+        if text not in (None, *_STARTS) and not re.fullmatch(
             r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|z|[+-]\d\d:?\d\d)", text
         ):
             raise ValueError("expected a time with its zone such as `2024-05-01T08:00:00+08:00`")
@@ -121,13 +123,28 @@ class FileOptions(Options):
             raise ValueError("`follow` does not go with a video file")
         if kind in ("images", "video") and self.time is not None:
             raise ValueError(f"`time` does not go with {kind}: their rows take the file's time")
-        if kind != "video" and (self.every != 1 or self.fps is not None or self.start is not None):
-            raise ValueError("`every`, `fps` and `start` are for videos")
+        if kind != "video" and (self.every != 1 or self.fps is not None):
+            raise ValueError("`every` and `fps` are for videos")
+        self._check_start(kind)
         if self.every != 1 and self.fps is not None:
             raise ValueError("`every` and `fps` say the same: give one of them")
         if kind != "csv" and (self.columns is not None or self.delimiter != ","):
             raise ValueError("`columns` and `delimiter` are for CSV")
         return self
+
+    def _check_start(self, kind: Format) -> None:
+        where = self.start in _STARTS
+        if self.start is not None and kind == "images":
+            raise ValueError("`start` does not go with images")
+        if where and kind == "video":
+            raise ValueError("expected when the recording starts, such as `2024-05-01T08:00:00+08:00`")
+        if self.start is not None and not where and kind != "video":
+            raise ValueError("expected `beginning` or `end`: a time is for videos")
+
+    @property
+    def on_unknown(self) -> Literal["hold", "beginning", "end"]:
+        """What to do where nobody knows how far the file was read."""
+        return "beginning" if self.start == "beginning" else "end" if self.start == "end" else "hold"
 
     @property
     def actual_format(self) -> Format:
@@ -138,6 +155,9 @@ class FileOptions(Options):
     def actual_delimiter(self) -> str:
         """Delimiter; a tab for *.tsv unless another is given."""
         return "\t" if self.delimiter == "," and self.path.suffix.lower() == ".tsv" else self.delimiter
+
+
+_STARTS = ("beginning", "end")
 
 
 def guess_format(name: str) -> Format | None:

@@ -19,6 +19,7 @@ from forebay.forward.budget import Budget, BudgetPlan, Rung
 from forebay.forward.link import Held, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
 from forebay.forward.notary import Checkpoints, Notary
+from forebay.forward.positions import Positions
 from forebay.forward.session import Extras, Session
 from forebay.forward.socket import ZmqLink
 from forebay.keys import PublicKey, SecretKey
@@ -32,6 +33,7 @@ __all__ = [
     "LinkOptions",
     "LinkState",
     "Notary",
+    "Positions",
     "Rung",
     "SpoolDoor",
 ]
@@ -40,6 +42,7 @@ log = logging.getLogger("forebay.forward")
 
 NS = 1_000_000_000
 HELD_NS = 60 * NS  # between tries when the refusal will not pass by itself
+SPREAD = 4  # times `retry_min`: over this long a fleet comes back whose receiver was restarted
 MOST_PATIENCE = 6  # doublings of the wait for an acknowledgement
 PREFERRED_AGAIN_NS = 600 * NS  # how often a session with a later receiver asks whether an earlier one is back
 _PROBE_S = 1.0
@@ -71,6 +74,7 @@ class Forwarder:
         memory: LinkMemory | None = None,
         budget: Budget | None = None,
         notary: Checkpoints | None = None,
+        positions: Positions | None = None,
     ) -> None:
         self._endpoints, self._keys, self._options = list(endpoints), keys, options
         self._door, self._clock, self._make_hello = door, clock, make_hello
@@ -78,7 +82,7 @@ class Forwarder:
         self._stop = threading.Event()
         self._memory = memory or LinkMemory()
         self._budget = budget or Budget(BudgetPlan(), self._memory, clock)
-        self._notary = notary
+        self._notary, self._positions = notary, positions
         self._store = options.store or self._memory.store
         self._patience = 0
         self._go_back = False
@@ -113,8 +117,10 @@ class Forwarder:
                     failures = 1 if self._door.delivered > delivered else failures + 1
                     refusals = refusals + 1 if isinstance(error, Held) else 0
                     at += 1
+                    was_up = self.link.state == "up"
                     self._report(endpoint, error)
-                    self._stop.wait(self._pause_ns(failures, refusals) / 1e9)
+                    pause_ns = self._spread_ns() if was_up else self._pause_ns(failures, refusals)
+                    self._stop.wait(pause_ns / 1e9)
         finally:
             context.destroy(0)
 
@@ -123,7 +129,7 @@ class Forwarder:
             self.link = LinkState("down", endpoint, "no answer yet", self._store)
         options, hello = self._patient(), self._make_hello(self._store)
         link = ZmqLink(context, endpoint, self._keys, options, self._door)
-        extras = Extras(self._budget, self._notary, self._rng)
+        extras = Extras(self._budget, self._notary, self._rng, self._positions)
         session = Session(link, options, self._door, self._clock, hello, extras)
         delivered = self._door.delivered
         try:
@@ -133,12 +139,17 @@ class Forwarder:
                 log.info("link is up endpoint=%s center=%s", endpoint, session.welcome.center)
                 if self._notary is not None:
                     self._notary.resend()
-                session.run(self._until(session, endpoint))
+                ended = self._until(session, endpoint)
+                session.run(lambda: ended() or (self._must_ask() and not hello.asks))
         except Unanswered:
             self._patience = 1 if self._door.delivered > delivered else min(self._patience + 1, MOST_PATIENCE)
             raise
         finally:
             session.close()
+
+    def _must_ask(self) -> bool:
+        """Return whether a hello must be said that asks how far sources were read."""
+        return self._positions is not None and self._positions.is_due
 
     def _patient(self) -> LinkOptions:
         """Return the options of the next session: after silence fewer bytes at once, and a longer wait.
@@ -184,6 +195,11 @@ class Forwarder:
             level = logging.ERROR if state == "held" else logging.WARNING
             log.log(level, "link is %s, data waits in the spool: %s", state, error)
         self.link = LinkState(state, endpoint, error.message, self._store)
+
+    def _spread_ns(self) -> int:
+        """Return the pause after a session that was up: if the receiver was restarted, all others lost theirs, too."""
+        most = min(self._options.backoff_max_ns, SPREAD * self._options.backoff_min_ns)
+        return int(most * self._rng.random())
 
     def _pause_ns(self, failures: int, refusals: int) -> int:
         """Return a pause that doubles with each failure; jitter keeps a fleet from coming back at once.

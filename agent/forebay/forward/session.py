@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from forebay.clock import Clock
@@ -18,6 +18,7 @@ from forebay.forward.link import BatchRow, Held, Link, LinkOptions, SpoolDoor, U
 from forebay.forward.memory import LinkMemory
 from forebay.forward.notary import Checkpoints
 from forebay.forward.outgoing import Outgoing
+from forebay.forward.positions import Positions
 from forebay.wire import messages as m
 from forebay.wire.envelope import content_tag
 
@@ -26,6 +27,12 @@ log = logging.getLogger("forebay.forward")
 PERMANENTS_TO_HOLD = 5  # one bad receiver release must not dead-letter a fleet
 MS = 1_000_000
 GAPS_AGAIN_NS = 5_000 * MS
+# A session begins with this much on the wire and doubles it with each window that is acknowledged, as TCP does: a
+# receiver that was restarted under a fleet must not get every gateway's whole window in its first second.
+START_BYTES = 1024 * 1024
+LATER_SPREAD = (
+    0.5  # of the delay that RETRY_LATER asks for: what was put off together must not come back together
+)
 
 
 @dataclass(slots=True)
@@ -45,6 +52,7 @@ class Extras:
     budget: Budget
     notary: Checkpoints | None = None
     rng: random.Random | None = None
+    positions: Positions | None = None
 
 
 class Session:
@@ -62,12 +70,14 @@ class Session:
         self.endpoint, self._link = link.endpoint, link
         self._options, self._door, self._clock, self._hello = options, door, clock, hello
         extras = extras or Extras(Budget(BudgetPlan(), LinkMemory(), clock))
-        self._budget, self._notary = extras.budget, extras.notary
+        self._budget, self._notary, self._positions = extras.budget, extras.notary, extras.positions
         self.window = options.window
+        self._allowed_bytes = self._start_bytes()
         self.welcome: m.Welcome | None = None
         self._in_flight: dict[m.Number, _Sent] = {}
         self._bytes_in_flight = 0
-        self._out = Outgoing(door, options, clock, self._budget, extras.rng or random.SystemRandom())
+        self._rng = extras.rng or random.SystemRandom()
+        self._out = Outgoing(door, options, clock, self._budget, self._rng)
         self._pace = Pace(options.rate, clock)
         self._paced_until_ns = 0
         self._bodies_sent: set[bytes] = set()
@@ -178,7 +188,7 @@ class Session:
             self._out.pop()
 
     def _has_room(self) -> bool:
-        return len(self._in_flight) < self.window and self._bytes_in_flight < self._options.window_bytes
+        return len(self._in_flight) < self.window and self._bytes_in_flight < self._allowed_bytes
 
     def _send(self, batch: BatchRow) -> bool:
         """Send one batch. Return False when libzmq's queue is full."""
@@ -250,13 +260,16 @@ class Session:
                 self._accept(message)
             case m.Ack(numbers):
                 settled = self._settle(numbers)
+                self._widen(settled)
                 # The receipts go with them: one transaction deletes the batches and keeps their tags.
                 receipts = [sent.receipt for sent in settled] if self._notary is not None else []
                 self._door.answer(acked=[sent.id for sent in settled], receipts=receipts)
                 self._door.delivered += len(numbers)
                 self._bury(self._permanent)
             case m.RetryLater(numbers, delay_ms):
-                self._send_again(numbers, self._last_answer_ns + delay_ms * MS)
+                self._allowed_bytes = max(self._allowed_bytes // 2, self._start_bytes())
+                spread = 1 + LATER_SPREAD * self._rng.random()
+                self._send_again(numbers, self._last_answer_ns + int(delay_ms * spread) * MS)
             case m.NeedSchema(ids, numbers):
                 self._bodies_sent.difference_update(ids)
                 self._send_again(numbers, self._last_answer_ns)
@@ -294,6 +307,8 @@ class Session:
                 hint="receivers that share gateways must share the store; if it has moved for good, set"
                 f" `forward.store: {welcome.store}`",
             )
+        if self._hello.asks and self._positions is not None:
+            self._positions.answer(welcome.positions)
         self._compare(welcome.marks, welcome.above or {})
         self.welcome = welcome
         self.window = min(self._options.window, welcome.window)
@@ -323,6 +338,14 @@ class Session:
         settled = [sent for n in numbers if (sent := self._in_flight.pop(n, None)) is not None]
         self._bytes_in_flight -= sum(sent.size for sent in settled)
         return settled
+
+    def _widen(self, acknowledged: Sequence[_Sent]) -> None:
+        """Let more onto the wire: as much again as was acknowledged."""
+        more = sum(sent.size for sent in acknowledged)
+        self._allowed_bytes = min(self._options.window_bytes, self._allowed_bytes + more)
+
+    def _start_bytes(self) -> int:
+        return min(START_BYTES, self._options.window_bytes)
 
     def _send_again(self, numbers: Iterable[m.Number], due_ns: int) -> None:
         settled = self._settle(numbers)

@@ -18,6 +18,7 @@ from forebay.receive.caps import EpochGate, Limits
 from forebay.receive.checkpoints import examine, tell
 from forebay.receive.checks import Bodies, Damaged, MissingBodies, policy_accepted, read_batch
 from forebay.receive.marks import common
+from forebay.receive.positions import common_positions
 from forebay.receive.sink import Incoming, Sink, Verdict, Work
 from forebay.wire import messages as m
 from forebay.wire.envelope import MAX_BATCH_BYTES
@@ -222,6 +223,7 @@ class Desk:
             MAX_BATCH_BYTES,
             {epoch: of.mark for epoch, of in marks.items()},
             {epoch: of.above for epoch, of in marks.items()},
+            common_positions(sink.positions(gateway) for sink in self._sinks) if hello.asks else None,
         )
 
     def _take_batch(

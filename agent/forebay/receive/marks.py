@@ -8,8 +8,10 @@ backlog be sent newest first, within the same bound.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+from forebay.wire.messages import Gap
 
 MOST_ABOVE = 256
 
@@ -93,3 +95,14 @@ def common(all_marks: Iterable[Marks]) -> Marks:
 def _intersection(a: list[Range], b: list[Range]) -> list[Range]:
     pairs = ((max(x[0], y[0]), min(x[1], y[1])) for x in a for y in b)
     return [(low, high) for low, high in pairs if low <= high]
+
+
+def holes(gap: Gap, stored: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of a gap that are not stored."""
+    low = gap.seq_from
+    for seq in stored:
+        if low < seq:
+            yield low, seq - 1
+        low = seq + 1
+    if low <= gap.seq_to:
+        yield low, gap.seq_to

@@ -121,8 +121,7 @@ class RelaySink(SqlSink):
                 *(batch.envelope.schema_id, batch.envelope.context_id, tag, batch.data),
             ),
         )
-        self._insert_batch(batch, received_at)
-        self._note_boot(batch)
+        self._note(batch, received_at)
 
     def _store_gap(self, gateway: str, gap: Gap, received_at: int) -> None:
         """Hand on what is really missing: what is stored here will arrive, whatever its gateway believes."""

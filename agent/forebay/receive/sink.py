@@ -10,6 +10,7 @@ from typing import Protocol
 from forebay.blocks import Block, Schema
 from forebay.receive.checkpoints import Kept
 from forebay.receive.marks import Marks
+from forebay.receive.positions import Place
 from forebay.wire.envelope import Context, Envelope, Exported, content_tag
 from forebay.wire.messages import Gap
 
@@ -83,6 +84,9 @@ class Sink(Protocol):
 
     def epochs(self, gateway: str) -> set[int]:
         """Return the epochs of a gateway that something is stored of."""
+
+    def positions(self, gateway: str) -> dict[str, Place]:
+        """Return, for each owner (`source/pipeline`) that batches are stored of, where its source stood."""
 
     def closed(self, gateway: str, gap: Gap) -> bool:
         """Return whether all numbers of a gap are marked, so that it may be confirmed."""

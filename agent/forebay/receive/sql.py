@@ -17,12 +17,14 @@ from forebay.blocks import Block, Field, Schema, Type
 from forebay.receive.caps import Limits
 from forebay.receive.checkpoints import Kept
 from forebay.receive.database import Database, Unstorable
-from forebay.receive.marks import Marks
+from forebay.receive.marks import Marks, holes
+from forebay.receive.positions import Place
 from forebay.receive.rows import cells, row_quality
 from forebay.receive.sink import Incoming, Verdict, Work
+from forebay.receive.sql_positions import Positions
 from forebay.receive.sql_tables import corrected_view
 from forebay.receive.sql_tables import quote as _quote
-from forebay.receive.tables import SYSTEM_COLUMNS, Placed, column_name, table_name
+from forebay.receive.tables import SYSTEM_COLUMNS, Placed, column_name, described, table_name
 from forebay.wire.messages import Gap
 
 log = logging.getLogger("forebay.receive")
@@ -41,6 +43,7 @@ class SqlSink:
         self._placed: dict[str, Placed] = {}
         self._streams: dict[str, set[str]] = {}
         self._bodies: set[bytes] = set()
+        self._positions = Positions(database)
 
     def turn(self) -> None:
         """See Sink. Nothing is ever due."""
@@ -58,6 +61,10 @@ class SqlSink:
         """See Sink."""
         query = "SELECT epoch FROM marks WHERE gateway = ? AND (mark > 0 OR above <> '')"
         return {row[0] for row in self._db.execute(query, (gateway,))}
+
+    def positions(self, gateway: str) -> dict[str, Place]:
+        """See Sink."""
+        return self._positions.of(gateway)
 
     def body(self, body_id: bytes) -> bytes | None:
         """See Sink."""
@@ -82,17 +89,19 @@ class SqlSink:
         self._placed.clear()
         self._streams.clear()
         self._bodies.clear()
+        self._positions.forget()
 
     def _renew(self) -> None:
         """Forget what another receiver may have changed. Columns, bodies and streams are only ever added."""
         if self._db.shared:
             self._marks.clear()
+            self._positions.forget()
 
     def _store(self, work: Work, keep: Callable[[Incoming, int], None]) -> None:
         with self._db.transaction():
             self._renew()
-            if self._db.shared:
-                self._lock_marks(work)
+            for gateway in sorted({b.gateway for b in work.batches} | {g for g, _ in work.gaps}):
+                self._db.lock(f"gateway {gateway}")  # in one order, so that no two receivers wait in a ring
             touched = self._store_batches(work, keep)
             for gateway, gap in work.gaps:
                 self._store_gap(gateway, gap, work.received_at)
@@ -102,6 +111,7 @@ class SqlSink:
                 " DO UPDATE SET mark = excluded.mark, above = excluded.above",
                 [(*key, self._marks[key].mark, self._marks[key].dump()) for key in sorted(touched)],
             )
+            self._positions.write()
 
     def _store_batches(self, work: Work, keep: Callable[[Incoming, int], None]) -> set[tuple[str, int]]:
         touched: set[tuple[str, int]] = set()
@@ -114,14 +124,6 @@ class SqlSink:
                 marks.add(batch.seq)
                 touched.add((batch.gateway, batch.epoch))
         return touched
-
-    def _lock_marks(self, work: Work) -> None:
-        """Lock the marks that this work touches, always in the same order, so that no two receivers wait in a ring."""
-        keys = {(b.gateway, b.epoch) for b in work.batches} | {(g, gap.epoch) for g, gap in work.gaps}
-        for key in sorted(keys):
-            self._db.execute("INSERT INTO marks VALUES (?, ?, 0, '') ON CONFLICT DO NOTHING", key)
-            query = "SELECT mark, above FROM marks WHERE gateway = ? AND epoch = ? FOR UPDATE"
-            self._marks[key] = Marks.load(*self._db.execute(query, key).fetchone())
 
     def _load_marks(self, gateway: str, epoch: int) -> Marks:
         key = (gateway, epoch)
@@ -152,8 +154,7 @@ class SqlSink:
             self._set_aside(batch, misfit or batch.reason, received_at)
         else:
             self._insert_rows(placed, batch.block, batch)
-        self._insert_batch(batch, received_at)
-        self._note_boot(batch)
+        self._note(batch, received_at)
 
     def _keep_bodies(self, batch: Incoming) -> None:
         for key, body in (
@@ -300,7 +301,7 @@ class SqlSink:
             self._add_column(placed.table, column, f.type)
             self._db.execute(
                 f"INSERT INTO columns VALUES ({', '.join('?' * 12)})",
-                (stream, placed.table, f.name, column, *_describe(f)),
+                (stream, placed.table, f.name, column, *described(f)),
             )
             folded = f.name.casefold()
             placed.columns[folded], placed.types[folded], placed.units[folded] = column, f.type, f.unit
@@ -331,6 +332,12 @@ class SqlSink:
                 batch.exported(),
             ),
         )
+
+    def _note(self, batch: Incoming, received_at: int) -> None:
+        """Keep what is known of a batch beside its rows."""
+        self._insert_batch(batch, received_at)
+        self._note_boot(batch)
+        self._positions.note(batch)
 
     def _insert_batch(self, batch: Incoming, received_at: int) -> None:
         e, c = batch.envelope, batch.context
@@ -366,10 +373,15 @@ class SqlSink:
         """Keep the best pair of monotonic and wall time of a boot: the latest one that was synced."""
         stamp = batch.envelope.stamp
         self._db.execute(
-            "INSERT INTO boots VALUES (?, ?, ?, ?, ?) ON CONFLICT (gateway, boot) DO UPDATE SET wall_time ="
-            " excluded.wall_time, monotonic = excluded.monotonic, clock = excluded.clock"
+            "INSERT INTO boots (gateway, boot, wall_time, monotonic, clock, met) SELECT ?, ?, ?, ?, ?,"
+            " coalesce((SELECT max(met) FROM boots WHERE gateway = ?), 0) + 1 WHERE true"
+            " ON CONFLICT (gateway, boot) DO UPDATE SET wall_time = excluded.wall_time,"
+            " monotonic = excluded.monotonic, clock = excluded.clock"
             " WHERE excluded.clock = 'synced' OR boots.clock <> 'synced'",
-            (batch.gateway, batch.context.boot, stamp.wall_ns, stamp.monotonic_ns, stamp.state),
+            (
+                *(batch.gateway, batch.context.boot, stamp.wall_ns, stamp.monotonic_ns, stamp.state),
+                batch.gateway,
+            ),
         )
 
     # -- gaps -----------------------------------------------------------------------------------------------
@@ -389,7 +401,7 @@ class SqlSink:
         stored = self._db.execute(query, bounds).fetchall() if gap.rows else []
         rows = max(0, gap.rows - sum(n for _, n, _ in stored))
         readings = max(0, gap.readings - sum(n for _, _, n in stored))
-        for low, high in _holes(gap, [seq for seq, _, _ in stored]):
+        for low, high in holes(gap, [seq for seq, _, _ in stored]):
             counts = (gap.stream, rows, readings, gap.first_time, gap.last_time, gap.cause, received_at)
             self._db.execute(
                 f"INSERT INTO gaps VALUES ({', '.join('?' * 11)}) ON CONFLICT DO NOTHING",
@@ -429,20 +441,3 @@ class SqlSink:
         )
         insert = f"INSERT INTO checkpoints VALUES ({', '.join('?' * 11)}) ON CONFLICT DO NOTHING"
         self._db.execute(insert, values)
-
-
-def _holes(gap: Gap, stored: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of a gap that are not stored."""
-    low = gap.seq_from
-    for seq in stored:
-        if low < seq:
-            yield low, seq - 1
-        low = seq + 1
-    if low <= gap.seq_to:
-        yield low, gap.seq_to
-
-
-def _describe(f: Field) -> tuple[str, ...]:
-    grade = "" if f.grade is None else str(f.grade)
-    classes = ",".join(f.classes)
-    return (f.given or f.name, str(f.type), f.unit, grade, classes, f.description, f.identifier, f.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 _FIRST = """
 CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,7 +46,13 @@ CREATE VIEW clock_corrections AS
     WHERE o.clock = 'synced' AND b.stamped_by = 'gateway'
 """
 
-_STEPS = (_FIRST, _SINCE_2)  # step n leads from version n to n + 1
+_SINCE_3 = """
+CREATE TABLE positions (gateway TEXT NOT NULL, owner TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
+    boot TEXT NOT NULL, monotonic INTEGER NOT NULL, position BLOB, PRIMARY KEY (gateway, owner)) WITHOUT ROWID;
+ALTER TABLE boots ADD COLUMN met INTEGER NOT NULL DEFAULT 0
+"""
+
+_STEPS = (_FIRST, _SINCE_2, _SINCE_3)  # step n leads from version n to n + 1
 
 
 def statements(version: int) -> list[str]:

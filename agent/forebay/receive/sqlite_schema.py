@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from forebay.errors import ForebayError
+from forebay.receive.sql_positions import owners_of
 from forebay.receive.sql_tables import VERSION, corrected_view, quote, statements
 
 
@@ -60,6 +61,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     try:
         for statement in statements(version):
             db.execute(statement)
+        if version in (1, 2):
+            db.execute("UPDATE boots SET met = rowid")
+            _name_owners(db)
         for (table,) in db.execute('SELECT DISTINCT "table" FROM columns').fetchall():
             view = f"{table}_corrected"
             db.execute(f"DROP VIEW IF EXISTS {quote(view)}")
@@ -71,3 +75,13 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     except BaseException:
         db.execute("ROLLBACK")
         raise
+
+
+def _name_owners(db: sqlite3.Connection) -> None:
+    """Note whose batches are stored already: where their sources stood is not known, and that must be known."""
+    query = (
+        "SELECT b.gateway, o.body FROM (SELECT DISTINCT gateway, context_id FROM batches) b"
+        " JOIN bodies o ON o.id = b.context_id"
+    )
+    rows = [(gateway, owner, 0, 0, "", 0, None) for gateway, owner in owners_of(db.execute(query))]
+    db.executemany("INSERT OR IGNORE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)

@@ -72,3 +72,10 @@ class Placed:
 def compatible(old: Type, new: Type) -> bool:
     """Return whether values of both types may share a column: the same, or integers widened to f64."""
     return old == new or {old, new} == {Type.I64, Type.F64}
+
+
+def described(f: Field) -> tuple[str, ...]:
+    """Return what `columns` says of a field, behind the names."""
+    grade = "" if f.grade is None else str(f.grade)
+    classes = ",".join(f.classes)
+    return (f.given or f.name, str(f.type), f.unit, grade, classes, f.description, f.identifier, f.model)

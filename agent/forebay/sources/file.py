@@ -79,6 +79,11 @@ class FileSource:
         """See Source. Ends with the last file unless `follow`."""
         self._reader().run(emit, position)
 
+    def at_end(self) -> bytes | None:
+        """Return a position behind the rows that are there now; images and videos have none but their start."""
+        reader = self._reader()
+        return reader.at_end() if isinstance(reader, _RowReader) else None
+
     def stop(self) -> None:
         """See Source."""
         self._stop.set()
@@ -146,6 +151,21 @@ class _RowReader:
                 self._follow(emit, saved)
             else:
                 self._read_all(emit, saved)
+        finally:
+            for file in self._files:
+                file.close()
+
+    def at_end(self) -> bytes:
+        """Read everything that is there, hand nothing on, and return the position behind it."""
+        try:
+            files = self._look()
+            for file in files:
+                self._drain(file, lambda _chunk: True, final=not self._options.follow)
+            if not self._options.follow:  # it goes by name: the last one tells what is done
+                for file in self._files[:-1]:
+                    file.close()
+                self._files = files[-1:]
+            return self._position()
         finally:
             for file in self._files:
                 file.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from forebay.clock import boot_id
 from forebay.errors import SpoolError
 from forebay.spool.adopt import ReadRange
 from forebay.spool.claims import Claims
@@ -30,9 +33,15 @@ __all__ = [
 ]
 
 
+PLACE = "place"  # a counter: a digest of where this spool was last open
+
+
 @dataclass(slots=True)
 class Spool:
-    """An open spool: writer, claims and the lock that keeps a second agent out."""
+    """An open spool: writer, claims and the lock that keeps a second agent out.
+
+    `is_moved`: it may be an older copy of itself: it was last open in another place or boot, or its end is torn.
+    """
 
     folder: Path
     store: Store
@@ -40,6 +49,7 @@ class Spool:
     claims: Claims
     lock: int
     recovery: Recovery
+    is_moved: bool
     opener: Opener | None = None
 
     @classmethod
@@ -87,11 +97,12 @@ class Spool:
         try:
             store = recovery.open()
             store.close_audit()
+            is_moved = _note_place(store, lock) or recovery.ends_torn
         except BaseException:
             os.close(lock)
             raise
         writer = Writer(store, on_stored=on_stored, recovery=recovery)
-        return cls(folder, store, writer, claims, lock, recovery, opener)
+        return cls(folder, store, writer, claims, lock, recovery, is_moved, opener)
 
     def reader(self) -> Reader:
         """Return a reader with connections of its own that follows the writer from segment to segment."""
@@ -109,6 +120,21 @@ class Spool:
         with contextlib.suppress(OSError):
             os.close(self.lock)
         return complete
+
+
+def _note_place(store: Store, lock: int) -> bool:
+    """Write down where and in which boot this spool is open. Return whether it was another one before.
+
+    A card that is exchanged needs another boot, a folder that is restored has another lock file.
+    """
+    found = os.fstat(lock)
+    name = f"{boot_id()} {found.st_dev} {found.st_ino}".encode()
+    place = int.from_bytes(hashlib.blake2b(name, digest_size=7).digest(), "big")
+    before = store.counters.get(PLACE, 0)
+    if before != place:
+        with contextlib.suppress(sqlite3.Error), store.transaction() as txn:  # a full disk: it is asked again
+            txn.counters[PLACE] = place
+    return before not in (0, place)
 
 
 def _opened_first(opener: Opener, read_range: ReadRange) -> ReadRange:
@@ -132,6 +158,9 @@ def _lock(folder: Path) -> int:
             place=str(folder),
             hint="give each agent a `spool.dir` of its own",
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(
+        OSError
+    ):  # for people to read: a full disk must not keep the agent from starting
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor

@@ -8,6 +8,7 @@ they are taken into the books (adopt.py).
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from forebay.spool import control as control_part
 from forebay.spool.adopt import ReadRange, adopt
 from forebay.spool.claims import Claims
 from forebay.spool.control import BooksDamaged, Control, open_epoch
+from forebay.spool.disk import Disk
 from forebay.spool.limits import Limits
 from forebay.spool.older import DamagedSegment, older_path
 from forebay.spool.pages import Broken
@@ -28,12 +30,13 @@ from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
 from forebay.spool.salvage import open_pages
 from forebay.spool.store import Store
-from forebay.spool.wal import examine
+from forebay.spool.wal import Wal, examine
 
 log = logging.getLogger("forebay.spool")
 
 COPY = "control.bak"
 LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions are known again
+OPEN_AGAIN_S = (0.2, 0.5, 1.0, 2.0)
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
@@ -80,7 +83,9 @@ class Recovery:
 
     Attributes
     ----------
-    positions_lost : nobody knows where the sources stood: one that can be replayed must not start
+    positions_lost : the spool no longer knows where its sources stood
+    ends_torn : the log's last transaction was taken as one that was not finished; it may have been damaged, too
+    is_new : it may stand in for one that was lost, and knows of no source but those it has a position of
     """
 
     def __init__(
@@ -92,12 +97,30 @@ class Recovery:
         self._failed: set[int] = set()
         self._store: Store | None = None
         self._unclear: set[int] = set()  # segments whose books were not whole
-        self.positions_lost = False
+        self.positions_lost = self.is_new = self.ends_torn = False
 
     # -- opening --------------------------------------------------------------------------------------------
 
     def open(self) -> Store:
-        """Open or create the spool. Raises SpoolError."""
+        """Open or create the spool; a disk that is full or fails gets a few seconds. Raises SpoolError."""
+        for pause in OPEN_AGAIN_S:
+            try:
+                return self._open()
+            except (sqlite3.Error, OSError) as error:
+                name = getattr(error, "sqlite_errorname", type(error).__name__)
+                log.error("the spool cannot be opened, it is tried again error=%s", name)
+                if name == "SQLITE_FULL" or getattr(error, "errno", 0) == errno.ENOSPC:
+                    Disk(self._folder, self._limits).give_back()
+                time.sleep(pause)
+        try:
+            return self._open()
+        except (sqlite3.Error, OSError) as error:
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise SpoolError(
+                f"cannot open the spool: {name}", place=str(self._folder), retryable=True
+            ) from None
+
+    def _open(self) -> Store:
         for leftover in self._folder.glob("*.new*"):
             leftover.unlink()
         path = segment_path(self._folder)
@@ -107,14 +130,15 @@ class Recovery:
             return self._opened(self._begin_anew(older_path(self._folder, aside), "it was being set aside"))
         if not path.exists():
             return self._opened(self._make(path))
-        reason = suspicion(path)
+        wal = examine(path.with_name(path.name + "-wal"))
+        self.ends_torn = wal.ends_torn
+        reason = suspicion(path, wal)
         if not reason:
             try:
                 return self._opened(self._make(path))
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 if not is_damage(error):
-                    name = getattr(error, "sqlite_errorname", type(error).__name__)
-                    raise SpoolError(f"cannot open the spool: {name}", place=str(path)) from None
+                    raise
                 reason = str(error)
         return self._opened(self._begin_anew(path, reason))
 
@@ -126,6 +150,7 @@ class Recovery:
         (self._folder / COPY).unlink(missing_ok=True)  # from now on it would be an older state
         self._find_strangers(store)
         self.positions_lost = bool(store.counters.get(LOST_POSITIONS))
+        self.is_new = bool(store.counters.get(control_part.NEW_SPOOL))
         if self.positions_lost:
             deadline = time.monotonic() + WAIT_S
             while self.poll(store) and time.monotonic() < deadline:
@@ -276,8 +301,8 @@ class Recovery:
     def read_again(self, store: Store) -> None:
         """Let sources whose position is lost begin anew, at the price of rows that are delivered twice."""
         with store.transaction() as txn:
-            txn.counters[LOST_POSITIONS] = 0
-        self.positions_lost = False
+            txn.counters[LOST_POSITIONS] = txn.counters[control_part.NEW_SPOOL] = 0
+        self.positions_lost = self.is_new = False
 
     def close(self) -> None:
         """End a salvage that runs: the next start begins it again."""
@@ -295,17 +320,17 @@ def write_copy(store: Store) -> None:
         path.with_suffix(".tmp").rename(path)
 
 
-def suspicion(path: Path) -> str:
-    """Return why a segment must not be opened by SQLite, an empty text if it may."""
+def suspicion(path: Path, wal: Wal | None = None) -> str:
+    """Return why a segment must not be opened by SQLite, an empty text if it may. `wal`: its log, if it was read."""
     with path.open("rb") as file:
         header = file.read(100)
     page_bytes = int.from_bytes(header[16:18], "big")
     if header[:16] != b"SQLite format 3\0" or page_bytes not in schema.KNOWN_PAGE_BYTES:
         return "the header is not one of a spool"
-    wal = examine(path.with_name(path.name + "-wal"))
+    wal = wal or examine(path.with_name(path.name + "-wal"))
     if wal.is_damaged:
         return "the write-ahead log is damaged before its end"
-    pages = open_pages(path)
+    pages = open_pages(path, wal)
     try:
         first = pages.page(1)
     except Broken:

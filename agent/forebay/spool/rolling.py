@@ -47,7 +47,8 @@ _BATCH = ", ".join("?" * (len(Head._fields) + 2))
 def fresh_control(number: int) -> Control:
     """Return the control part of a new spool whose first segment has this number."""
     control = Control()
-    control_part.set_rows(control, "counter", control_part.fresh_counters(number).items())
+    counters = control_part.fresh_counters(number) | {control_part.NEW_SPOOL: 1}
+    control_part.set_rows(control, "counter", counters.items())
     return control
 
 

@@ -16,16 +16,16 @@ from typing import Any
 from forebay.spool import schema
 from forebay.spool.pages import Pages
 from forebay.spool.rows import Head, is_intact
-from forebay.spool.wal import examine
+from forebay.spool.wal import Wal, examine
 
 _WIDTH = len(Head._fields)
 _BODY_ID_BYTES = 8
 _PLACES = ", ".join("?" * (_WIDTH + 2))
 
 
-def open_pages(path: Path) -> Pages:
+def open_pages(path: Path, wal: Wal | None = None) -> Pages:
     """Return the pages of a file with its log."""
-    wal = examine(path.with_name(path.name + "-wal"))
+    wal = wal or examine(path.with_name(path.name + "-wal"))
     with path.open("rb") as file:
         size = path.stat().st_size
         data: Any = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""

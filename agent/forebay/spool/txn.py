@@ -26,16 +26,17 @@ class Answers:
 
     def add(self, more: Answers) -> None:
         """Add what was said since."""
-        for name in ("acked", "dead", "gaps_confirmed", "conflicts", "regressed", "holes"):
+        for name in self.__slots__:
             getattr(self, name).extend(getattr(more, name))
 
     def take(self, count: int) -> Answers:
-        """Take out all but the acknowledgements, and `count` of those."""
-        part = Answers(
-            self.acked[:count], self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes
-        )
-        self.acked = self.acked[count:]
-        self.dead, self.gaps_confirmed, self.conflicts, self.regressed, self.holes = [], [], [], [], []
+        """Take out all but the acknowledgements, and `count` of those with their receipts."""
+        part = Answers()
+        for name in self.__slots__:
+            items = getattr(self, name)
+            most = count if name in ("acked", "receipts") else len(items)
+            setattr(part, name, items[:most])
+            setattr(self, name, items[most:])
         return part
 
     def __bool__(self) -> bool:

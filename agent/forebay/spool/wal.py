@@ -2,7 +2,11 @@
 
 SQLite ends reading at the first frame whose checksum is wrong and drops all behind it without a word: right after a
 torn write, but wrong after a flipped bit. A whole transaction behind a broken frame shows which it was: each is synced
-before the next begins. A break within the last transaction is taken as SQLite takes it, as one that was not finished.
+before the next begins. Behind the last one nothing stands, and a break in it might be either. But the checksums are
+linear, so that damage to a single byte of a frame (flipped bits, mostly one) shows as such: a write torn by a power
+cut looks like that once in billions. Where the place can be told, it is mended; among the upper bits of a word several
+places are possible, and the page is lost, but it is known that the transaction was finished. More damage than that in
+the last transaction is taken as SQLite takes it, as one that was not finished.
 
 Layout (https://sqlite.org/fileformat2.html#walformat): a header of 32 bytes, then frames: page number, size of the
 database after a commit (0 within a transaction), two salts, two checksums, page. Checksums run on from frame to frame.
@@ -12,11 +16,25 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
+MOST_MENDED = 16  # more broken frames than that are no flipped bits, and each costs a millisecond to try
+
+
+class Frame(IntEnum):
+    """How a frame is. `MENDED`: as it was meant, but SQLite would stop there. `FLIPPED`: written whole, lost since."""
+
+    BROKEN = 0
+    INTACT = 1
+    MENDED = 2
+    FLIPPED = 3
+
+
+_WHOLE = (Frame.INTACT, Frame.MENDED)
 
 
 @dataclass(slots=True)
@@ -26,10 +44,11 @@ class Wal:
     data: bytes = b""
     page_bytes: int = 0
     frames: int = 0
-    broken: int = 0  # frames that are not what they were, before the last intact commit
+    broken: int = 0  # frames that are not what they were, before the last intact commit; mended ones as well
     pages: dict[int, int] = field(default_factory=dict)
     stale: set[int] = field(default_factory=set)  # pages whose newest version is in a broken frame
     db_pages: int = 0  # size of the database after the last commit, 0 if there is none
+    ends_torn: bool = False  # behind the last commit found there are frames that are not what they were to be
     is_readable: bool = True  # False: there are frames, but the header is broken
 
     @property
@@ -95,45 +114,107 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
     step = FRAME_HEADER_BYTES + page_bytes
     salts = data[16:24]
     seeds = [struct.unpack(">2I", data[24:32])]
-    found: list[tuple[int, bool]] = []  # (offset, intact) of the frames of this generation
-    commits: list[int] = []
-    misread = 0  # frames that are intact, but where SQLite would stop
+    found: list[tuple[int, Frame]] = []  # (offset, how it is) of the frames of this generation
+    tries = MOST_MENDED
+    sums: list[tuple[int, int]] = []
+    doubt: list[tuple[int, int]] = []  # of the frame before
+    last_word = step // 4 - 5  # it, or else the checksum, is what is broken: the next frame tells
     for at in range(HEADER_BYTES, len(data) - step + 1, step):
         frame = data[at : at + step]
         stored = struct.unpack(">2I", frame[16:24])
         sums = [_frame_checksum(order, seed, frame) for seed in seeds]
-        intact = frame[8:16] == salts and stored in sums
-        if (
-            not intact
-            and frame[8:16] != salts
-            and (not found or found[-1][1])
-            and _is_older(data, at, step, salts)
-        ):
+        state, words = Frame.BROKEN, []
+        if stored in sums:  # the salts are in no checksum, but the chain begins with theirs
+            state = Frame.INTACT if frame[8:16] == salts else Frame.MENDED
+        elif frame[8:16] == salts and tries:
+            tries -= 1
+            words = _broken_words(sums[0], stored, frame, order)
+            state = Frame.FLIPPED if words else Frame.BROKEN
+            if len(words) == 1 and words[0][0] != last_word:
+                data, state = _mend(data, at, order, *words[0]), Frame.MENDED
+        elif (not found or found[-1][1] in _WHOLE) and _is_older(data, at, step, salts):
             break  # what an earlier generation left
-        if intact and len(seeds) == 2 and stored == sums[1] != sums[0] and found:
-            found[-1] = (found[-1][0], True)  # of the frame before only the checksum was broken
-            misread += 1
-        found.append((at, intact))
+        if state in _WHOLE and len(seeds) == 2 and found:
+            before, was = found[-1]
+            if stored == sums[1] != sums[0]:
+                found[-1] = (before, Frame.MENDED)  # only its checksum was broken
+            elif was is Frame.FLIPPED and len(doubt) == 1:
+                data, found[-1] = _mend(data, before, order, *doubt[0]), (before, Frame.MENDED)
+        doubt = words
+        found.append((at, state))
         # Behind a broken frame the chain goes on from what it says, or from what it should say.
-        seeds = [stored] if intact else list(dict.fromkeys([stored, *sums[:1]]))
-        if intact and struct.unpack(">I", frame[4:8])[0]:
-            commits.append(len(found) - 1)
-    wal = Wal(data, page_bytes, len(found), misread)
-    for at, intact in found[: _last_durable(data, found, commits) + 1]:
+        seeds = [stored] if state in _WHOLE else list(dict.fromkeys([stored, *sums[:1]]))
+    if (
+        found
+        and found[-1][1] not in _WHOLE
+        and all(w == last_word for w, _ in doubt)
+        and _half_right(sums[0], data, found[-1][0])
+    ):
+        found[-1] = (found[-1][0], Frame.MENDED)
+    return _collect(data, page_bytes, found)
+
+
+def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]]) -> Wal:
+    """Return the log up to its last transaction that is whole."""
+    last = _last_durable(data, found)
+    wal = Wal(data, page_bytes, len(found), ends_torn=any(s not in _WHOLE for _, s in found[last + 1 :]))
+    for at, state in found[: last + 1]:
         number, size = struct.unpack(">2I", data[at : at + 8])
-        if intact:
+        wal.broken += state is not Frame.INTACT
+        if state in _WHOLE:
             wal.pages[number] = at + FRAME_HEADER_BYTES
             wal.stale.discard(number)
             wal.db_pages = size or wal.db_pages
         else:
-            wal.broken += 1
             wal.stale.add(number)
             wal.pages.pop(number, None)
     return wal
 
 
-def _last_durable(data: bytes, found: list[tuple[int, bool]], commits: list[int]) -> int:
+def _half_right(sums: tuple[int, int], data: bytes, at: int) -> bool:
+    """Return whether of the last frame's two checksums one is right: then the other is what is wrong."""
+    stored: tuple[int, int] = struct.unpack(">2I", data[at + 16 : at + 24])
+    return (stored[0] == sums[0]) != (stored[1] == sums[1])
+
+
+def _broken_words(
+    sums: tuple[int, int], stored: tuple[int, int], frame: bytes, order: str
+) -> list[tuple[int, int]]:
+    """Return which one word may be wrong in one byte, and its right value; nothing if more than that is wrong.
+
+    A pair of words (x, y) turns the sums (a, b) into (a + x + b, b + y + a + x + b): taking pairs that are right back
+    from the difference of the sums leaves (d, d) if x of the pair before was wrong by d, and (0, d) if it was y. Where
+    d is a multiple of 2^23 there are several such places, as the sums repeat. Equal errors in two words look like one
+    of another size between them (M^k + M^-k is a multiple of the unit matrix), but hardly of one byte. By chance one
+    frame in billions does. Words count from the frame's first, without salts and checksums.
+    """
+    found = []
+    a, b = (stored[0] - sums[0]) & 0xFFFFFFFF, (stored[1] - sums[1]) & 0xFFFFFFFF
+    pairs = (len(frame) - 16) // 8
+    for back in range(pairs):
+        if b and a in (0, b):
+            word = 2 * (pairs - 1 - back) + (a == 0)
+            at = _offset(word)
+            was = struct.unpack(f"{order}I", frame[at : at + 4])[0]
+            value = (was + b) & 0xFFFFFFFF
+            if sum(byte != 0 for byte in (was ^ value).to_bytes(4, "big")) == 1:
+                found.append((word, value))
+        a, b = (2 * a - b) & 0xFFFFFFFF, (b - a) & 0xFFFFFFFF
+    return found
+
+
+def _offset(word: int) -> int:
+    return 4 * word if word < 2 else FRAME_HEADER_BYTES + 4 * (word - 2)
+
+
+def _mend(data: bytes, frame: int, order: str, word: int, value: int) -> bytes:
+    at = frame + _offset(word)
+    return data[:at] + struct.pack(f"{order}I", value) + data[at + 4 :]
+
+
+def _last_durable(data: bytes, found: list[tuple[int, Frame]]) -> int:
     """Return the last frame of the last transaction that is whole, or that others follow."""
+    commits = [i for i, (at, state) in enumerate(found) if state and any(data[at + 4 : at + 8])]
     if not commits:
         return -1
     before = commits[-2] if len(commits) > 1 else -1

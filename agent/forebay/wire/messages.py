@@ -11,20 +11,23 @@ answers UPGRADE_NEEDED, the agent closes the connection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from enum import IntEnum
 from itertools import tee
 from typing import Any, ClassVar, TypeVar
 
 from forebay.blocks import Lane
 from forebay.errors import WireError
-from forebay.wire.envelope import ID_BYTES, TAG_BYTES
+from forebay.wire.envelope import ID_BYTES, MAX_POSITION_BYTES, TAG_BYTES
 from forebay.wire.packing import pack, unpack
 
 PROTOCOL = 1
 MAX_CONTROL_BYTES = 1024 * 1024
 MAX_CHECKPOINT_BYTES = 512 * 1024
 MAX_NUMBERS = 1024  # most batches named in one reply
+MAX_OWNERS = 256  # most owners whose position a WELCOME gives
+MAX_OWNER = 512  # characters of an owner
+MAX_POSITIONS_BYTES = 512 * 1024  # all of them together
 LANES = tuple(Lane)
 
 
@@ -49,11 +52,15 @@ class Kind(IntEnum):
 
 
 Number = tuple[int, int]  # (epoch, seq)
+Position = tuple[int, int, bytes]  # (epoch, seq, position)
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Opens a session. `epochs` maps each epoch in use to its lane and the number given next."""
+    """Opens a session. `epochs` maps each epoch in use to its lane and the number given next.
+
+    `asks`: the spool is new, was damaged or may be an older copy, and does not know how far its sources were read.
+    """
 
     KIND: ClassVar = Kind.HELLO
     protocol: int
@@ -62,6 +69,7 @@ class Hello:
     agent: str
     epochs: dict[int, tuple[str, int]]
     store: str  # the store id this agent is bound to, empty at first
+    asks: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,9 @@ class Welcome:
     """Answers HELLO. `marks` gives for each epoch asked for the number up to which all is stored.
 
     `above` gives the ranges above it that are stored as well; None: a receiver of before there were checkpoints.
+    `positions` answers a hello that asks: by owner (`source/pipeline`) the newest batch stored that says where its
+    source stands, and what it says; None where batches are stored and none says. None: nobody asked, or an older
+    receiver.
     """
 
     KIND: ClassVar = Kind.WELCOME
@@ -121,6 +132,7 @@ class Welcome:
     max_bytes: int
     marks: dict[int, int]
     above: dict[int, list[Number]] | None = None
+    positions: dict[str, Position | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +244,17 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Gaps):
         return pack([message.KIND, [astuple(gap) for gap in message.gaps]])
     items = [getattr(message, name) for name in message.__slots__]
-    if isinstance(message, Welcome) and message.above is None:
-        items.pop()  # as before there were checkpoints
+    for item in _LATER.get(message.KIND, ()):  # left out they are as older releases wrote it
+        if item(message):
+            items.pop()
     return pack([message.KIND, *items])
+
+
+_LATER: dict[int, tuple[Callable[[Any], bool], ...]] = {
+    Kind.HELLO: (lambda m: not m.asks,),
+    Kind.WELCOME: (lambda m: m.positions is None, lambda m: m.positions is None and m.above is None),
+}
+"""Items that came later, the last one first: whether each is left out."""
 
 
 def decode(frame: bytes | memoryview) -> Message:
@@ -283,6 +303,21 @@ class _Items:
         self._raw, rest = tee(self._raw)
         return next(rest, None) is None
 
+    def flag(self) -> bool:
+        value = self._next()
+        if not isinstance(value, bool):
+            raise WireError("expected a truth value")
+        return value
+
+    def positions(self) -> dict[str, Position | None]:
+        raw = self._next()
+        if not isinstance(raw, dict) or len(raw) > MAX_OWNERS:
+            raise WireError(f"expected a map of at most {MAX_OWNERS} positions")
+        return {
+            _as_text(owner, MAX_OWNER): None if value is None else _position(value)
+            for owner, value in raw.items()
+        }
+
     def mapping(self, read: Callable[[Any], T], most: int = MAX_NUMBERS) -> dict[int, T]:
         raw = self._next()
         if not isinstance(raw, dict) or len(raw) > most:
@@ -314,6 +349,12 @@ def _number(raw: Any) -> Number:
     return _as_int(raw[0], 0), _as_int(raw[1], 0)
 
 
+def _position(raw: Any) -> Position:
+    if not isinstance(raw, list) or len(raw) != 3:
+        raise WireError("expected (epoch, seq, position)")
+    return _as_int(raw[0], 0), _as_int(raw[1], 0), _as_binary(raw[2], MAX_POSITION_BYTES)
+
+
 def _epoch_entry(raw: Any) -> tuple[str, int]:
     if not isinstance(raw, list) or len(raw) != 2:
         raise WireError("expected (lane, next number)")
@@ -337,12 +378,14 @@ def _gap(raw: Any) -> Gap:
 
 
 def _hello(i: _Items) -> Message:
-    return Hello(i.integer(0), i.text(128), i.text(128), i.text(64), i.mapping(_epoch_entry, 64), i.text(128))
+    names = (i.integer(0), i.text(128), i.text(128), i.text(64))
+    return Hello(*names, i.mapping(_epoch_entry, 64), i.text(128), not i.ended() and i.flag())
 
 
 def _welcome(i: _Items) -> Message:
     head = (i.integer(0), i.text(128), i.text(128), i.integer(1), i.integer(1), i.mapping(_as_int, 64))
-    return Welcome(*head, None if i.ended() else i.mapping(_ranges, 64))
+    above = None if i.ended() else i.mapping(_ranges, 64)
+    return Welcome(*head, above, None if i.ended() else i.positions())
 
 
 def _ranges(raw: Any) -> list[Number]:

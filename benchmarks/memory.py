@@ -48,7 +48,7 @@ _VISION = """
 """
 _FACES_ONLY = "name: faces-only\nversion: 1\nundeclared: {image: mask}\nimages: {plate: pass}\n"
 _SETTLE_S = 6.0
-_REST_S = 16.0  # after the first picture; an agent gives back what it left within 10 s
+_REST_S = 16.0  # after the first picture; an agent gives back what it left within 12 s
 _VARIANTS = (
     ("rss-idle", "memory of an idle agent with an MQTT and a Modbus source", 58.0, "", ""),
     ("rss-model", "the same with the sensor model", 88.0, _MODEL, ""),

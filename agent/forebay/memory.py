@@ -7,7 +7,7 @@ the room.
 
 A model needs tens of megabytes while it runs and nothing between runs, but malloc keeps what was freed: after a
 load or a run four fifths of a detector's heap are free and resident. Returned, they cost a fault a page at the next
-run: 10 ms of CPU for 100 MB.
+run: up to 60 ms of CPU for 100 MB on a virtual machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ARENAS = 2  # glibc would make eight a core: a dozen threads that mostly wait w
 _SMAPS = Path("/proc/self/smaps")
 _STATM = Path("/proc/self/statm")
 _GROWN_BYTES = 2 * 1024 * 1024  # less is not worth the faults
-_TRIM_PAUSE_NS = 5_000_000_000  # 10 ms of faults each time are 0.2 % of a core
+_TRIM_PAUSE_NS = 10_000_000_000  # of a camera that never rests: 60 ms of faults each time are 0.6 % of a core
 _LEAST_PAUSE_NS, _MOST_PAUSE_NS = 10_000_000_000, 600_000_000_000  # smaps of 400 mappings: 25 ms
 # Libraries only: they are never unmapped, so that nothing else can take their place between look and deed.
 _LIBRARY = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \d+ +/.*\.so(?:\.[0-9.]+)?")

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from forebay import shipped
 from forebay.cli.infer import infer_command
 from forebay.cli.models import models_group
+from forebay.cli.series_picture import HEIGHT, WIDTH, SeriesPicture
 from forebay.infer.bundle import find
 
 DEMO = shipped.path("config") / "demo"
@@ -58,6 +59,34 @@ def test_a_table_is_written_with_its_score_and_summed_up(table: Path, tmp_path: 
     assert len(rows) == 4000
     assert float(rows[3600]["anomaly"]) > 0.9
     assert rows[0]["anomaly"] == ""
+
+
+def test_a_table_is_drawn_with_its_anomalies_marked(table: Path, tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    out = tmp_path / "series.png"
+    result = run("sensor-anomaly", table, "--inputs", "temperature,power", "--key", "turbine", "-o", out)
+    assert result.exit_code == 0
+    picture = cv2.imread(str(out))
+    assert picture.shape == (4 * 2 * HEIGHT, WIDTH, 3), "four turbines, two fields each"
+    marked = (picture == (180, 180, 255)).all(axis=2).any(axis=1)
+    assert marked.any()
+    assert ((picture == (120, 80, 30)).all(axis=2).any(axis=0)).mean() > 0.9, "the line goes all the way"
+    assert (
+        run("sensor-anomaly", table, "--inputs", "power", "-o", tmp_path / "no" / "series.png").exit_code == 1
+    )
+
+
+def test_devices_beyond_what_can_be_looked_at_are_named_and_odd_series_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    picture = SeriesPicture(["a"], 0.9)
+    assert picture.draw().shape == (HEIGHT, WIDTH, 3)
+    for device in range(20):
+        picture.add(f"d{device}", [None if device == 1 else 5.0], 1.0 if device == 2 else None)
+    assert len(picture.left_out) == 4
+    drawn = picture.draw()
+    assert drawn.shape == (16 * HEIGHT, WIDTH, 3)
+    marked = (drawn == (180, 180, 255)).all(axis=2).any(axis=1).nonzero()[0]
+    assert set((marked // HEIGHT).tolist()) == {2}
 
 
 def test_broken_rows_are_named_and_left_out(table: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from forebay.blocks import MAX_ROWS, Block, Column, Field, Schema, Type
 from forebay.cli.progress import Progress
+from forebay.cli.series_picture import FORMATS, SeriesPicture
 from forebay.config.models import InferOptions
 from forebay.errors import ForebayError, InputError
 
@@ -30,7 +31,10 @@ _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 3
 @click.argument("model")
 @click.argument("source", metavar="INPUT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Drawn picture or video, or CSV."
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Drawn picture or video; of a table CSV with scores or, as .png or .jpg, its series with marks.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option(
@@ -216,7 +220,8 @@ def _stamp(text: str, row: int) -> int:
 def _print_table(run: _Table, as_json: bool, out: Path | None, threshold: float) -> None:
     rows = anomalies = without = 0
     model = run.step.model  # type: ignore[attr-defined]
-    handle = out.open("w", encoding="utf-8", newline="") if out else None
+    picture = SeriesPicture(run.fields, threshold) if out and out.suffix.lower() in FORMATS else None
+    handle = out.open("w", encoding="utf-8", newline="") if out and not picture else None
     writer = csv.writer(handle) if handle else None
     try:
         if writer:
@@ -233,11 +238,17 @@ def _print_table(run: _Table, as_json: bool, out: Path | None, threshold: float)
                 )
             elif marked:
                 click.echo(f"row {rows}  {'  '.join(place.values())}  anomaly {score:.3f}")
+            if picture:
+                picture.add(row[run.key] if run.key else "", [_number(row[n]) for n in run.fields], score)
             if writer:
                 writer.writerow([*(row[n] for n in run.header), "" if score is None else score])
     finally:
         if handle:
             handle.close()
+    if picture and out:
+        picture.write(out)
+        if picture.left_out:
+            click.echo(f"warning: {len(picture.left_out)} more devices are not in the picture", err=True)
     if not as_json:
         click.echo(
             f"{rows} rows, {anomalies} with anomaly >= {threshold:g}, {without} without a score "

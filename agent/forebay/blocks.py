@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -316,8 +317,14 @@ class Block:
         added = list(extra)
         if not added:
             return replace(self, columns=tuple(new))
-        schema = replace(self.schema, fields=(*self.schema.fields, *(f for f, _ in added)))
+        schema = _extended(self.schema, tuple(f for f, _ in added))
         return replace(self, schema=schema, columns=(*new, *(c for _, c in added)))
+
+
+@lru_cache(maxsize=256)
+def _extended(schema: Schema, fields: tuple[Field, ...]) -> Schema:
+    """Return the schema with fields more: the same object again, so that looking it up compares nothing."""
+    return replace(schema, fields=(*schema.fields, *fields))
 
 
 def take(column: Column, index: npt.NDArray[np.int64]) -> Column:

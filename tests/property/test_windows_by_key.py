@@ -140,6 +140,7 @@ def test_held_rows_that_do_not_fit_each_other_are_refused(damage: Any) -> None:
         step("rows").restore(msgpack.packb(body))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(-5, 5), max_size=9), max_size=6), st.integers(-6, 6))
 def test_first_at_least_is_a_binary_search_of_each_stretch(stretches: list[list[int]], bound: int) -> None:
     values = np.array([v for part in stretches for v in sorted(part)], dtype=np.int64)

@@ -6,6 +6,7 @@ fields are those that came by so far, in order of appearance; a block that lacks
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -74,6 +75,7 @@ class PendingWorker(Worker):
         self.stamped_by = "device"
         self.stream = ""
         self.lane = Lane.NORMAL
+        self._derived: tuple[tuple[object, ...], Schema] | None = None
 
     def learn(self, block: Block) -> None:
         """Take note of the block's stream and of fields that were not seen before."""
@@ -112,11 +114,18 @@ class PendingWorker(Worker):
             if slot >= 0
         ]
 
-    def schema(self, stream: str, fields: list[Field]) -> Schema:
-        """Return the schema of derived rows: the key, if there is one, and `fields`."""
-        key = [] if self.key_field is None else [self.key_field]
-        name = "" if self.key_field is None else self.key_field.name
-        return Schema(stream, (*key, *fields), name, self.stamped_by)
+    def schema(self, stream: str, made: Callable[[Field], list[Field]]) -> Schema:
+        """Return the schema of derived rows: the key, if there is one, and what is `made` of each field.
+
+        It is one object until a field comes: whoever looks things up by schema then need not compare its fields.
+        """
+        facts = stream, self.stamped_by, self.key_field, len(self.fields)
+        if self._derived is None or self._derived[0] != facts:
+            key = () if self.key_field is None else (self.key_field,)
+            name = "" if self.key_field is None else self.key_field.name
+            fields = (field for known in self.fields.values() for field in made(known))
+            self._derived = facts, Schema(stream, (*key, *fields), name, self.stamped_by)
+        return self._derived[1]
 
     def bypassed(self) -> int:
         """See Worker."""

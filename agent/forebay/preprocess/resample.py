@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from forebay.blocks import Block, Column, Field, Type
+from forebay.blocks import Block, Column, Type
 from forebay.config.preprocess import ResampleOptions
 from forebay.preprocess.arrays import F64, U8, or_none
 from forebay.preprocess.base import pieces
@@ -171,8 +171,8 @@ class ResampleWorker(PendingWorker):
             columns.append(self.slots.column(self.key_field.type, slots[order].tolist()))
         for field in range(len(self.fields)):
             columns.append(_column(rows.values[field][order], rows.codes[field][order]))
-        fields: list[Field] = [replace(field, type=Type.F64) for field in self.fields.values()]
-        block = Block(self.schema(self.stream, fields), rows.time[order], tuple(columns), self.lane)
+        schema = self.schema(self.stream, lambda field: [replace(field, type=Type.F64)])
+        block = Block(schema, rows.time[order], tuple(columns), self.lane)
         return pieces(block, like)
 
     def dump(self) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay.blocks import Field, Grade, Type
+
+_FIELD = tuple(f.name for f in fields(Field))
 
 
 class Table:
@@ -70,7 +72,7 @@ def unpack_array(packed: list[Any]) -> npt.NDArray[Any]:
 
 def pack_field(field: Field) -> dict[str, Any]:
     """Return a field as msgpack takes it."""
-    return asdict(field)
+    return {name: getattr(field, name) for name in _FIELD}
 
 
 def unpack_field(packed: dict[str, Any]) -> Field:

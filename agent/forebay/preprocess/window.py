@@ -61,19 +61,22 @@ class WindowBase(PendingWorker):
 
     def give(self, slots: list[int], times: I64, statistics: list[dict[str, F64]], like: int) -> list[Block]:
         """Return windows as blocks: their keys' slots, times, and the statistics of each field by name."""
-        fields: list[Field] = []
         columns: list[Column] = []
         if self.key_field is not None:
             columns.append(self.slots.column(self.key_field.type, slots))
-        for field, found in zip(self.fields.values(), statistics, strict=True):
+        for found in statistics:
             empty = found["count"] == 0
-            none_empty = not empty.any()
-            for name, unit in self.units.items():
-                fields.append(self._field(field, name, unit))
-                whole = name == "count" or (none_empty and not np.isnan(found[name]).any())
-                columns.append(_whole(found[name]) if whole else _with_nulls(found[name], empty))
+            all_have = not empty.any()
+            values = np.array([found[name] for name in self.units])  # (statistics, windows)
+            undefined = np.isnan(values).any(axis=1).tolist()
+            for name, part, has_none in zip(self.units, values, undefined, strict=True):
+                whole = name == "count" or (all_have and not has_none)
+                columns.append(Column(part) if whole else _with_nulls(part, empty))
         stream = self.stream + WINDOW_SUFFIX if self.options.keep else self.stream
-        return pieces(Block(self.schema(stream, fields), times, tuple(columns), self.lane), like)
+        return pieces(Block(self.schema(stream, self._fields), times, tuple(columns), self.lane), like)
+
+    def _fields(self, field: Field) -> list[Field]:
+        return [self._field(field, name, unit) for name, unit in self.units.items()]
 
     def _field(self, field: Field, statistic: str, unit: str | None) -> Field:
         name = f"{field.name}_{statistic}"
@@ -222,11 +225,6 @@ class WindowWorker(WindowBase):
         super().load(saved)
         self.held.load(saved["held"], len(self.slots), len(self.fields))
         self._planner.load(saved["planner"])
-
-
-def _whole(values: F64) -> Column:
-    """Return a statistic that every window has as a column."""
-    return Column(np.ascontiguousarray(values))
 
 
 def _with_nulls(values: F64, empty: npt.NDArray[np.bool_]) -> Column:

@@ -48,7 +48,12 @@ class _Local(threading.local):
 _local = _Local()
 
 
+_SHORT = [bytes((value,)) for value in range(0x80)]  # most varints: lengths of sections, counts of columns
+
+
 def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return _SHORT[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

@@ -86,6 +86,7 @@ cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
 cdef uint16_t FIRSTS[256]  # a bit for each context of which some word begins with this byte
 cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
 cdef int VERSION_BYTES = tables.VERSION_BYTES
+cdef int MACHINE_BYTES = tables.MACHINE_BYTES
 cdef int COUNTER_BYTES = tables.COUNTER_BYTES
 cdef int LABEL_BYTES = tables.LABEL_BYTES
 cdef int GPS_BYTES = tables.GPS_BYTES

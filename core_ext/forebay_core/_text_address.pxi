@@ -72,7 +72,7 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
             return 0
         if within(c, d, NEAR_MACHINE, GPS_BYTES):
             return 0
-    elif within(c, d, NEAR_MACHINE, GPS_BYTES) and not within(c, d, NEAR_GPS, GPS_BYTES):
+    elif within(c, d, NEAR_MACHINE, MACHINE_BYTES) and not within(c, d, NEAR_GPS, GPS_BYTES):
         return 0
     if s[start - 1] == 45 or s[start - 1] == 43:
         start -= 1

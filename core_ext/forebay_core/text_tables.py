@@ -86,6 +86,7 @@ CONTEXT_COUNTER, CONTEXT_MACHINE = 11, 12
 CONTEXT_BYTES = 40
 VERSION_BYTES = 12  # `version` speaks of the number right behind it only
 GPS_BYTES = 24  # the same for `position`
+MACHINE_BYTES = 13  # `工件` before what may well be a position
 COUNTER_BYTES = 6  # the same for `seq=`: two ideographs or signs between
 LABEL_BYTES = 20  # how near a label must stand to a number that has no form of its own
 CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(

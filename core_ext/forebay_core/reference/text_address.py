@@ -104,7 +104,8 @@ class AddressRules:
         # anywhere else beside a word that stands before the first of them
         word = self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES)
         machine = self.within(d, tables.CONTEXT_MACHINE, tables.GPS_BYTES)
-        here = plain and in_china and (word or not machine)
+        beside = self.within(d, tables.CONTEXT_MACHINE, tables.MACHINE_BYTES)
+        here = plain and in_china and (word or not beside)
         there = not (plain and in_china) and low <= 90 and high <= 180 and word and not machine
         if not here and not there:
             return 0

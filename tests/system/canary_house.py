@@ -379,7 +379,7 @@ def policy_broken(house: House) -> None:
     policy.write_text("name: p\nversion: 2\nextends: base\nclasses: {mobile: {operator: pas}}\n")
     assert house.agent is not None
     house.agent.send_signal(signal.SIGHUP)
-    house.wait_log("cannot be taken over")
+    house.wait_log("was not reloaded")
     house.wait_flow(("mqtt", "zmq"), more_than=house.accepted())
     policy.unlink()
     house.agent.send_signal(signal.SIGHUP)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,7 +22,8 @@ import cv2
 import msgpack
 import numpy as np
 import zmq
-from plant import Plant, free_port
+from live import wait_until
+from plant import Plant, free_port, kill
 
 PHOTOS = Path(__file__).parents[2] / "config" / "demo" / "photos"
 TEXT = ("csv", "jsonl", "tail", "mqtt", "modbus", "zmq")
@@ -38,6 +43,19 @@ SOURCES = {
     "zmq": "{type: zmq, endpoint: 'ipc://%(folder)s/push'}",
     "system": "{type: system, every: 1s}",
 }
+BROKER = """
+import asyncio, logging, sys
+from amqtt.broker import Broker
+logging.disable(logging.CRITICAL)
+async def main():
+    broker = Broker({
+        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{sys.argv[1]}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    })
+    await broker.start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""  # a process of its own: it leaves sockets of clients that were killed to the collector
 STEPS = {"jsonl": ", steps: [{deadband: {field: seconds, absolute: 0}}]", "csv": ", key: device"}
 
 
@@ -53,6 +71,13 @@ def sets_of(source: str) -> list[c.Canary]:
             for x in (c.mobile(random.Random(seed)) for _ in range(source == "images"))
         ]
     return c.make(len(c.ALL_MAKERS) * SETS, seed, c.ALL_MAKERS)
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody takes connections."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
 
 
 def bare(canary: c.Canary) -> str:
@@ -232,7 +257,9 @@ class Feeds:
 
     def _mqtt(self) -> None:
         port = self._ports["mqtt"]
-        self._stack.enter_context(Looped(lambda: _broker(port)))
+        broker = subprocess.Popen([sys.executable, "-c", BROKER, str(port)], env=self.plant.environment)
+        self._stack.callback(kill, broker)
+        wait_until(lambda: listens(port), lambda: "the broker does not listen")
         from paho.mqtt import client as paho
         from paho.mqtt.enums import CallbackAPIVersion
 
@@ -337,15 +364,3 @@ class Looped:
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join(20)
-
-
-async def _broker(port: int) -> Callable[[], Any]:
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    logging.getLogger("transitions").setLevel(logging.CRITICAL)
-    from amqtt.broker import Broker
-
-    plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-    listener = {"type": "tcp", "bind": f"127.0.0.1:{port}"}
-    broker = Broker({"listeners": {"default": listener}, "plugins": plugins})
-    await broker.start()
-    return broker.shutdown

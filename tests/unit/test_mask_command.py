@@ -210,3 +210,14 @@ def test_a_detector_that_fails_writes_no_picture_and_exits_1(run, pictures, tmp_
     assert "failed, not written: a.png" in result.stderr
     assert run("-i", pictures / "a.png", "-o", tmp_path / "one.png").exit_code == 1
     assert not (tmp_path / "one.png").exists()
+
+
+def test_explain_of_a_folder_names_the_file_on_a_line_of_its_own(run, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "a.jsonl").write_text('{"a":"tel 13812345678"}\n')
+    (tmp_path / "in" / "deep" / "b.jsonl").write_text('{"a":1}\n{"a":"li@example.com"}\n')
+    result = run("--explain", "--progress", "-i", tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    lines = [line.rpartition("\r")[2] for line in result.stderr.split("\n")]
+    assert any(line.startswith("a.jsonl:1: a: bytes 4-15: mobile: keep") for line in lines), lines
+    assert any(line.startswith("deep/b.jsonl:2: a: bytes 0-14: email: tag") for line in lines), lines

@@ -50,7 +50,9 @@ def load_detectors(tiles: int | None) -> Mapping[str, Detector]:
 @click.option(
     "--progress", "show_progress", is_flag=True, help="Tell how far it is, also where stderr is no terminal."
 )
-@click.option("--explain", is_flag=True, help="Say on stderr where each hit was and what was done to it.")
+@click.option(
+    "--explain", is_flag=True, help="Say on stderr where each hit in text was and what was done to it."
+)
 def mask_command(
     policy: str,
     source: Path | None,
@@ -120,8 +122,9 @@ class MaskRun:
         self._stream = stream
         self._provider = provider
         self._progress = progress
+        self._file = ""  # of a folder, while one is masked
         self._images: ImageMasker | None = None
-        self._records = RecordMasker(policy, stream, _explain if explain else None)
+        self._records = RecordMasker(policy, stream, self._explain if explain else None)
         self._records.hits = self.report.hits
 
     def mask(self, source: Path | None, target: Path | None) -> None:
@@ -161,6 +164,7 @@ class MaskRun:
             if path.suffix.lower() not in known:
                 self.report.skipped.append(str(name))
                 continue
+            self._file = str(name)
             if self._progress is not None:
                 self._progress.file(str(name), number, len(paths))
             out = target / name
@@ -172,6 +176,13 @@ class MaskRun:
             except (ForebayError, OSError) as error:
                 # the text of the error is about the file, and the file's place tells which one
                 self.report.failed.append(f"{name}: {getattr(error, 'message', type(error).__name__)}")
+
+    def _explain(self, line: int, name: str, start: int, end: int, class_name: str, operator: str) -> None:
+        """Say where a hit was; of a folder the file, too."""
+        if self._progress is not None:
+            self._progress.end()
+        place = f"{self._file}:{line}" if self._file else f"line {line}"
+        click.echo(f"{place}: {name}: bytes {start}-{end}: {class_name}: {operator}", err=True)
 
     def _image(self, data: bytes, suffix: str, name: str) -> bytes:
         if suffix not in mask_files.IMAGE_SUFFIXES:
@@ -226,10 +237,6 @@ def _detectors_may_fail(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"a detector failed ({type(error).__name__}), so the {what} is kept") from error
-
-
-def _explain(line: int, name: str, start: int, end: int, class_name: str, operator: str) -> None:
-    click.echo(f"line {line}: {name}: bytes {start}-{end}: {class_name}: {operator}", err=True)
 
 
 def _check_paths(source: Path | None, target: Path | None) -> None:

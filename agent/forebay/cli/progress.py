@@ -25,9 +25,10 @@ class Progress:
         self._show(f"{self._name} {100 * done // max(of, 1)} %".lstrip())
 
     def end(self) -> None:
-        """Leave the line empty."""
+        """Leave the line empty, for good or for something else that is said."""
         if self._shown:
             click.echo("\r" + " " * self._shown + "\r", err=True, nl=False)
+            self._shown = 0
 
     def _show(self, text: str) -> None:
         now = time.monotonic()

@@ -81,6 +81,7 @@ def guess_format(head: bytes, suffix: str) -> str:
 
 def mask_lines(source: BinaryIO, target: BinaryIO, form: str, masker: RecordMasker, report: Report) -> None:
     """Mask a stream of lines. `form` is `jsonl`, `json`, `csv` or `text`."""
+    masker.first_line = 1  # it may have masked another file before
     if form == "json":
         source = _whole_document(source, target, masker, report)
         form = "jsonl"

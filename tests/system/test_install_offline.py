@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from machine import Machine, booted, missing, package, wait
+from machine import ROOT, Machine, booted, missing, package, wait
 from plant import rows_of
 
 pytestmark = [pytest.mark.torture, pytest.mark.skipif(bool(missing()), reason=missing())]
@@ -33,6 +33,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 def arrived(machine: Machine) -> list[tuple]:
     return rows_of(machine.path(SINK), "SELECT temperature FROM pump ORDER BY time")
+
+
+def test_the_bundle_holds_the_units_of_this_checkout(machine: Machine) -> None:
+    for unit in (ROOT / "packaging").glob("*.service"):
+        assert machine.path(f"/root/bundle/{unit.name}").read_bytes() == unit.read_bytes(), (
+            "make packages again"
+        )
 
 
 def test_a_damaged_bundle_changes_nothing(machine: Machine) -> None:

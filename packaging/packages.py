@@ -102,7 +102,9 @@ def build(target: Target, out: Path, tools: Tools) -> list[Path]:
 
 def unpacked_sources(folder: Path) -> Path:
     """Return the sdist of the checkout, unpacked: what is not in it cannot get into a package."""
-    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(folder), str(ROOT))
+    copy = folder / "checkout"  # setuptools would leave its own files in the checkout
+    run(str(ROOT / "packaging/copy_tree.sh"), str(copy))
+    run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(folder), str(copy))
     (archive,) = folder.glob("forebay-*.tar.gz")
     shutil.unpack_archive(archive, folder)
     (sources,) = (p for p in folder.glob("forebay-*") if p.is_dir())

@@ -20,13 +20,15 @@ ReadRange = Callable[[bytes, bytes], tuple[str, bytes] | None]
 _SPENT = ("delivered", "evicted", "dead_lettered", "quarantined")
 
 
-def adopt(store: Store, number: int, read_range: ReadRange | None = None) -> tuple[set[str], int]:
+def adopt(
+    store: Store, number: int, read_range: ReadRange | None = None, *, recount: bool = False
+) -> tuple[set[str], int]:
     """Take a salvaged segment into use, in one transaction. Return the owners whose position came from its
     batches, and the readings lost.
 
     Whatever was accepted and neither waits nor ended anywhere is quarantined: with the books intact that is exactly
     what is lost. Numbers that neither wait nor were told as gaps are closed; to close one that the receiver has does
-    no harm, to leave one open would stop the epoch for ever.
+    no harm, to leave one open would stop the epoch for ever. `recount`: the books of what waits are an older copy.
     """
     found = [
         (Head(*row[:-1]), int(row[-1]))
@@ -40,6 +42,8 @@ def adopt(store: Store, number: int, read_range: ReadRange | None = None) -> tup
     with store.transaction() as txn:
         for key in expected:
             txn.waiting[key] = (0, 0, 0)
+        if recount:
+            _recount(store, txn, number)
         for head, size in found:
             store.wait(txn, number, head, size, 1)
         lost = _settle_ledger(store, txn, found)
@@ -60,6 +64,18 @@ def adopt(store: Store, number: int, read_range: ReadRange | None = None) -> tup
         sum(lost.values()),
     )
     return set(positions), sum(lost.values())
+
+
+def _recount(store: Store, txn: Txn, number: int) -> None:
+    """Count what waits in the other older segments: what was delivered since the copy would wait for ever."""
+    others = [n for n, s in store.segments.items() if s[2] == "sealed" and n != number]
+    for key in store.waiting:
+        if key[0] in others:
+            txn.waiting[key] = (0, 0, 0)
+    for other in others:
+        for row in store.older.heads(other, 0, 1 << 62):
+            if not store.is_gone(other, row[0]):
+                store.wait(txn, other, Head(*row[:-1]), int(row[-1]), 1)
 
 
 def _waits_in_newest(store: Store, batch_id: int) -> bool:

@@ -259,7 +259,8 @@ class Recovery:
 
     def _adopt(self, store: Store, number: int) -> None:
         store.older.keep_only(set())
-        owners, lost = adopt(store, number, self._read_range if self.positions_lost else None)
+        read_range = self._read_range if self.positions_lost else None
+        owners, lost = adopt(store, number, read_range, recount=number in self._unclear)
         if owners:
             log.warning("positions of sources are taken from salvaged batches owners=%s", sorted(owners))
         put_away(self._folder, number, keep=lost > 0 or number in self._unclear)

@@ -83,7 +83,7 @@ cdef int64_t _factorize(
         size = offsets[i + 1] - start
         if start < 0 or size < 0 or start + size > total:
             return -1
-        # Devices come in bursts or in turns, so what came after the last cell before is tried before the table.
+        # Devices come in bursts or in turns: what came after the last cell before is tried before the table.
         if i:
             code = after[last]
             other = offsets[first[code]]

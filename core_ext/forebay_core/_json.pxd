@@ -149,11 +149,12 @@ cdef inline int key_node(Parser *s, const uint8_t **at, const uint8_t *end, int 
 
 cdef inline const uint8_t *plain_member(Parser *s, const uint8_t *p, const uint8_t *end,
                                         int parent) noexcept nogil:
-    """Store a member whose key begins at p, behind its quote, if nothing about it is unusual. Returns its end, else p.
+    """Store a member whose key begins at p, behind its quote, if nothing about it is unusual.
 
-    Usual is what fills most records: the key that came here last time, no space, a number of at most 15 digits
-    without exponent, a column for it or the time. Any other member leaves no trace and is for `read_value`.
-    The byte before `end` must be no digit: it ends every run of them.
+    Usual is what fills most records: the key that came here last time, no space, a number of at most 15
+    digits without exponent, a column for it or the time. Any other member leaves no trace and is for
+    `read_value`. The byte before `end` must be no digit: it ends every run of them. Returns the member's end,
+    or p if it was not stored.
     """
     cdef int guess = s.nodes[s.last].next if s.last >= 0 else s.first
     cdef const uint8_t *at

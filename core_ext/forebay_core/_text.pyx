@@ -373,7 +373,8 @@ def long_ints(const int64_t[::1] values not None, int64_t least):
     if least < 1:
         raise ValueError("the least magnitude is at least 1")
     with nogil:
-        for i in range(n):  # one comparison for both ends: what lies between them wraps to at most twice `below`
+        # One comparison for both ends: what lies between them becomes at most twice `below`.
+        for i in range(n):
             found += <uint64_t>values[i] + below > 2 * below
     rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
     if found == 0:

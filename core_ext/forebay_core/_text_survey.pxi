@@ -1,5 +1,5 @@
-# What kind of symbol stands where, sixteen at a time, and the walk from one place where a rule begins to the next.
-# Included by _text.pyx.
+# What kind of symbol stands where, sixteen at a time, and the walk from one place where a rule begins to the
+# next. Included by _text.pyx.
 
 cdef extern from *:
     """
@@ -124,8 +124,8 @@ cdef inline bint is_pair(const Cell *c, int j) noexcept nogil:
 
 
 cdef inline bint begins_date(const Cell *c, int e) noexcept nogil:
-    # Does a year that ends at e go on as YYYY-MM-DD and a time of day behind T or a space, or a sign? Then nothing
-    # begins at the year or the month: eight or ten digits are no number of anybody.
+    # Does a year that ends at e go on as YYYY-MM-DD and a time of day behind T or a space, or a sign? Then
+    # nothing begins at the year or the month: eight or ten digits are no number of anybody.
     cdef const uint8_t *s = c.s
     if not (s[e] == 45 and is_pair(c, e + 1) and s[e + 3] == 45 and is_pair(c, e + 4)):
         return False

@@ -254,7 +254,22 @@ def test_read_only_input_passes_and_wrong_offsets_are_refused(kernel):
 
 
 def test_hostile_text_takes_time_in_proportion_to_its_length(kernel):
-    for unit in ("@", "a@", "1:", "::", "1 ", "12-", "京A", "(0", "1.1.", "%2", "\\u0", "39.9042 ", "ab-", "seq=1"):
+    for unit in (
+        "@",
+        "a@",
+        "1:",
+        "::",
+        "1 ",
+        "12-",
+        "京A",
+        "(0",
+        "1.1.",
+        "%2",
+        "\\u0",
+        "39.9042 ",
+        "ab-",
+        "seq=1",
+    ):
         data, offsets = column([unit * 2000])
         kernel.scan(data, offsets, tables.ALL_CLASSES, 0)  # a quadratic rule would show in the suite's time
 

@@ -4,7 +4,8 @@ Invariants
 ----------
 - A cell is first folded to one byte a character (SYMBOLS): full-width forms, the many dashes and spaces,
   JSON escapes (backslash u XXXX, backslash n) and percent escapes look like what they stand for, and what
-  has no width is gone. `pos[j]` is the byte in the cell where symbol j begins.
+  has no width is gone. `pos[j]` is the byte in the cell where symbol j begins. ASCII without escapes folds to
+  itself and is only copied. A survey then tells the kind of each symbol; the scan goes from digit to digit.
 - Symbols stand between PAD zeros on either side, so rules may look a few symbols around without a check.
 - Rules look at maximal runs of letters and digits: a number inside a longer number is none.
 - Hits of a row are in order and do not overlap; where two rules claim the same bytes the later, wider one
@@ -202,8 +203,9 @@ cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons
     memset(b.symbols + PAD + length, 0, REST)
     seen = survey(b.symbols + PAD, length + PAD, b.kinds + PAD)
     # every number has a digit, names and addresses are in ideographs
-    if not seen & (IS_DIGIT | IS_AT | IS_ESCAPE) and not (seen & IS_HIGH and has_high(c.raw, length, persons)):
-        return False
+    if not seen & (IS_DIGIT | IS_AT | IS_ESCAPE):
+        if not seen & IS_HIGH or not has_high(c.raw, length, persons):
+            return False
     c.han = False
     c.end = PAD + <int> length
     c.plain = not seen & (IS_HIGH | IS_ESCAPE)

@@ -56,7 +56,8 @@ cdef inline int percent(const uint8_t *raw, int i, int n, int inside, int *code)
     return 0
 
 
-cdef int ideograph_run(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp, int at) noexcept nogil:
+cdef int ideograph_run(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp,
+                       int at) noexcept nogil:
     # Fold the ideographs that `raw` begins with; returns how many. A function of its own, so that all of it
     # stays in registers. Four bytes are read for each, so the last one of a cell is left to the caller.
     cdef int k = 0

@@ -221,7 +221,8 @@ cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
         return 0
     if word(p + i, W_AFTER | W_TITLE):
         return 0
-    if latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f) or beside_gender(p, f) or goes_on(c, who, j):
+    certain = latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f)
+    if certain or beside_gender(p, f) or goes_on(c, who, j):
         return emit_person(c, who, j, f, NAME, 75)
     if compound:
         certain = not kinds_of(p + j, 2) & (W_NOT_NAME | W_CITY | W_COUNTY)

@@ -2,8 +2,9 @@
 # these classes are asked for, and its merging with what the first pass found. Included by _text.pyx.
 
 cdef int next_place(const uint16_t *p, int j, int end) noexcept nogil:
-    # The first ideograph from j on where a rule may begin or end: perhaps a word that one looks for, a character
-    # that closes a part of an address or a word for somebody, the first one behind what is no ideograph or no name.
+    # The first ideograph from j on where a rule may begin or end: perhaps a word that one looks for, a
+    # character that closes a part of an address or a word for somebody, the first one behind a sign or
+    # behind what is in no name.
     cdef uint16_t before = STEP[p[j - 1]], here = STEP[p[j]], behind
     while j < end:
         behind = STEP[p[j + 1]]

@@ -1,5 +1,5 @@
-# What kind of symbol stands where, sixteen at a time, and the walk from one place where a rule begins to the next.
-# Included by _text.pyx.
+# What kind of symbol stands where, sixteen at a time, and the walk from one place where a rule begins to the
+# next. Included by _text.pyx.
 
 cdef extern from *:
     """
@@ -7,18 +7,19 @@ cdef extern from *:
     #include <string.h>
     /* of GCC and Clang, on every processor: comparisons give 0xFF where they hold */
     typedef uint8_t fb_v16 __attribute__((vector_size(16)));
+    #define FB_ALL(x) ((fb_v16){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x})
 
     static inline int fb_survey(const uint8_t *text, ptrdiff_t n, uint8_t *kinds) {
         fb_v16 b, k, seen = {0};
         uint8_t all = 0;
         for (ptrdiff_t i = 0; i < n; i += 16) {
             memcpy(&b, text + i, 16);
-            k = (fb_v16)(b - 48 < 10) & 3;
-            k |= (fb_v16)((b | 32) - 97 < 26) & 1;
-            k |= (fb_v16)((b == 58) | (b - 0x81 < 2)) & 4;
-            k |= (fb_v16)(b == 64) & 8;
-            k |= (fb_v16)((b == 92) | (b == 37)) & 16;
-            k |= b & 128;
+            k = (fb_v16)(b - FB_ALL(48) < FB_ALL(10)) & FB_ALL(3);
+            k |= (fb_v16)((b | FB_ALL(32)) - FB_ALL(97) < FB_ALL(26)) & FB_ALL(1);
+            k |= (fb_v16)((b == FB_ALL(58)) | (b - FB_ALL(0x81) < FB_ALL(2))) & FB_ALL(4);
+            k |= (fb_v16)(b == FB_ALL(64)) & FB_ALL(8);
+            k |= (fb_v16)((b == FB_ALL(92)) | (b == FB_ALL(37))) & FB_ALL(16);
+            k |= b & FB_ALL(128);
             seen |= k;
             memcpy(kinds + i, &k, 16);
         }
@@ -124,8 +125,8 @@ cdef inline bint is_pair(const Cell *c, int j) noexcept nogil:
 
 
 cdef inline bint begins_date(const Cell *c, int e) noexcept nogil:
-    # Does a year that ends at e go on as YYYY-MM-DD and a time of day behind T or a space, or a sign? Then nothing
-    # begins at the year or the month: eight or ten digits are no number of anybody.
+    # Does a year that ends at e go on as YYYY-MM-DD and a time of day behind T or a space, or a sign? Then
+    # nothing begins at the year or the month: eight or ten digits are no number of anybody.
     cdef const uint8_t *s = c.s
     if not (s[e] == 45 and is_pair(c, e + 1) and s[e + 3] == 45 and is_pair(c, e + 4)):
         return False

@@ -62,7 +62,7 @@ cdef enum:
     STEP_ENDS = 4  # CLOSES or LABELLING
     STEP_GROUPS = 5
 
-cdef uint16_t STEP[65536]  # what the walk looks at; above 8, STEP_LEADS of the words with this second character
+cdef uint16_t STEP[65536]  # what the walk looks at; << 8, STEP_LEADS of words with this second character
 cdef uint16_t BITS[65536]
 cdef uint8_t MARK[65536]
 cdef uint64_t WORD_KEY[SLOTS]

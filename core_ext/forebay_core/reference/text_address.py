@@ -51,6 +51,40 @@ class AddressRules:
     def in_fraction(self, d: int) -> bool:
         return self.s[d - 1] == 0x2E and self.s[d - 2] in DIGITS
 
+    def counts(self, d: int) -> bool:
+        """Does the number stand right behind a word for what is counted, with no word for telephone near?"""
+        if self.within(d, tables.CONTEXT_PHONE, tables.LABEL_BYTES):
+            return False
+        before = self.raw[: self.pos[d]].lower()
+        for tail in range(min(tables.COUNTER_BYTES, len(before)) + 1):
+            rest = before[: len(before) - tail]
+            if any(byte in ALNUM for byte in before[len(rest) :]):
+                return False
+            for word in tables.CONTEXTS[tables.CONTEXT_COUNTER]:
+                if rest.endswith(word) and not (word.isalpha() and rest[: -len(word)][-1:].isalpha()):
+                    return True
+        return False
+
+    def within_code(self, d: int, f: int) -> bool:
+        """Is the number a part of a code behind the word for one?"""
+        s, b = self.s, d
+        if s[d - 1] != 0x2D or s[d - 2] not in ALNUM or s[f] != 0x2D or s[f + 1] not in ALNUM:
+            return False
+        while d - b < 24 and (s[b - 1] in ALNUM or s[b - 1] == 0x2D):
+            b -= 1
+        return self.within(b, tables.CONTEXT_OTHER, tables.LABEL_BYTES)
+
+    def new_version(self, d: int) -> bool:
+        """Does another version stand before, with an arrow between?"""
+        s, i = self.s, d
+        while d - i < 4 and s[i - 1] in b" -=>":
+            i -= 1
+        if 0x3E not in s[i:d]:
+            return False
+        while d - i < 20 and (s[i - 1] in DIGITS or s[i - 1] == 0x2E):
+            i -= 1
+        return self.near(i, tables.CONTEXT_VERSION)
+
     def ipv4_end(self, d: int) -> int:
         s, i = self.s, d
         octets = []

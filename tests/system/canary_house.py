@@ -391,12 +391,14 @@ def policy_broken(house: House) -> None:
 
 
 def crashes(house: House) -> None:
-    """Parts of the agent die and quote data."""
+    """Parts of the agent die and quote data: a pipeline leaves a report, a source a line in the log."""
     house.start()
     house.wait_flow()
-    wait_until(
-        lambda: any((house.plant.spool / "crashes").glob("crash-*.json")), lambda: house.plant.log()[-3000:]
-    )
+
+    def reported() -> bool:
+        return any((house.plant.spool / "crashes").glob("*.json")) or "nobody foresaw" in house.plant.log()
+
+    wait_until(reported, lambda: house.plant.log()[-3000:])
 
 
 def detectors_fail(house: House) -> None:

@@ -376,6 +376,8 @@ def policy_broken(house: House) -> None:
     policy = house.plant.folder / "p.yaml"
     house.start()
     house.wait_flow()
+    kept = house.plant.spool / "last-good.json"  # of a configuration that ran well for 10 s
+    wait_until(kept.exists, lambda: house.plant.log()[-3000:])
     policy.write_text("name: p\nversion: 2\nextends: base\nclasses: {mobile: {operator: pas}}\n")
     assert house.agent is not None
     house.agent.send_signal(signal.SIGHUP)

@@ -96,8 +96,8 @@ cdef inline bint may_anchor(const uint16_t *p) noexcept nogil:
 
 
 def _fill_people():
-    # On the first scan that asks for names: a process that never does saves some 10 ms. The tables are made by one
-    # thread while the others wait: two that fill them at once would find no free slot, and never end.
+    # On the first scan that asks for names: a process that never does saves some 10 ms. One thread makes
+    # the tables while the others wait: two that fill them at once would find no free slot, and never end.
     if not PEOPLE_READY:
         with FILLING:
             _fill_tables()

@@ -376,6 +376,8 @@ def policy_broken(house: House) -> None:
     policy = house.plant.folder / "p.yaml"
     house.start()
     house.wait_flow()
+    kept = house.plant.spool / "last-good.json"  # of a configuration that ran well for 10 s
+    wait_until(kept.exists, lambda: house.plant.log()[-3000:])
     policy.write_text("name: p\nversion: 2\nextends: base\nclasses: {mobile: {operator: pas}}\n")
     assert house.agent is not None
     house.agent.send_signal(signal.SIGHUP)
@@ -391,12 +393,14 @@ def policy_broken(house: House) -> None:
 
 
 def crashes(house: House) -> None:
-    """Parts of the agent die and quote data."""
+    """Parts of the agent die and quote data: a pipeline leaves a report, a source a line in the log."""
     house.start()
     house.wait_flow()
-    wait_until(
-        lambda: any((house.plant.spool / "crashes").glob("crash-*.json")), lambda: house.plant.log()[-3000:]
-    )
+
+    def reported() -> bool:
+        return any((house.plant.spool / "crashes").glob("*.json")) or "nobody foresaw" in house.plant.log()
+
+    wait_until(reported, lambda: house.plant.log()[-3000:])
 
 
 def detectors_fail(house: House) -> None:

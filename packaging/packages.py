@@ -170,8 +170,20 @@ def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
     shutil.rmtree(tree / "bin", ignore_errors=True)
     for cache in tree.rglob("__pycache__"):
         shutil.rmtree(cache)
+    for info in tree.glob("*.dist-info"):
+        without(info, "direct_url.json", "uv_cache.json")  # where and when it was built
     shutil.copy(locked, tools.folder / f"runtime-{target.arch}.txt")
     return tree
+
+
+def without(info: Path, *names: str) -> None:
+    """Take files out of a package's metadata and out of their list."""
+    for name in names:
+        (info / name).unlink(missing_ok=True)
+    record = info / "RECORD"
+    lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(tuple(f"{info.name}/{name}," for name in names))]
+    record.write_text("".join(kept), encoding="utf-8")
 
 
 if __name__ == "__main__":

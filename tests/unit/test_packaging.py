@@ -128,6 +128,18 @@ def test_a_bundle_s_bytes_depend_on_its_content_only(tmp_path, building):
     assert packed[0] == packed[1]
 
 
+def test_metadata_says_neither_where_nor_when_it_was_built(tmp_path, building):
+    info = tmp_path / "forebay-1.dist-info"
+    info.mkdir()
+    for name in ("METADATA", "direct_url.json"):
+        (info / name).write_text(name)
+    lines = [f"{info.name}/METADATA,sha256=a,8\n", f"{info.name}/direct_url.json,sha256=b,15\n"]
+    (info / "RECORD").write_text("".join(lines))
+    building("packages").without(info, "direct_url.json", "uv_cache.json")
+    assert sorted(p.name for p in info.iterdir()) == ["METADATA", "RECORD"]
+    assert (info / "RECORD").read_text() == lines[0]
+
+
 @pytest.mark.parametrize(
     ("file", "name", "version"),
     [

@@ -23,6 +23,7 @@ ASKED = "asked"  # beside a source's position: the question was settled, whether
 ASK_S = (
     5.0  # a gateway that was never connected is taken as a new one after that: it must work without a link
 )
+MOVED_ASK_S = 30.0  # a spool that may be an older copy waits longer: its files keep their rows meanwhile
 _LOOK_S = 0.2
 
 OnUnknown = Literal["hold", "beginning", "end"]
@@ -159,7 +160,7 @@ class Beginning:
             asked.wanted = True
             if asked.wait(_LOOK_S):
                 return True
-            if told or time.monotonic() - begun < ASK_S:
+            if told or time.monotonic() - begun < (ASK_S if self._own is None else MOVED_ASK_S):
                 continue
             if not patient:
                 log.warning(

@@ -38,6 +38,7 @@ class World:
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     monkeypatch.setattr(beginning, "ASK_S", 0.05)
+    monkeypatch.setattr(beginning, "MOVED_ASK_S", 0.05)
     monkeypatch.setattr(beginning, "_LOOK_S", 0.01)
 
 

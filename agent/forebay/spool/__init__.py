@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-PLACE = "place"  # a counter: a digest of where this spool was last open
+PLACE = "place"  # a counter: a digest of where this spool was last open; and the empty file that tells places apart
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Spool:
         try:
             store = recovery.open()
             store.close_audit()
-            is_moved = _note_place(store, lock) or recovery.ends_torn
+            is_moved = _note_place(store, folder) or recovery.ends_torn
         except BaseException:
             os.close(lock)
             raise
@@ -122,13 +122,19 @@ class Spool:
         return complete
 
 
-def _note_place(store: Store, lock: int) -> bool:
+def _note_place(store: Store, folder: Path) -> bool:
     """Write down where and in which boot this spool is open. Return whether it was another one before.
 
-    A card that is exchanged needs another boot, a folder that is restored has another lock file.
+    A card that is exchanged needs another boot; in a folder that is restored, a file that is never touched again has
+    another time of change, which no copy can keep.
     """
-    found = os.fstat(lock)
-    name = f"{boot_id()} {found.st_dev} {found.st_ino}".encode()
+    try:
+        if not (folder / PLACE).exists():
+            (folder / PLACE).touch(0o600)
+        found = (folder / PLACE).stat()
+    except OSError:  # a full disk; it is asked again at the next start
+        return False
+    name = f"{boot_id()} {found.st_dev} {found.st_ino} {found.st_ctime_ns}".encode()
     place = int.from_bytes(hashlib.blake2b(name, digest_size=7).digest(), "big")
     before = store.counters.get(PLACE, 0)
     if before != place:

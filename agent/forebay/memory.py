@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+log = logging.getLogger("forebay.memory")
 
 _M_ARENA_MAX = -8  # malloc.h
 _MADV_DONTNEED = 4
@@ -110,6 +113,7 @@ class Keeper:
             self._floor[0] = self._measure()[0]
         if now_ns >= self._due[1] and files > self._floor[1] + _GROWN_BYTES:
             self._release()
+            log.debug("library pages that are not in use were given up")
             # Code that is in use comes back at once: each time that it is given up in vain, the next is later.
             self._due[1] = now_ns + self._pause_ns
             self._pause_ns = min(2 * self._pause_ns, _MOST_PAUSE_NS)

@@ -169,13 +169,15 @@ def damage_last_transaction(spool: Path) -> None:
     """Break two words of a frame of the log's last transaction: it cannot be mended, and looks like a torn write."""
     log = max(spool.glob("segment-*.db")).with_suffix(".db-wal")
     raw = bytearray(log.read_bytes())
-    frames = list(range(HEADER_BYTES, len(raw) - FRAME_HEADER_BYTES - 4095, FRAME_HEADER_BYTES + 4096))
+    page = int.from_bytes(raw[8:12], "big")
+    step = FRAME_HEADER_BYTES + page
+    frames = list(range(HEADER_BYTES, len(raw) - step + 1, step))
     commits = [
         at for at in frames if raw[at + 4 : at + 8] != bytes(4) and raw[at + 8 : at + 16] == raw[16:24]
     ]
-    first = commits[-2] + FRAME_HEADER_BYTES + 4096
-    raw[first + 1_000] ^= 1
-    raw[first + 3_000] ^= 1
+    first = commits[-2] + step
+    raw[first + page // 4] ^= 1
+    raw[first + 3 * page // 4] ^= 1
     log.write_bytes(raw)
 
 

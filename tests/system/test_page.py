@@ -157,7 +157,8 @@ def test_the_page_is_light(plant):
             eventually(lambda: plant.status()["streams"].get("pump", {}).get("read", 0) >= 200, "rows")
             # An agent gives up the pages that only its start needed, once: both are looked at after that.
             eventually(
-                lambda: "memory of the start given up" in plant.log()[plant._log_start :], "its settling"
+                lambda: "library pages that are not in use were given up" in plant.log()[plant._log_start :],
+                "its settling",
             )
             if "web:" in config:
                 token = opened(plant, port)

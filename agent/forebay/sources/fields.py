@@ -27,7 +27,6 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-import msgpack
 import numpy as np
 
 from forebay import quality as q
@@ -439,17 +438,3 @@ def _from_base64(values: bytes, ends: I64Array, quality: U8Array | None) -> Colu
     offsets = np.zeros(len(ends), np.int64)
     np.cumsum([len(cell) for cell in cells], out=offsets[1:])
     return Column(np.frombuffer(b"".join(cells), np.uint8), offsets, codes if codes.any() else None)
-
-
-def pack(state: Any) -> bytes:
-    """Return msgpack bytes of a state."""
-    packed: bytes = msgpack.packb(state, use_bin_type=True)
-    return packed
-
-
-def unpack(data: bytes, what: str) -> Any:
-    """Return a state from msgpack bytes. Raises InputError."""
-    try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise InputError(f"{what} cannot be read", hint="it was written by another version?") from error

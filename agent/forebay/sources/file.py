@@ -14,8 +14,8 @@ from forebay.config.fields import FieldOptions
 from forebay.config.sources import FileOptions, guess_format
 from forebay.errors import InputError
 from forebay.redact import is_telling
-from forebay.sources.fields import pack, unpack
 from forebay.sources.formats import CsvDecoder, Decoded, Decoder, JsonLinesDecoder, Place
+from forebay.sources.states import pack, unpack
 from forebay.sources.tail import PIECE_BYTES, TailedFile, matches, name_by_inode
 from forebay.stages import Chunk, Emit
 

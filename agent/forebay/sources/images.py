@@ -17,7 +17,8 @@ from forebay.clock import Clock
 from forebay.config.fields import FieldOptions
 from forebay.config.sources import FileOptions, guess_format
 from forebay.errors import InputError
-from forebay.sources.fields import describe, pack, unpack
+from forebay.sources.fields import describe
+from forebay.sources.states import pack, unpack
 from forebay.sources.tail import kept_name, known_name
 from forebay.stages import Chunk, Emit, Rejected
 

@@ -19,8 +19,9 @@ from forebay.clock import Clock
 from forebay.config.fields import FieldOptions
 from forebay.config.sources import FileOptions, guess_format
 from forebay.errors import InputError, MissingExtra
-from forebay.sources.fields import describe, pack, unpack
+from forebay.sources.fields import describe
 from forebay.sources.frames import HEADER
+from forebay.sources.states import pack, unpack
 from forebay.sources.tail import kept_name, known_name
 from forebay.sources.times import parse_instant
 from forebay.stages import Chunk, Emit, Rejected

@@ -26,6 +26,7 @@ from forebay.spool.claims import Claims
 from forebay.spool.extent import Extent
 from forebay.spool.limits import Limits
 from forebay.spool.older import Older
+from forebay.spool.renumber import renumber
 from forebay.spool.rolling import create, fresh_control
 from forebay.spool.room import Room
 from forebay.spool.rows import (
@@ -261,7 +262,7 @@ class Store:
         with self.transaction() as txn:
             if answers:
                 self._answer(answers, txn)
-                self._renumber(answers, txn)
+                renumber(self, answers, txn)
             for commit, weight in zip(commits, weights, strict=True):
                 reason = _NEWEST if is_full and self.limits.on_full == _NEWEST else ""
                 if not self.room.fits_ever(weight):
@@ -398,38 +399,6 @@ class Store:
                 self.drop([found[1]], "byte_budget", txn)
         self.db.executemany("DELETE FROM gap WHERE id = ?", [(g,) for g in answers.gaps_confirmed])
         receipts.note(self.db, answers)
-
-    def _renumber(self, answers: Answers, txn: Txn) -> None:
-        """Meet a center that knows other numbers than this spool.
-
-        Its mark is ahead, or a number is taken: this spool is an older copy, or a clone, of the one that wrote
-        them. New batches go into a new epoch; what waits under old numbers keeps them (the center drops what
-        it has), unless its number is taken. Its marks are behind: it was restored, and is told of the hole.
-        """
-        counters = txn.counters
-        for epoch, center_mark in answers.regressed:
-            for lane in LANES:
-                low = counters[f"{lane}.next"]
-                if counters[f"{lane}.epoch"] == epoch and center_mark >= low:
-                    control_part.open_epoch(counters, lane)
-                    self._close_numbers(epoch, low, center_mark, "regressed", txn)
-        for batch_id in answers.conflicts:
-            found = self.locate(batch_id)
-            if found is None:
-                continue
-            segment, head, size = found
-            if counters[f"{head.lane}.epoch"] == head.epoch:
-                control_part.open_epoch(counters, head.lane)
-            data = self.data_of(segment, batch_id)
-            self.remove(segment, head, size, txn)
-            seq = counters[f"{head.lane}.next"]
-            counters[f"{head.lane}.next"] = seq + 1
-            self.insert(head._replace(epoch=counters[f"{head.lane}.epoch"], seq=seq), data, txn)
-        for epoch, low, high in answers.holes:
-            self._close_numbers(epoch, low, high, "center_regressed", txn)
-
-    def _close_numbers(self, epoch: int, low: int, high: int, cause: str, txn: Txn) -> None:
-        self.add_gaps([(epoch, low, high, "", 0, 0, 0, 0, cause)], txn)
 
     def add_gaps(self, gaps: Iterable[Sequence[Any]], txn: Txn) -> None:
         """Write down numbers that will never arrive."""

@@ -1,0 +1,46 @@
+"""A center that knows other numbers than this spool: which side is the older, and what follows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forebay.spool.control import open_epoch
+from forebay.spool.rows import LANES
+from forebay.spool.txn import Answers, Txn
+
+if TYPE_CHECKING:
+    from forebay.spool.store import Store
+
+
+def renumber(store: Store, answers: Answers, txn: Txn) -> None:
+    """Do within a transaction what the center's answers ask for.
+
+    Its mark is ahead, or a number is taken: this spool is an older copy, or a clone, of the one that wrote
+    them. New batches go into a new epoch; what waits under old numbers keeps them (the center drops what
+    it has), unless its number is taken. Its marks are behind: it was restored, and is told of the hole.
+    """
+    counters = txn.counters
+    for epoch, center_mark in answers.regressed:
+        for lane in LANES:
+            low = counters[f"{lane}.next"]
+            if counters[f"{lane}.epoch"] == epoch and center_mark >= low:
+                open_epoch(counters, lane)
+                _close_numbers(store, (epoch, low, center_mark), "regressed", txn)
+    for batch_id in answers.conflicts:
+        found = store.locate(batch_id)
+        if found is None:
+            continue
+        segment, head, size = found
+        if counters[f"{head.lane}.epoch"] == head.epoch:
+            open_epoch(counters, head.lane)
+        data = store.data_of(segment, batch_id)
+        store.remove(segment, head, size, txn)
+        seq = counters[f"{head.lane}.next"]
+        counters[f"{head.lane}.next"] = seq + 1
+        store.insert(head._replace(epoch=counters[f"{head.lane}.epoch"], seq=seq), data, txn)
+    for hole in answers.holes:
+        _close_numbers(store, hole, "center_regressed", txn)
+
+
+def _close_numbers(store: Store, numbers: tuple[int, int, int], cause: str, txn: Txn) -> None:
+    store.add_gaps([(*numbers, "", 0, 0, 0, 0, cause)], txn)

@@ -114,12 +114,19 @@ class Site:
         for path in spool.glob("*") if spool.is_dir() else []:
             path.unlink()
 
+    def write_source(self, data: bytes) -> None:
+        """Write the source in a file of its own: of one that was sent the center knows, without the spool too."""
+        source = self.folder / "pump.jsonl"
+        if source.exists():
+            source.rename(self.folder / f"pump-{time.monotonic_ns()}.sent")
+        source.write_bytes(data)
+
     def run_once(self, data: bytes, program: Sequence[str] = ()) -> Usage:
         """Send NDJSON through a fresh agent to its end. Raises AssertionError if not all was delivered.
 
         `program` runs instead of `forebay`, with the same arguments.
         """
-        (self.folder / "pump.jsonl").write_bytes(data)
+        self.write_source(data)
         self.write_agent()
         return self.run_to_end([*(program or FOREBAY), "run", "agent.yaml", "--once"])
 

@@ -121,8 +121,8 @@ def start_and_rest(effort: Effort) -> list[Figure]:
     """Measure the time from start to the first durable reading, and the CPU of an idle agent."""
     data = reference_series.ndjson(reference_series.generate(50))
     with tempfile.TemporaryDirectory() as name, Site(Path(name)) as site:
-        (site.folder / "pump.jsonl").write_bytes(data)
-        starts = [_first_durable(site) for _ in range(2 + effort.repeats)]
+        starts = [_first_durable(site, data) for _ in range(2 + effort.repeats)]
+        site.write_source(data)
         site.write_agent()
         text = (site.folder / "agent.yaml").read_text()
         (site.folder / "agent.yaml").write_text(text.replace("format: jsonl", "format: jsonl, follow: true"))
@@ -139,8 +139,9 @@ def start_and_rest(effort: Effort) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _first_durable(site: Site) -> float:
+def _first_durable(site: Site, data: bytes) -> float:
     """Start an agent; return the seconds until its spool file holds a stored position."""
+    site.write_source(data)
     site.write_agent()
     text = (site.folder / "agent.yaml").read_text()
     (site.folder / "agent.yaml").write_text(text.replace("    key: dev\n", "    key: dev\n    linger: 0s\n"))

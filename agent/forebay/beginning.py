@@ -20,9 +20,9 @@ from forebay.stages import Commit
 log = logging.getLogger("forebay.source")
 
 ASKED = "asked"  # beside a source's position: the question was settled, whether or not there was a position
-ASK_S = (
-    5.0  # a gateway that was never connected is taken as a new one after that: it must work without a link
-)
+# A gateway that was never connected is taken as a new one after that, and at once where nobody listens: it must work
+# without a link.
+ASK_S = 5.0
 MOVED_ASK_S = 30.0  # a spool that may be an older copy waits longer: its files keep their rows meanwhile
 _LOOK_S = 0.2
 
@@ -49,6 +49,10 @@ class Link(Protocol):
     @property
     def is_configured(self) -> bool:
         """Return whether there is anybody to ask."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Return whether nobody listens where the receivers should be."""
 
     @property
     def was_bound(self) -> bool:
@@ -160,7 +164,10 @@ class Beginning:
             asked.wanted = True
             if asked.wait(_LOOK_S):
                 return True
-            if told or time.monotonic() - begun < (ASK_S if self._own is None else MOVED_ASK_S):
+            hopeless = not told and not patient and self._own is None and self._link().is_refused
+            if told or (
+                not hopeless and time.monotonic() - begun < (ASK_S if self._own is None else MOVED_ASK_S)
+            ):
                 continue
             if not patient:
                 log.warning(

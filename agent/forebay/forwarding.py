@@ -20,6 +20,7 @@ from forebay.forward import (
     Positions,
     Rung,
     SpoolDoor,
+    refuses,
 )
 from forebay.keys import read_public, read_secret
 from forebay.signing import sign_apart
@@ -48,6 +49,7 @@ class Linkage:
         self._memory = LinkMemory(spool.folder / MEMORY)
         self.budget = Budget(budget_plan(options), self._memory, clock)
         self.positions = Positions()
+        self._endpoints = options.endpoints if options is not None else ()
         self.door: SpoolDoor | None = None
         self.forwarder: Forwarder | None = None
         if options is not None:
@@ -91,6 +93,11 @@ class Linkage:
     def is_configured(self) -> bool:
         """Return whether there is a receiver to talk to."""
         return self.forwarder is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """Return whether nobody listens at any endpoint; a network that is only slow does not count."""
+        return all(refuses(endpoint) for endpoint in self._endpoints)
 
     @property
     def was_bound(self) -> bool:

@@ -29,7 +29,9 @@ class World:
         self.is_moved = False
         self.recovery = SimpleNamespace(positions_lost=damaged, is_new=not damaged)
         self.writer = SimpleNamespace(submit=self.commits.append)
-        self.link = SimpleNamespace(positions=Positions(), is_configured=link, was_bound=bound)
+        self.link = SimpleNamespace(
+            positions=Positions(), is_configured=link, was_bound=bound, is_refused=False
+        )
 
     def begin(self, on_unknown: str = "hold") -> Beginning:
         return Beginning(OWNER, self, lambda: self.link, on_unknown, lambda: b"the end")
@@ -88,6 +90,14 @@ def test_who_knows_nothing_is_held_or_does_as_configured(damaged, answer, link, 
 def test_a_gateway_that_never_met_a_center_does_not_wait_for_one():
     world = World()
     assert world.begin()(threading.Event()) is None
+
+
+def test_where_nobody_listens_a_new_gateway_begins_at_once(monkeypatch):
+    monkeypatch.setattr(beginning, "ASK_S", 3600.0)
+    world = World()
+    world.link.is_refused = True
+    assert world.begin()(threading.Event()) is None
+    assert [commit.state for commit in world.commits] == [{ASKED: b"1"}]
 
 
 @pytest.mark.parametrize("world", [World(bound=True), World(damaged=True)])

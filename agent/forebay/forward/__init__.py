@@ -36,6 +36,7 @@ __all__ = [
     "Positions",
     "Rung",
     "SpoolDoor",
+    "refuses",
 ]
 
 log = logging.getLogger("forebay.forward")
@@ -223,6 +224,20 @@ def _reachable(endpoint: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def refuses(endpoint: str) -> bool:
+    """Return whether nobody listens there, for sure: no answer in time may be a slow network."""
+    address = tcp_address(endpoint)
+    if address is None:
+        return not Path(endpoint.removeprefix("ipc://")).exists()
+    try:
+        socket.create_connection(address, timeout=_PROBE_S).close()
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _unforeseen(error: Exception, endpoint: str) -> LinkError:

@@ -95,6 +95,11 @@ class SourceRunner:
             log.error("source is held source=%s: %s", self.name, error)
             self.failed, self.trouble = error, str(error)
             return False
+        except Exception as error:
+            log.exception("it could not be found out how far a source was read source=%s", self.name)
+            self.failed = ForebayError(f"unexpected {type(error).__name__}", place=self.name)
+            self.trouble = str(self.failed)
+            return False
         self.trouble = ""
         return not self._stop.is_set()
 

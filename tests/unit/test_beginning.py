@@ -11,6 +11,7 @@ from forebay import beginning
 from forebay.beginning import ASKED, Beginning
 from forebay.errors import ConfigError
 from forebay.forward import Positions
+from forebay.supervise import SourceRunner
 
 OWNER = "pump/pump"
 
@@ -157,3 +158,17 @@ def test_a_spool_in_another_place_goes_on_where_the_center_is_if_that_is_ahead(a
         world.link.positions.answer(answer)
     assert begin(threading.Event()) == expected
     assert [commit.position for commit in world.commits] == ([b"center"] if expected == b"center" else [])
+
+
+def test_a_fault_while_the_position_is_looked_for_is_told_and_the_source_does_not_start():
+    """It ended the source's thread without a word, and a finite run without its rows."""
+    source = SimpleNamespace(run=lambda *_: pytest.fail("started"), stop=lambda: None)
+    runner = SourceRunner("pump", source, None, None, once=True)
+
+    def fault(_: threading.Event) -> bytes | None:
+        raise AttributeError
+
+    runner.begin = fault
+    runner.thread.start()
+    runner.thread.join(10)
+    assert "AttributeError" in str(runner.failed)

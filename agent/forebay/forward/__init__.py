@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
-import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import zmq
 
 from forebay.clock import Clock
-from forebay.config.agent import tcp_address
 from forebay.errors import LinkError
 from forebay.forward.budget import Budget, BudgetPlan, Rung
 from forebay.forward.link import Held, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
 from forebay.forward.notary import Checkpoints, Notary
 from forebay.forward.positions import Positions
+from forebay.forward.reach import reachable, refuses
 from forebay.forward.session import Extras, Session
 from forebay.forward.socket import ZmqLink
 from forebay.keys import PublicKey, SecretKey
@@ -46,7 +44,6 @@ HELD_NS = 60 * NS  # between tries when the refusal will not pass by itself
 SPREAD = 4  # times `retry_min`: over this long a fleet comes back whose receiver was restarted
 MOST_PATIENCE = 6  # doublings of the wait for an acknowledgement
 PREFERRED_AGAIN_NS = 600 * NS  # how often a session with a later receiver asks whether an earlier one is back
-_PROBE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +181,7 @@ class Forwarder:
                 return True
             if self._clock.monotonic_ns() >= due and session.idle:
                 due = self._clock.monotonic_ns() + PREFERRED_AGAIN_NS
-                self._go_back = any(_reachable(e) for e in earlier)
+                self._go_back = any(reachable(e) for e in earlier)
                 return self._go_back
             return False
 
@@ -212,32 +209,6 @@ class Forwarder:
             return int(HELD_NS * self._rng.uniform(0.5, 1.0))
         most = min(self._options.backoff_max_ns, self._options.backoff_min_ns << min(failures - 1, 16))
         return int(most * self._rng.uniform(0.5, 1.0))
-
-
-def _reachable(endpoint: str) -> bool:
-    """Return whether something listens there. It need not be a receiver: the next session finds out."""
-    address = tcp_address(endpoint)
-    if address is None:
-        return Path(endpoint.removeprefix("ipc://")).exists()
-    try:
-        socket.create_connection(address, timeout=_PROBE_S).close()
-    except OSError:
-        return False
-    return True
-
-
-def refuses(endpoint: str) -> bool:
-    """Return whether nobody listens there, for sure: no answer in time may be a slow network."""
-    address = tcp_address(endpoint)
-    if address is None:
-        return not Path(endpoint.removeprefix("ipc://")).exists()
-    try:
-        socket.create_connection(address, timeout=_PROBE_S).close()
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
-    return False
 
 
 def _unforeseen(error: Exception, endpoint: str) -> LinkError:

@@ -110,7 +110,7 @@ class Listener:
 
 
 def _await(count: int, listener: Listener) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(listener.came) < count:
         assert time.monotonic() < deadline, f"{len(listener.came)} of {count} came"
         time.sleep(0.02)
@@ -237,7 +237,7 @@ class Busy(Listener):
 ACK_TIMEOUT_S = 60  # twice the default: a disk that others use as well may take its time
 
 
-@pytest.mark.slow
+@pytest.mark.torture  # fifty agents and the receiver share one interpreter: minutes on a busy machine
 def test_a_receiver_that_comes_back_to_fifty_backlogs_is_not_overrun(tmp_path, monkeypatch):
     """128 MB wait; it is started, refuses for two seconds, then takes: answers stay quick and resends come apart."""
     waits: list[float] = []
@@ -296,7 +296,7 @@ def check_storm(folder: Path, busy: Busy, waits: list[float], took: float) -> No
     record(
         "storm-backlog",
         "receiver restarted under 50 gateways with 2.6 MB each, refusing (RETRY_LATER) for its first 2 s",
-        f"{HERE} -k fifty_backlogs -m slow",
+        f"{HERE} -k fifty_backlogs -m torture",
         50,
         recovery_s=took,
         note=f"hellos spread over {spread:.1f} s; most in 250 ms {peak / 1e6:.0f} of {total / 1e6:.0f} MB sent;"

@@ -86,7 +86,7 @@ def _native(found: Distribution) -> Iterator[dict[str, object]]:
         if re.search(r"\.so(\.[\w.]+)?$", file.name):
             path = Path(str(file.locate()))
             bundled = ".libs/" in str(file)
-            name, version = library(file.name) if bundled else (file.name, "")
+            name, version = interface_of(file.name) if bundled else (file.name, "")
             yield {
                 "file": str(file),
                 "name": name,
@@ -96,7 +96,7 @@ def _native(found: Distribution) -> Iterator[dict[str, object]]:
             }
 
 
-def library(file: str) -> tuple[str, str]:
+def interface_of(file: str) -> tuple[str, str]:
     """Return name and version of a library as its file name tells them; the version may be the interface's."""
     parts = BUNDLED.match(file)
     if parts is None:

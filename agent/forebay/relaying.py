@@ -18,6 +18,7 @@ from forebay.errors import ForebayError
 from forebay.forward import Forwarder, LinkMemory, LinkOptions, SpoolDoor
 from forebay.keys import PublicKey, SecretKey
 from forebay.receive.sqlite import SqliteDatabase
+from forebay.spool.reader import GapRow
 from forebay.wire.checkpoint import digest
 from forebay.wire.envelope import Exported
 from forebay.wire.messages import PROTOCOL, Checkpoint, Hello
@@ -101,7 +102,7 @@ class _Shelf:
             "SELECT id, epoch, seq_from, seq_to, stream, rows, readings, first_time, last_time, cause"
             " FROM relay_gaps WHERE gateway = ? AND NOT told ORDER BY id LIMIT ?"
         )
-        return [_GapRow(*row) for row in self._db.execute(query, (self._gateway, limit))]
+        return [GapRow(*row) for row in self._db.execute(query, (self._gateway, limit))]
 
     def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> Sequence[tuple[int, int]]:
         """Return what was handed on above the next tier's mark: it was restored to an older state."""
@@ -210,19 +211,6 @@ class _Shelf:
         self._db.execute(
             "DELETE FROM relay_checkpoints WHERE gateway = ? AND digest = ?", (self._gateway, name)
         )
-
-
-class _GapRow(NamedTuple):
-    id: int
-    epoch: int
-    seq_from: int
-    seq_to: int
-    stream: str
-    rows: int
-    readings: int
-    first_time: int
-    last_time: int
-    cause: str
 
 
 class _Courier:

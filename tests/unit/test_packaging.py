@@ -151,7 +151,7 @@ def test_metadata_says_neither_where_nor_when_it_was_built(tmp_path, building):
     ],
 )
 def test_the_bill_takes_a_library_s_name_and_version_from_its_file(building, file, name, version):
-    assert building("sbom").library(file) == (name, version)
+    assert building("sbom").interface_of(file) == (name, version)
 
 
 def test_the_service_s_configuration_has_its_keys_from_systemd_and_its_data_in_var(building):

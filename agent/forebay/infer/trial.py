@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ RUNNING, PROMOTED, REJECTED = "running", "promoted", "rejected"
 
 
 @dataclass(slots=True)
-class Seen:
+class Seen(ABC):
     """What was seen of both models.
 
     Attributes
@@ -71,9 +72,9 @@ class Seen:
         """Return whether there is enough to judge by."""
         return self.rows >= gate.min_rows
 
+    @abstractmethod
     def tried(self) -> int:
         """Return of how many rows or pictures the candidate should have given something."""
-        raise NotImplementedError
 
     def over(self, gate: PromoteOptions) -> list[str]:
         """Return the bounds that are passed, each with its number."""

@@ -49,6 +49,7 @@ class SourceRunner:
         self.trouble = ""
         self._source, self._worker, self._position, self._once = source, worker, position, once
         self.begin: Callable[[threading.Event], bytes | None] | None = None  # finds its position, if need be
+        self._handed_on = 0  # chunks
         self._stop = threading.Event()
         self.thread = threading.Thread(target=self._run, name=f"source-{name}", daemon=True)
 
@@ -62,7 +63,7 @@ class SourceRunner:
             return
         failures = 0
         while not self._stop.is_set():
-            before = self._position
+            before, handed_on = self._position, self._handed_on
             try:
                 self._source.run(self._emit, self._position)
                 return
@@ -71,7 +72,9 @@ class SourceRunner:
             except Exception as error:
                 log.exception("a source failed in a way nobody foresaw source=%s", self.name)
                 problem = ForebayError(f"unexpected {type(error).__name__}", place=self.name, retryable=True)
-            failures = 1 if self._position != before else failures + 1
+            # Who hands on is not failing in a row; a finite run must get further, too, or it would never end.
+            moved = self._position != before or (not self._once and self._handed_on != handed_on)
+            failures = 1 if moved else failures + 1
             if self._once and (not problem.retryable or failures >= ONCE_TRIES):
                 log.error("source gives up source=%s: %s", self.name, problem)
                 self.failed = problem
@@ -108,8 +111,10 @@ class SourceRunner:
             return False
         nbytes = chunk.nbytes or sum(block.nbytes for block in chunk.blocks)
         taken = self._worker.queue.put(chunk, nbytes)
-        if taken and chunk.position is not None:
-            self._position = chunk.position
+        if taken:
+            self._handed_on += 1
+            if chunk.position is not None:
+                self._position = chunk.position
         self.trouble = ""
         return taken and not self._stop.is_set()
 

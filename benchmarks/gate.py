@@ -110,9 +110,8 @@ class Ratios:
         return ratios.measure([ratios.WEATHER])[ratios.WEATHER]
 
     def _road(self) -> float:
-        with road.Ratio(ROAD_EVENTS, self._plant.on(ROAD)) as measure:
-            # The lowest: whatever else runs makes an agent of many threads dearer beside json.loads, never cheaper.
-            return min(measure() for _ in range(ROAD_REPEATS))
+        with road.Ratio(ROAD_EVENTS, self._plant.on(ROAD)) as ratio:
+            return ratio.measure(ROAD_REPEATS)
 
 
 # -- comparing ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from forebay.receive.desk import Desk, Group
 from forebay.receive.sql import SqlSink
 from forebay.receive.sqlite import SqliteSink
 from forebay.signing import sign
+from forebay.spool import Limits as SpoolLimits
 from forebay.spool import Spool
 from forebay.spool.store import Answers
 from forebay.stages import Commit
@@ -150,11 +151,12 @@ class Gateway:
         *,
         checkpoint_s: float = 0,
         quota: int = 64 * MIB,
-        on_full: str = "block",
+        limits: SpoolLimits | None = None,
+        sync: str = "normal",
         **link: object,
     ) -> None:
         self.folder, self.clock = folder / "spool", clock
-        self.quota, self.on_full = quota, on_full
+        self.limits, self.sync = limits or SpoolLimits(quota), sync
         self.options, self.checkpoint_s = LinkOptions(**link), checkpoint_s
         self.plan, self.rng = BudgetPlan(), random.Random(1)
         self.session: Session | None = None
@@ -162,9 +164,7 @@ class Gateway:
         self.open()
 
     def open(self) -> None:
-        self.spool = Spool.open(
-            self.folder, sync="normal", max_bytes=self.quota, on_full=self.on_full, on_stored=lambda: None
-        )
+        self.spool = Spool.open(self.folder, sync=self.sync, limits=self.limits, on_stored=lambda: None)
         self.answers = Answers()
         self.door = SpoolDoor(self.spool.reader(), self.spool.claims, self._answer)
         self.memory = LinkMemory(self.folder / "link.json")

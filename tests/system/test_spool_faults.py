@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +174,96 @@ def test_a_full_disk_holds_up_sources_and_delivery_frees_it(tmp_path):
         assert all(equations_hold(e) and e["delivered"] == e["accepted"] for e in ledger.values())
         reader.close()
         assert spool.close()
+
+
+@dataclass
+class Card:
+    """A file with an ext4 on it, mounted as a card is whose errors make it read-only."""
+
+    image: Path
+    folder: Path
+
+    def mount(self) -> None:
+        options = ["-o", "loop,errors=remount-ro"]
+        done = subprocess.run(["mount", *options, str(self.image), str(self.folder)], check=False)
+        if done.returncode:
+            pytest.skip("this machine does not let us mount a file")
+
+    def fail(self) -> None:
+        """Tell the kernel of an error on it: from now on it is read-only, files that are open for writing too."""
+        device = os.stat(self.folder).st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        trigger = Path(f"/sys/fs/ext4/{name}/trigger_fs_error")
+        if not trigger.exists():
+            pytest.skip("this kernel cannot be told of an error on a disk")
+        trigger.write_text("1")
+        with pytest.raises(OSError, match="Read-only"):
+            (self.folder / "probe").touch()
+
+    def mend(self) -> None:
+        """Mount a repaired copy at the same place: while a file of the old one is open it stays as it is."""
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+        self.image = Path(shutil.copy(self.image, self.image.with_name("repaired")))
+        done = subprocess.run(["e2fsck", "-fy", str(self.image)], capture_output=True, check=False)
+        assert done.returncode in (0, 1), done.stdout
+        self.mount()
+
+
+@contextmanager
+def card(tmp_path: Path) -> Iterator[Card]:
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs root and mkfs.ext4")
+    made = Card(tmp_path / "image", tmp_path / "card")
+    made.folder.mkdir()
+    made.image.write_bytes(bytes(16 * MIB))
+    subprocess.run(["mkfs.ext4", "-q", str(made.image)], check=True)
+    made.mount()
+    try:
+        yield made
+    finally:
+        subprocess.run(["umount", "-l", str(made.folder)], check=False)
+
+
+def test_a_disk_that_turns_read_only_holds_up_sources_until_it_is_mended(tmp_path):
+    with card(tmp_path) as disk:
+        spool = Spool.open(disk.folder / "spool", sync="full", limits=Limits(8 * MIB), on_stored=lambda: None)
+        spool.writer.start()
+        rng, told = random.Random(3), []
+        commits = [make_commit([make_batch(n, rng)], n + 1) for n in range(30)]
+        for n, commit in enumerate(commits):
+            commit.done.append(lambda durable, n=n: told.append((n, durable)))
+        for commit in commits[:20]:
+            spool.writer.submit(commit)
+        assert spool.writer.wait_below(OWNER, 1, 60)
+        reader = spool.reader()
+        disk.fail()
+        for commit in commits[20:]:
+            spool.writer.submit(commit)
+        wait_for(lambda: spool.writer.condition.state == "failing", 60)
+        assert told == [(n, True) for n in range(20)]
+        assert len(list(reader.all_batches())) == 20, "what is there can still be read"
+        disk.mend()
+        begun = time.monotonic()
+        wait_for(lambda: not spool.writer.outstanding(OWNER), 60)
+        took = time.monotonic() - begun
+        assert told == [(n, True) for n in range(30)]
+        reader.close()
+        assert spool.close()
+        again = Spool.open(disk.folder / "spool", sync="full", limits=Limits(8 * MIB), on_stored=lambda: None)
+        reader = again.reader()
+        found = sorted(int.from_bytes(b.data[:8], "big") for b in reader.all_batches())
+        assert found == list(range(30))
+        assert all(equations_hold(entry) for entry in reader.ledger().values())
+        reader.close()
+        again.close()
+        record(
+            "read-only",
+            "the spool's disk turned read-only by the kernel (ext4), then a repaired copy mounted in its place",
+            f"{HERE} -k turns_read_only",
+            1,
+            recovery_s=took,
+            note="30 commits, 10 of them meanwhile: those waited, what was there could be read; then all were durable",
+        )
 
 
 def wait_for(condition, seconds: float, pause: float = 0.02) -> None:

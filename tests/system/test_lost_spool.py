@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import shutil
 import sqlite3
 from pathlib import Path
@@ -217,3 +219,31 @@ def test_a_new_gateway_without_a_link_is_read_from_the_beginning(plant):
     plant.start_receiver()
     live.wait_stored()
     live.end()
+
+
+def test_what_a_new_spool_stores_orders_behind_what_the_lost_one_has_sent(tmp_path, monkeypatch):
+    """Epochs of one generation order at random: here the lost spool has the last of its, the new one the first."""
+    clock, center = FakeClock(), Center(tmp_path, FakeClock())
+    numbers = itertools.count(1 << 31)
+    monkeypatch.setattr(secrets, "randbits", lambda _bits: next(numbers))
+    gateway = Gateway(tmp_path / "lost", clock)
+    gateway.store([1], position=b"1")
+    gateway.drain(center)
+    gateway.close()
+    numbers = itertools.count()
+    gateway = Gateway(tmp_path / "new", clock)
+    gateway.store([2])  # of a sender that is not asked to wait
+    gateway.connect(center, asks=True)
+    gateway.apply()
+    gateway.store([3], position=b"3")
+    gateway.drain(center)
+    gateway.store([4], position=b"4")
+    gateway.kill()
+    gateway.drain(center)
+    gateway.close()
+    ordered = center.rows("SELECT id FROM pump ORDER BY epoch, seq")
+    assert ordered.index((3,)) > ordered.index((1,)), ordered
+    assert ordered[-2:] == [(3,), (4,)]
+    assert sorted(ordered) == [(1,), (2,), (3,), (4,)]
+    assert center.rows("SELECT count(*) FROM gaps") == [(0,)]
+    center.sink.close()

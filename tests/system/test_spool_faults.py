@@ -417,5 +417,5 @@ def test_every_system_call_fails_once(tmp_path, calls, call, fault):
     if len(numbers) > MOST_PLACES:
         numbers = sorted(random.Random(SEED).sample(numbers, MOST_PLACES))
     count = sweep(tmp_path, call, fault, numbers)
-    of = ", for every n" if count == calls[call] else f", for {count} of {calls[call]} n"
+    of = ", for every n" if count == calls[call] else f", for {count} of {calls[call]} n (FOREBAY_SWEEP)"
     keep(call, fault, count, f"torture -k 'every_system_call and {call} and {_name(fault)}'", of)

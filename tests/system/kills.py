@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import planted
 from plant import Plant, kill, rows_of
 
 FIELDS = ("id", "temperature", "pressure", "state", "note")
@@ -43,13 +44,24 @@ def source_rows(count: int, seed: int) -> list[tuple[Any, ...]]:
     return rows
 
 
-def write_csv(path: Path, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Write source rows with times in ms."""
+def csv_head(*, canaries: bool = False) -> str:
+    """Return the first line of a source."""
+    return ",".join(["ts", *FIELDS, *([planted.NAME] if canaries else [])]) + "\n"
+
+
+def csv_line(row: tuple[Any, ...], *, canaries: bool = False) -> str:
+    """Return a source row with its time in ms, `canaries`: and an identifier in a field more."""
+    time_ns, *cells = row
+    texts = ["" if c is None else str(c).lower() if isinstance(c, bool) else str(c) for c in cells]
+    texts += [planted.cell(cells[0])] if canaries else []
+    return f"{time_ns // 1_000_000}," + ",".join(texts) + "\n"
+
+
+def write_csv(path: Path, rows: Sequence[tuple[Any, ...]], *, canaries: bool = False) -> None:
+    """Write a source."""
     with path.open("w", encoding="utf-8") as file:
-        file.write("ts," + ",".join(FIELDS) + "\n")
-        for time_ns, *cells in rows:
-            texts = ["" if c is None else str(c).lower() if isinstance(c, bool) else str(c) for c in cells]
-            file.write(f"{time_ns // 1_000_000}," + ",".join(texts) + "\n")
+        file.write(csv_head(canaries=canaries))
+        file.writelines(csv_line(row, canaries=canaries) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from invariants import Verdict, judge
-from kills import FIELDS, source_rows
+from kills import FIELDS, csv_head, csv_line, source_rows
 from plant import Plant, kill, rows_of
 
 PIPELINE = """
@@ -25,10 +25,19 @@ WAIT_S = 120.0  # a loaded machine; nothing waits for it when all is well
 class Live:
     """Source, agent, receiver and the judge of one run."""
 
-    def __init__(self, plant: Plant, rows: int, seed: int, *, forward: str = "", spool: str = "") -> None:
-        self.plant, self.rows = plant, source_rows(rows, seed)
+    def __init__(
+        self,
+        plant: Plant,
+        rows: int,
+        seed: int,
+        *,
+        forward: str = "",
+        spool: str = "",
+        canaries: bool = False,
+    ) -> None:
+        self.plant, self.rows, self.canaries = plant, source_rows(rows, seed), canaries
         self.source = plant.folder / "pump.csv"
-        self.source.write_text("ts," + ",".join(FIELDS) + "\n", encoding="utf-8")
+        self.source.write_text(csv_head(canaries=canaries), encoding="utf-8")
         self.written = 0
         plant.configure(PIPELINE, window=4, spool=spool)
         if forward:
@@ -38,12 +47,8 @@ class Live:
     def write(self, count: int) -> None:
         """Append rows to the source, whole lines at once."""
         part = self.rows[self.written : self.written + count]
-        lines = []
-        for time_ns, *cells in part:
-            texts = ["" if c is None else str(c).lower() if isinstance(c, bool) else str(c) for c in cells]
-            lines.append(f"{time_ns // 1_000_000}," + ",".join(texts) + "\n")
         with self.source.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
+            file.write("".join(csv_line(row, canaries=self.canaries) for row in part))
         self.written += len(part)
 
     def stored(self) -> int:

@@ -10,6 +10,7 @@ import random
 import signal
 import time
 
+import planted
 import pytest
 from live import Live, set_endpoints, wait_until
 from plant import free_port, kill, rows_of
@@ -55,7 +56,7 @@ def strike(proxy: Proxy, kind: str, rng: random.Random) -> None:
 def under_faults(plant, proxy: Proxy, faults: int, rows_each: int, longest_s: float) -> tuple[Live, float]:
     """Run through seeded faults with data on its way in each; return the run and the worst recovery."""
     rng = random.Random(SEED)
-    live = Live(plant, rows_each * (faults + 1), SEED)
+    live = Live(plant, rows_each * (faults + 1), SEED, canaries=True)
     set_endpoints(plant, [proxy.port])
     plant.start_receiver()
     plant.start_agent()
@@ -76,6 +77,7 @@ def under_faults(plant, proxy: Proxy, faults: int, rows_each: int, longest_s: fl
 def test_nine_kinds_of_bad_link_lose_and_double_nothing(plant, proxy):
     live, _ = under_faults(plant, proxy, len(KINDS), 200, 0.4)
     live.end()
+    planted.check(plant)
     assert proxy.counts.connections > 3
 
 
@@ -84,6 +86,7 @@ def test_an_hour_of_bad_links_loses_and_doubles_nothing(plant, proxy):
     """360 faults, one for every ten seconds of an hour; each lasts up to a second and a half here."""
     live, worst = under_faults(plant, proxy, FAULTS, 400, 1.5)
     verdict = live.end()
+    planted.check(plant)
     record(
         "link",
         "link cut, lossy, reordering, flipping bits, slow, late, half-open, refusing: seeded, one after the other",

@@ -1,6 +1,7 @@
 """Faults of files and disks under a spool: each accepted reading is delivered or told as lost, and counted once.
 
 FOREBAY_FLIPS (40 by default, 300 in the slow part, 3000 in `make torture`), FOREBAY_FLIP_SEED.
+FOREBAY_SWEEP: of more calls of a kind than that (60) a seeded sample fails, else each.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from forebay.spool.reader import equations_hold
 
 FLIPS = int(os.environ.get("FOREBAY_FLIPS", "0"))
 SEED = int(os.environ.get("FOREBAY_FLIP_SEED", "1"))
+MOST_PLACES = int(os.environ.get("FOREBAY_SWEEP", "60"))
 UP_S = 5.0  # "up and accepting within 5 s", on a quiet machine; a loaded one gets more
 SLACK = 4.0
 HERE = ".venv/bin/python -m pytest tests/system/test_spool_faults.py"
@@ -176,6 +178,96 @@ def test_a_full_disk_holds_up_sources_and_delivery_frees_it(tmp_path):
         assert spool.close()
 
 
+@dataclass
+class Card:
+    """A file with an ext4 on it, mounted as a card is whose errors make it read-only."""
+
+    image: Path
+    folder: Path
+
+    def mount(self) -> None:
+        options = ["-o", "loop,errors=remount-ro"]
+        done = subprocess.run(["mount", *options, str(self.image), str(self.folder)], check=False)
+        if done.returncode:
+            pytest.skip("this machine does not let us mount a file")
+
+    def fail(self) -> None:
+        """Tell the kernel of an error on it: from now on it is read-only, files that are open for writing too."""
+        device = os.stat(self.folder).st_dev
+        name = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+        trigger = Path(f"/sys/fs/ext4/{name}/trigger_fs_error")
+        if not trigger.exists():
+            pytest.skip("this kernel cannot be told of an error on a disk")
+        trigger.write_text("1")
+        with pytest.raises(OSError, match="Read-only"):
+            (self.folder / "probe").touch()
+
+    def mend(self) -> None:
+        """Mount a repaired copy at the same place: while a file of the old one is open it stays as it is."""
+        subprocess.run(["umount", "-l", str(self.folder)], check=True)
+        self.image = Path(shutil.copy(self.image, self.image.with_name("repaired")))
+        done = subprocess.run(["e2fsck", "-fy", str(self.image)], capture_output=True, check=False)
+        assert done.returncode in (0, 1), done.stdout
+        self.mount()
+
+
+@contextmanager
+def card(tmp_path: Path) -> Iterator[Card]:
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs root and mkfs.ext4")
+    made = Card(tmp_path / "image", tmp_path / "card")
+    made.folder.mkdir()
+    made.image.write_bytes(bytes(16 * MIB))
+    subprocess.run(["mkfs.ext4", "-q", str(made.image)], check=True)
+    made.mount()
+    try:
+        yield made
+    finally:
+        subprocess.run(["umount", "-l", str(made.folder)], check=False)
+
+
+def test_a_disk_that_turns_read_only_holds_up_sources_until_it_is_mended(tmp_path):
+    with card(tmp_path) as disk:
+        spool = Spool.open(disk.folder / "spool", sync="full", limits=Limits(8 * MIB), on_stored=lambda: None)
+        spool.writer.start()
+        rng, told = random.Random(3), []
+        commits = [make_commit([make_batch(n, rng)], n + 1) for n in range(30)]
+        for n, commit in enumerate(commits):
+            commit.done.append(lambda durable, n=n: told.append((n, durable)))
+        for commit in commits[:20]:
+            spool.writer.submit(commit)
+        assert spool.writer.wait_below(OWNER, 1, 60)
+        reader = spool.reader()
+        disk.fail()
+        for commit in commits[20:]:
+            spool.writer.submit(commit)
+        wait_for(lambda: spool.writer.condition.state == "failing", 60)
+        assert told == [(n, True) for n in range(20)]
+        assert len(list(reader.all_batches())) == 20, "what is there can still be read"
+        disk.mend()
+        begun = time.monotonic()
+        wait_for(lambda: not spool.writer.outstanding(OWNER), 60)
+        took = time.monotonic() - begun
+        assert told == [(n, True) for n in range(30)]
+        reader.close()
+        assert spool.close()
+        again = Spool.open(disk.folder / "spool", sync="full", limits=Limits(8 * MIB), on_stored=lambda: None)
+        reader = again.reader()
+        found = sorted(int.from_bytes(b.data[:8], "big") for b in reader.all_batches())
+        assert found == list(range(30))
+        assert all(equations_hold(entry) for entry in reader.ledger().values())
+        reader.close()
+        again.close()
+        record(
+            "read-only",
+            "the spool's disk turned read-only by the kernel (ext4), then a repaired copy mounted in its place",
+            f"{HERE} -k turns_read_only",
+            1,
+            recovery_s=took,
+            note="30 commits, 10 of them meanwhile: those waited, what was there could be read; then all were durable",
+        )
+
+
 def wait_for(condition, seconds: float, pause: float = 0.02) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -292,14 +384,14 @@ def _name(fault: str) -> str:
     return fault.partition("=")[2]
 
 
-def keep(call: str, fault: str, count: int, which: str) -> None:
+def keep(call: str, fault: str, count: int, which: str, of: str = "") -> None:
     """Keep what a sweep has found: nothing, or it would not have come here."""
     goes_on = (
         "the writer went on by itself, all were durable" if "error" in fault else "the writer died each time"
     )
     record(
         f"syscall-{_name(fault).lower()}-{call}",
-        f"{_name(fault)} at the n-th `{call}` of a thread of the spool",
+        f"{_name(fault)} at the n-th `{call}` of a thread of the spool{of}",
         f"{HERE} -m {which}",
         count,
         note=f"{COMMITS} commits each; {goes_on}",
@@ -321,5 +413,9 @@ def test_a_sweep_of_failing_system_calls(tmp_path, calls, call, fault):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_every_system_call_fails_once(tmp_path, calls, call, fault):
-    count = sweep(tmp_path, call, fault, range(1, calls[call] + 1))
-    keep(call, fault, count, f"torture -k 'every_system_call and {call} and {_name(fault)}'")
+    numbers = range(1, calls[call] + 1)
+    if len(numbers) > MOST_PLACES:
+        numbers = sorted(random.Random(SEED).sample(numbers, MOST_PLACES))
+    count = sweep(tmp_path, call, fault, numbers)
+    of = ", for every n" if count == calls[call] else f", for {count} of {calls[call]} n (FOREBAY_SWEEP)"
+    keep(call, fault, count, f"torture -k 'every_system_call and {call} and {_name(fault)}'", of)

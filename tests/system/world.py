@@ -14,7 +14,7 @@ import numpy as np
 
 from forebay.blocks import Block, Column, Field, Lane, Schema, Type
 from forebay.errors import LinkError
-from forebay.forward import Budget, BudgetPlan, LinkMemory, LinkOptions, Notary, SpoolDoor
+from forebay.forward import Budget, BudgetPlan, LinkMemory, LinkOptions, Notary, Positions, SpoolDoor
 from forebay.forward.session import Extras, Session
 from forebay.keys import SecretKey, generate
 from forebay.receive.caps import Limits
@@ -22,6 +22,7 @@ from forebay.receive.desk import Desk, Group
 from forebay.receive.sql import SqlSink
 from forebay.receive.sqlite import SqliteSink
 from forebay.signing import sign
+from forebay.spool import Limits as SpoolLimits
 from forebay.spool import Spool
 from forebay.spool.store import Answers
 from forebay.stages import Commit
@@ -150,11 +151,12 @@ class Gateway:
         *,
         checkpoint_s: float = 0,
         quota: int = 64 * MIB,
-        on_full: str = "block",
+        limits: SpoolLimits | None = None,
+        sync: str = "normal",
         **link: object,
     ) -> None:
         self.folder, self.clock = folder / "spool", clock
-        self.quota, self.on_full = quota, on_full
+        self.limits, self.sync = limits or SpoolLimits(quota), sync
         self.options, self.checkpoint_s = LinkOptions(**link), checkpoint_s
         self.plan, self.rng = BudgetPlan(), random.Random(1)
         self.session: Session | None = None
@@ -162,9 +164,7 @@ class Gateway:
         self.open()
 
     def open(self) -> None:
-        self.spool = Spool.open(
-            self.folder, sync="normal", max_bytes=self.quota, on_full=self.on_full, on_stored=lambda: None
-        )
+        self.spool = Spool.open(self.folder, sync=self.sync, limits=self.limits, on_stored=lambda: None)
         self.answers = Answers()
         self.door = SpoolDoor(self.spool.reader(), self.spool.claims, self._answer)
         self.memory = LinkMemory(self.folder / "link.json")
@@ -199,11 +199,13 @@ class Gateway:
         self.door.close()
         self.spool.close(0)
 
-    def store(self, *ids_of_batches: list[int], lane: Lane = Lane.NORMAL) -> None:
+    def store(
+        self, *ids_of_batches: list[int], lane: Lane = Lane.NORMAL, position: bytes | None = None
+    ) -> None:
         """Commit batches that hold these ids."""
         blocks = [self._block(ids, lane) for ids in ids_of_batches]
-        sealed = [self.sealer.seal(block, None) for block in blocks]
-        commit = Commit("s/p", sealed, dict(self.sealer.bodies))
+        sealed = [self.sealer.seal(block, position) for block in blocks]
+        commit = Commit("s/p", sealed, dict(self.sealer.bodies), position=position)
         for batch in sealed:
             commit.ledger["pump", "read", ""] += batch.readings
             commit.ledger["pump", "accepted", ""] += batch.readings
@@ -218,16 +220,16 @@ class Gateway:
         answers, self.answers = self.answers, Answers()
         self.spool.store.apply([], answers)
 
-    def connect(self, center: Center, *, carry: bool = True) -> MemoryLink:
+    def connect(self, center: Center, *, carry: bool = True, asks: bool = False) -> MemoryLink:
         """Open a session; raises LinkError when the center does not welcome it."""
         self.count += 1
         link = MemoryLink(b"%d" % self.count, center, self.clock, carry=True)
         store = self.spool.store
         epochs = {epoch: (str(lane), number) for epoch, (lane, number) in store.epochs().items()}
-        hello = m.Hello(m.PROTOCOL, "gw-1", "boot-1", "0", epochs, self.memory.store or self.options.store)
-        session = Session(
-            link, self.options, self.door, self.clock, hello, Extras(self.budget, self.notary, self.rng)
-        )
+        store = self.memory.store or self.options.store
+        hello = m.Hello(m.PROTOCOL, "gw-1", "boot-1", "0", epochs, store, asks)
+        extras = Extras(self.budget, self.notary, self.rng, Positions() if asks else None)
+        session = Session(link, self.options, self.door, self.clock, hello, extras)
         try:
             assert session.open(lambda: False)
         except LinkError:

@@ -27,6 +27,7 @@ def log(tmp_path: Path) -> Path:
         db.execute("BEGIN")
         db.executemany("INSERT INTO t (data) VALUES (?)", [(rng.randbytes(3000),) for _ in range(count)])
         db.execute("COMMIT")
+        shutil.copy(tmp_path / "live.db-shm", tmp_path / f"index-{count}")
     shutil.copy(tmp_path / "live.db-wal", tmp_path / "log")
     db.close()
     return tmp_path / "log"
@@ -138,3 +139,72 @@ def test_two_equal_flips_are_not_mended_into_a_third_damage(log):
         flip(log, first + 1_000, 0)
         flip(log, first + 1_000 + distance, 0)
         assert pages(log) == before  # taken as SQLite takes it
+
+
+# -- with the index that a killed process leaves beside it ----------------------------------------------------
+
+
+def leave_index(log: Path, of: int) -> Path:
+    """Put the index beside the log as it was after the transaction of so many rows."""
+    return Path(shutil.copy(log.with_name(f"index-{of}"), log.with_name("log-shm")))
+
+
+def break_last(log: Path, rng: random.Random) -> None:
+    """Break bytes of the last transaction, more of them than can be mended."""
+    raw = bytearray(log.read_bytes())
+    last = commits(raw)[-2] + STEP
+    for _ in range(rng.randrange(4, 200)):
+        raw[rng.randrange(last, len(raw))] ^= rng.randrange(1, 256)
+    log.write_bytes(raw)
+
+
+def test_the_index_says_that_a_broken_last_transaction_was_finished(log):
+    raw, whole = log.read_bytes(), pages(log)
+    index = leave_index(log, 8)
+    assert not examine(log).is_damaged
+    for seed in range(20):
+        log.write_bytes(raw)
+        break_last(log, random.Random(seed))
+        assert examine(log).is_damaged
+        assert pages(log).items() <= whole.items()
+        index.rename(log.with_name("aside"))
+        wal = examine(log)
+        assert wal.ends_torn
+        assert not wal.is_damaged, "without the index it is a torn write"
+        log.with_name("aside").rename(index)
+
+
+def test_a_transaction_that_the_index_does_not_count_yet_is_torn(log):
+    leave_index(log, 3)
+    break_last(log, random.Random(1))
+    wal = examine(log)
+    assert wal.ends_torn
+    assert not wal.is_damaged
+
+
+@pytest.mark.parametrize("at", [16, 33, 45, 16 + 48])
+def test_an_index_that_is_damaged_itself_says_nothing(log, at):
+    index = leave_index(log, 8)
+    flip(index, at, 2)
+    break_last(log, random.Random(2))
+    assert not examine(log).is_damaged
+
+
+def test_an_index_of_another_log_says_nothing(log):
+    index = leave_index(log, 8)
+    other = sqlite3.connect(log.with_name("other.db"), isolation_level=None)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.executescript("CREATE TABLE t (id); INSERT INTO t VALUES (1)")
+    shutil.copy(log.with_name("other.db-shm"), index)
+    other.close()
+    break_last(log, random.Random(3))
+    assert not examine(log).is_damaged
+
+
+def test_a_log_that_is_shorter_than_its_index_says_has_a_torn_end(log):
+    leave_index(log, 8)
+    raw = log.read_bytes()
+    log.write_bytes(raw[: commits(raw)[-2] + 3 * STEP])
+    wal = examine(log)
+    assert wal.ends_torn
+    assert not wal.is_damaged

@@ -308,6 +308,12 @@ class Session:
                 f" `forward.store: {welcome.store}`",
             )
         if self._hello.asks and self._positions is not None:
+            # Before any source goes on: what it reads then is to stand behind what the lost spool has sent.
+            strange = {p[0] for p in (welcome.positions or {}).values() if p is not None} - set(
+                self._hello.epochs
+            )
+            if strange:
+                self._door.answer(behind=sorted(strange))
             self._positions.answer(welcome.positions)
         self._compare(welcome.marks, welcome.above or {})
         self.welcome = welcome

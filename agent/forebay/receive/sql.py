@@ -390,7 +390,7 @@ class SqlSink:
         """Record what of a gap is really missing.
 
         An agent that was killed after sending may evict what is stored here: it never saw the answer. What is
-        stored is no hole. A gap without rows tells of numbers alone (`regressed`) and is kept as it is.
+        stored is no hole. A gap without rows and readings tells of numbers alone (`regressed`) and is kept as it is.
         """
         marks = self._load_marks(gateway, gap.epoch)
         query = (
@@ -398,7 +398,8 @@ class SqlSink:
             " ORDER BY seq"
         )
         bounds = (gateway, gap.epoch, gap.seq_from, gap.seq_to)
-        stored = self._db.execute(query, bounds).fetchall() if gap.rows else []
+        is_counted = gap.rows or gap.readings  # of damage the rows are not known, only the readings
+        stored = self._db.execute(query, bounds).fetchall() if is_counted else []
         rows = max(0, gap.rows - sum(n for _, n, _ in stored))
         readings = max(0, gap.readings - sum(n for _, _, n in stored))
         for low, high in holes(gap, [seq for seq, _, _ in stored]):

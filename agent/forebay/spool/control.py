@@ -20,6 +20,7 @@ from forebay.spool.pages import Pages
 from forebay.spool.rows import CONTROL, LANES, LedgerKey, WaitingKey, mark, marked
 
 EPOCH_RANDOM_BITS = 32
+MOST_GENERATIONS = 2**31 - 2  # an epoch is below 2^63
 NEW_SPOOL = (
     "new_spool"  # a counter: 1 in a spool that was made where there was none, and may stand in for a lost one
 )

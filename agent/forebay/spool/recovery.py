@@ -357,18 +357,17 @@ def _control_of(path: Path) -> Control:
 def set_aside(folder: Path, number: int) -> None:
     """Rename a segment's files so that nobody opens them as a spool."""
     source, target = older_path(folder, number), damaged_path(folder, number)
-    for suffix in ("", "-wal"):  # the log last: without it the file would look whole
+    for suffix in ("", "-shm", "-wal"):  # the log last: without it the file would look whole
         path = source.with_name(source.name + suffix)
         if path.exists():
             path.rename(target.with_name(target.name + suffix))
-    source.with_name(source.name + "-shm").unlink(missing_ok=True)
     schema.sync_folder(folder)
 
 
 def put_away(folder: Path, number: int, *, keep: bool) -> None:
     """Delete the files of a damaged segment that was salvaged; `keep` them, as evidence, until room is needed."""
     source = damaged_path(folder, number)
-    for suffix in ("", "-wal"):
+    for suffix in ("", "-shm", "-wal"):
         path = source.with_name(source.name + suffix)
         if keep and path.exists():
             path.rename(path.with_name(path.name.replace("damaged-", "lost-")))

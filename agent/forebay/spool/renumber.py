@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forebay.spool.control import open_epoch
+from forebay.spool.control import EPOCH_RANDOM_BITS, MOST_GENERATIONS, new_epoch, open_epoch
 from forebay.spool.rows import LANES
 from forebay.spool.txn import Answers, Txn
 
@@ -17,9 +17,16 @@ def renumber(store: Store, answers: Answers, txn: Txn) -> None:
 
     Its mark is ahead, or a number is taken: this spool is an older copy, or a clone, of the one that wrote
     them. New batches go into a new epoch; what waits under old numbers keeps them (the center drops what
-    it has), unless its number is taken. Its marks are behind: it was restored, and is told of the hole.
+    it has), unless its number is taken. Its marks are behind: it was restored, and is told of the hole. It has
+    epochs of a spool that was lost: what is stored from now on orders behind them.
     """
     counters = txn.counters
+    for epoch in answers.behind:
+        generation = epoch >> EPOCH_RANDOM_BITS
+        for lane in LANES:
+            if counters[f"{lane}.epoch"] >> EPOCH_RANDOM_BITS <= generation < MOST_GENERATIONS:
+                counters[f"{lane}.epoch"] = new_epoch(generation + 1)
+                counters[f"{lane}.next"] = 1
     for epoch, center_mark in answers.regressed:
         for lane in LANES:
             low = counters[f"{lane}.next"]

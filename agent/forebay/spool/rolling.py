@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from forebay.spool import audit, schema
 from forebay.spool import control as control_part
 from forebay.spool.control import Control
+from forebay.spool.limits import Limits
 from forebay.spool.older import older_path
 from forebay.spool.rows import RUNNING, Head
 
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forebay.spool")
 
-MOVE_BYTES = 1024 * 1024  # of batches moved in one transaction
+MOVE_BYTES = 1024 * 1024  # of batches moved in one transaction, and
+_MOVE_PARTS = 16  # at most this part of a segment
+
+
+def move_bytes(limits: Limits) -> int:
+    """Return the bytes of batches that are moved in one transaction."""
+    return min(MOVE_BYTES, limits.roll_bytes // _MOVE_PARTS)
 
 
 def damaged_path(folder: Path, number: int) -> Path:
@@ -135,19 +142,26 @@ def drain(store: Store) -> bool:
     return True
 
 
-def move(store: Store, number: int) -> None:
-    """Move what waits in an older segment into the newest one, so that its file can be deleted."""
-    last = -1
+def move(store: Store, number: int) -> bool:
+    """Move what waits in an older segment into the newest one, so that its file can be deleted.
+
+    Return whether all of it was moved; while there is no room for the rest it stays where it is.
+    """
+    last, most = -1, move_bytes(store.limits)
     while True:
         batch: list[tuple[Head, int]] = []
+        total = 0
         for row in store.older.heads(number, last + 1, 1 << 62):
-            if sum(size for _, size in batch) >= MOVE_BYTES:
+            if total >= most:
                 break
             last = row[0]
             if not store.is_gone(number, row[0]):
                 batch.append((Head(*row[:-1]), row[-1]))
+                total += row[-1]
         if not batch:
             break
+        if not store.room.may_move(batch):
+            return False
         with store.transaction() as txn:
             ids = {key for head, _ in batch for key in (head.schema_id, head.context_id)}
             copy_bodies(store, number, ids)
@@ -157,6 +171,7 @@ def move(store: Store, number: int) -> None:
                 store.insert(head, data, txn)
         store.checkpoint("TRUNCATE")
     drain(store)
+    return True
 
 
 def copy_bodies(store: Store, number: int, ids: set[bytes]) -> None:

@@ -10,7 +10,7 @@ import heapq
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,14 @@ log = logging.getLogger("forebay.spool")
 
 _EMPTY_BYTES = 192 * 1024  # tables and the pages of a transaction in an empty spool
 _COMMIT_BYTES = 96 * 1024  # pages of tables that a commit rewrites
+_PAGE_HEAD_BYTES = 64  # of a page are not for rows, at most
 _HEAD_BYTES = 192  # a batch's row without its data, at most but for the stream's name
 _LOOK_NS = 50_000_000  # free space is looked at again after this, and when it is less than
 _AMPLE_BYTES = 256 * 1024 * 1024  # what nobody fills in that time
 _EVICT_SHARE = 32  # evict at least this part of the quota at once, so that a full spool does not thrash
 _ROUNDS = 64  # most evictions and moves for one commit
-_MOVE_SHARE = 0.9  # a segment with more than this part still waiting is not worth moving
+# A segment with more than this part still waiting is not worth moving: for each byte that it frees, two are written.
+_MOVE_SHARE = 2 / 3
 _PAGE = 256
 _LOST = -1  # among the sizes: files of damaged segments that were salvaged
 
@@ -91,12 +93,12 @@ class Room:
     # -- what fits ------------------------------------------------------------------------------------------
 
     def weigh(self, commit: Commit) -> int:
-        """Return the bytes that a commit's batches take at most, 0 if it has none: rows do not share pages well."""
+        """Return the bytes that a commit's batches take at most, 0 if it has none."""
         page = self._store.extent.page_bytes
         weight = 0
         for batch in commit.batches:
             row = len(batch.data) + len(batch.stream) + _HEAD_BYTES
-            weight += row + min(row, page)
+            weight += row + min(row, page)  # rows do not share pages well
         return weight + sum(map(len, commit.state.values())) if weight else 0
 
     def fits_ever(self, size: int) -> bool:
@@ -183,10 +185,27 @@ class Room:
         if not candidates:
             return False
         _, number, live = min(candidates)
-        if not self._fits_now(min(live, rolling.MOVE_BYTES), 0):
+        if self.waiting_bytes(store.number) > store.limits.roll_bytes and self._fits_now(_EMPTY_BYTES, 0):
+            rolling.roll(store)  # else it would grow with every move
+        if not self._can_move(live):
             return False
-        rolling.move(store, number)
-        return True
+        return rolling.move(store, number)
+
+    def _can_move(self, live: int) -> bool:
+        """Return whether there is likely room for `live` bytes twice: the old file goes when all of it is moved."""
+        part = min(live, rolling.move_bytes(self._store.limits))  # is in the log at one time
+        return self._fits_now(part, live - part)
+
+    def may_move(self, batches: Sequence[tuple[Head, int]]) -> bool:
+        """Return whether batches of an older segment, with their sizes, surely fit the newest one."""
+        page, space = self._store.extent.page_bytes, 0
+        for head, size in batches:
+            row = size + len(head.stream) + _HEAD_BYTES
+            # What is longer than a page ends in one that it may have for itself.
+            space += (
+                row + page if row > page - _PAGE_HEAD_BYTES else page // ((page - _PAGE_HEAD_BYTES) // row)
+            )
+        return self._fits_now(space, 0)
 
     def evict(self, wanted: int) -> int:
         """Delete what is worth least until `wanted` bytes no longer wait. Return how many do not."""

@@ -19,6 +19,7 @@ class Answers:
     gaps_confirmed: list[int] = field(default_factory=list)
     conflicts: list[int] = field(default_factory=list)  # ids whose number belongs to another batch there
     regressed: list[tuple[int, int]] = field(default_factory=list)  # (epoch, the receiver's mark)
+    behind: list[int] = field(default_factory=list)  # epochs that another spool of this gateway has written
     holes: list[tuple[int, int, int]] = field(default_factory=list)  # (epoch, from, to) the center has lost
     thinned: list[int] = field(default_factory=list)  # given up for the link's byte budget
     receipts: list[tuple[int, int, bytes]] = field(default_factory=list)  # (epoch, seq, tag) of `acked`

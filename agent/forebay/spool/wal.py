@@ -5,22 +5,28 @@ torn write, but wrong after a flipped bit. A whole transaction behind a broken f
 before the next begins. Behind the last one nothing stands, and a break in it might be either. But the checksums are
 linear, so that damage to a single byte of a frame (flipped bits, mostly one) shows as such: a write torn by a power
 cut looks like that once in billions. Where the place can be told, it is mended; among the upper bits of a word several
-places are possible, and the page is lost, but it is known that the transaction was finished. More damage than that in
-the last transaction is taken as SQLite takes it, as one that was not finished.
+places are possible, and the page is lost, but it is known that the transaction was finished. What a process that was
+killed leaves says more: SQLite keeps the number of frames that are committed in the index of the log (`-shm`), written
+after the log is synced, and that file outlives the process, though perhaps not the machine. Without it, more damage
+than one byte in the last transaction is taken as SQLite takes it, as one that was not finished.
 
 Layout (https://sqlite.org/fileformat2.html#walformat): a header of 32 bytes, then frames: page number, size of the
 database after a commit (0 within a transaction), two salts, two checksums, page. Checksums run on from frame to frame.
+The index (https://sqlite.org/walformat.html) begins with two copies of 48 bytes in the machine's order: version, 0,
+change, flags, frames, pages, checksums of the last frame, salts (as in the log), checksums of the 40 bytes before.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
+INDEX_BYTES = 48
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 MOST_MENDED = 16  # more broken frames than that are no flipped bits, and each costs a millisecond to try
 
@@ -73,6 +79,7 @@ def _checksum(order: str, seed: tuple[int, int], data: bytes) -> tuple[int, int]
 
 def examine(path: Path) -> Wal:
     """Read a log; nothing is written. A log that is absent or empty is a sound one without pages."""
+    index = _read_index(path)  # first: a log that is being written has at least the frames that this counts
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -86,7 +93,26 @@ def examine(path: Path) -> Wal:
     if not sound or _checksum(order, (0, 0), data[:24]) != seed:
         # A header torn by a power cut stands before frames that were never synced; after a flip, frames chain on.
         return Wal(data, is_readable=not _frames_follow(data))
-    return _read_frames(data, order, page_bytes)
+    return _read_frames(data, order, page_bytes, _committed(index, data))
+
+
+def _read_index(path: Path) -> bytes:
+    """Return the head of a log's index, empty if there is none."""
+    try:
+        with path.with_name(path.name.removesuffix("-wal") + "-shm").open("rb") as file:
+            return file.read(2 * INDEX_BYTES)
+    except OSError:
+        return b""
+
+
+def _committed(index: bytes, data: bytes) -> int:
+    """Return how many frames of a log were committed by what its index says, 0 if it says nothing of this log."""
+    head, order = index[:INDEX_BYTES], "<" if sys.byteorder == "little" else ">"
+    if len(head) < INDEX_BYTES or head != index[INDEX_BYTES:] or head[32:40] != data[16:24]:
+        return 0
+    if _checksum(order, (0, 0), head[:40]) != struct.unpack(f"{order}2I", head[40:]):
+        return 0
+    return int.from_bytes(head[16:20], sys.byteorder)
 
 
 def _frames_follow(data: bytes) -> bool:
@@ -110,7 +136,7 @@ def _frame_checksum(order: str, seed: tuple[int, int], frame: bytes) -> tuple[in
     return _checksum(order, _checksum(order, seed, frame[:8]), frame[FRAME_HEADER_BYTES:])
 
 
-def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
+def _read_frames(data: bytes, order: str, page_bytes: int, committed: int) -> Wal:
     step = FRAME_HEADER_BYTES + page_bytes
     salts = data[16:24]
     seeds = [struct.unpack(">2I", data[24:32])]
@@ -132,7 +158,11 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
             state = Frame.FLIPPED if words else Frame.BROKEN
             if len(words) == 1 and words[0][0] != last_word:
                 data, state = _mend(data, at, order, *words[0]), Frame.MENDED
-        elif (not found or found[-1][1] in _WHOLE) and _is_older(data, at, step, salts):
+        elif (
+            len(found) >= committed
+            and (not found or found[-1][1] in _WHOLE)
+            and _is_older(data, at, step, salts)
+        ):
             break  # what an earlier generation left
         if state in _WHOLE and len(seeds) == 2 and found:
             before, was = found[-1]
@@ -151,13 +181,17 @@ def _read_frames(data: bytes, order: str, page_bytes: int) -> Wal:
         and _half_right(sums[0], data, found[-1][0])
     ):
         found[-1] = (found[-1][0], Frame.MENDED)
-    return _collect(data, page_bytes, found)
+    return _collect(data, page_bytes, found, committed)
 
 
-def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]]) -> Wal:
-    """Return the log up to its last transaction that is whole."""
+def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]], committed: int) -> Wal:
+    """Return the log up to its last transaction that is whole, or was."""
     last = _last_durable(data, found)
-    wal = Wal(data, page_bytes, len(found), ends_torn=any(s not in _WHOLE for _, s in found[last + 1 :]))
+    is_short = committed > len(found)
+    if not is_short:
+        last = max(last, committed - 1)
+    is_torn = is_short or any(s not in _WHOLE for _, s in found[last + 1 :])
+    wal = Wal(data, page_bytes, len(found), ends_torn=is_torn)
     for at, state in found[: last + 1]:
         number, size = struct.unpack(">2I", data[at : at + 8])
         wal.broken += state is not Frame.INTACT

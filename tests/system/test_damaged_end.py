@@ -1,0 +1,106 @@
+"""Damage to the last transaction of a killed agent's log: no torn write, which the log's index shows, and told as loss.
+
+FOREBAY_ENDS (12 by default, 300 in `make torture`), FOREBAY_FLIP_SEED.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from results import record
+from spool_model import examine, fill
+
+from forebay.spool.wal import FRAME_HEADER_BYTES, HEADER_BYTES
+
+ENDS = int(os.environ.get("FOREBAY_ENDS", "0"))
+SEED = int(os.environ.get("FOREBAY_FLIP_SEED", "1"))
+HERE = ".venv/bin/python -m pytest tests/system/test_damaged_end.py"
+
+
+def last_transaction(raw: bytes) -> tuple[int, int, int]:
+    """Return where the frames of the last transaction begin and end, and how long one is."""
+    step = FRAME_HEADER_BYTES + int.from_bytes(raw[8:12], "big")
+    frames = [
+        at for at in range(HEADER_BYTES, len(raw) - step + 1, step) if raw[at + 8 : at + 16] == raw[16:24]
+    ]
+    commits = [at for at in frames if raw[at + 4 : at + 8] != bytes(4)]
+    return commits[-2] + step if len(commits) > 1 else HEADER_BYTES, commits[-1] + step, step
+
+
+def damage(path: Path, rng: random.Random) -> str:
+    """Change bytes of the last transaction: a few of a frame, a sector, or all over. Return what was done."""
+    raw = bytearray(path.read_bytes())
+    first, end, step = last_transaction(raw)
+    frame = rng.randrange(first, end, step)
+    kind = rng.choice(("bytes", "sector", "all over"))
+    if kind == "bytes":
+        places = [frame + rng.randrange(step) for _ in range(rng.randrange(2, 20))]
+    elif kind == "sector":
+        begin = rng.randrange(frame, frame + step - 512)
+        places = list(range(begin, begin + 512))
+    else:
+        places = [rng.randrange(first, end) for _ in range(rng.randrange(2, 60))]
+    for at in places:
+        raw[at] ^= rng.randrange(1, 256)
+    path.write_bytes(raw)
+    return kind
+
+
+def damage_many(tmp_path: Path, count: int) -> tuple[float, int]:
+    """Damage the end of a killed agent's log in as many ways.
+
+    Return the longest time until it accepted again (s), and how often the loss was told to the reading.
+    """
+    longest, exact = 0.0, 0
+    for base in range(3):
+        kept = tmp_path / f"base-{base}"
+        account = fill(kept, SEED + base, commits=40 + base, index=True)
+        for seed in range(SEED + base, SEED + count, 3):
+            folder = tmp_path / f"end-{seed}"
+            shutil.copytree(kept, folder)
+            log = max(folder.glob("segment-*.db")).with_suffix(".db-wal")
+            kind = damage(log, random.Random(seed))
+            try:
+                outcome = examine(folder, account)
+                there = account.commits if outcome.position is None else int(outcome.position)
+                assert there == account.commits, "the last transaction is undone without a word"
+                lost = account.readings(account.accepted.keys() - account.acked - outcome.delivered)
+                if (
+                    kind == "all over"
+                ):  # books and batches: what came behind a stream's last intact batch is not counted
+                    assert outcome.told or outcome.positions_lost or not lost
+                else:  # a page of the ledger costs the count of what was delivered since the segment began
+                    assert outcome.told >= lost
+                exact += outcome.told == lost
+                longest = max(longest, outcome.open_s)
+            except BaseException as error:
+                raise AssertionError(
+                    f"FOREBAY_FLIP_SEED={seed}, {kind}: {type(error).__name__} {error}"
+                ) from error
+            shutil.rmtree(folder)
+    return longest, exact
+
+
+def test_a_damaged_last_transaction_is_told_as_lost(tmp_path):
+    count = ENDS or 12
+    _, exact = damage_many(tmp_path, count)
+    assert exact > count // 2
+
+
+@pytest.mark.torture
+def test_hundreds_of_damaged_last_transactions_are_told_as_lost(tmp_path):
+    count = ENDS or 300
+    longest, exact = damage_many(tmp_path, count)
+    record(
+        "damaged-end",
+        "2 to 512 bytes changed in the last transaction of a killed agent's log",
+        f"FOREBAY_ENDS={count} FOREBAY_FLIP_SEED={SEED} {HERE} -m torture",
+        count,
+        recovery_s=longest,
+        note=f"never undone without a word; the loss told to the reading {exact} times, else books were hit as well;"
+        " recovery: until the next commit is durable",
+    )

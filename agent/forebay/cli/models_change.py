@@ -201,7 +201,7 @@ def shadow_text(report: dict[str, Any]) -> str:
         )
     return (
         f"{report['pipeline']}.{report['step']}: {report['candidate']} beside {report['incumbent']}:"
-        f" {report['phase']}{why}\n"
+        f" {report['phase'].replace('_', ' ')}{why}\n"
         f"  {seen}, PSI {report['psi']:g}, KS {report['ks']:g},"
         f" errors {report['error_rate']:.2%}, time x{report['latency_ratio']:g}"
     )

@@ -27,7 +27,7 @@ from forebay.errors import ForebayError
 from forebay.infer.notes import Results
 from forebay.infer.trial import PROBATION, Seen, Trial
 
-MUTE = 10  # times `min_rows`; one that gave no more scores than that by then is set aside
+MUTE = 10  # times `min_rows` and `after`; one that has not given enough scores to judge by then is set aside
 
 
 class ScoreStep(Protocol):
@@ -75,7 +75,8 @@ class Comparison(Seen):
         return self.tried() >= gate.min_rows or self._is_mute(gate)
 
     def _is_mute(self, gate: PromoteOptions) -> bool:
-        return self.compared < gate.min_rows and self.rows >= MUTE * gate.min_rows
+        is_over = self.rows >= MUTE * gate.min_rows and self.elapsed_ns >= MUTE * gate.after
+        return is_over and self.compared < gate.min_rows
 
     def over(self, gate: PromoteOptions) -> list[str]:
         """See Seen."""

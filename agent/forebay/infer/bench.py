@@ -35,7 +35,9 @@ def measure(bundle: Bundle, runs: int, rows: int = 0) -> dict[str, Any]:
     spent = time.process_time_ns() - spent
     taken.sort()
     after = _rss_mib()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # lags behind: the kernel counts in batches
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )  # lags behind: the kernel counts in batches
     return {
         "model": bundle.model,
         "runs": runs,

@@ -218,14 +218,12 @@ class Trial:
         self.phase, self.reason = ROLLED_BACK if was_serving else REJECTED, reason
         told = f"rolled back {new} to {old}" if was_serving else f"rejected {new}"
         self.decisions.append(Decision(self.phase, new, f"{told}: {reason}"))
-        done = (
-            "rolled back, the model before serves again"
+        text = (
+            "a candidate was rolled back, the model before serves again step=%s candidate=%s model=%s: %s"
             if was_serving
-            else "rejected, the model in use stays"
+            else "a candidate was rejected, the model in use stays step=%s candidate=%s model=%s: %s"
         )
-        log.warning(
-            "a candidate was %s step=%s candidate=%s model=%s: %s", done, self._name, new, old, reason
-        )
+        log.warning(text, self._name, new, old, reason)
 
     def report(self) -> dict[str, Any]:
         """Return how the run stands: names and numbers only."""

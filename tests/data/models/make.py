@@ -2,8 +2,8 @@
 
 hang.onnx: (n, 26) -> (n,), a Loop of 2^62 rounds: it never ends, and is a valid graph.
 slow_if_asked.onnx: the same, but the number of rounds is the first number of the input; its output is 0.
-stuck_fails.onnx, stuck_slow.onnx, stuck_drifts.onnx: `sensor-anomaly` to the bit, until a window comes in which no
-value changed: then the run fails, takes 50,000 rounds of a Loop more, or answers 50 more.
+stuck_fails.onnx, stuck_slow.onnx, stuck_hangs.onnx, stuck_drifts.onnx: `sensor-anomaly` to the bit, until a window
+comes in which no value changed: then the run fails, takes 50,000 or 2^62 rounds of a Loop more, or answers 50 more.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def turning(turn: str) -> ModelProto:
         "t.none": np.array([0], np.float32),
         "one": np.array([1], np.float32),
         "t.yes": np.array(True),
-        "t.amount": np.array([50], np.float32) if turn == "drifts" else np.array(50_000, np.int64),
+        "t.amount": np.array([50], np.float32)
+        if turn == "drifts"
+        else np.array(2**62 if turn == "hangs" else 50_000, np.int64),
     }
     plain.initializer.extend(numpy_helper.from_array(v, k) for k, v in values.items())
     nodes = [
@@ -114,7 +116,7 @@ def turning(turn: str) -> ModelProto:
     return model
 
 
-for turn in ("fails", "slow", "drifts"):
+for turn in ("fails", "slow", "hangs", "drifts"):
     (HERE / f"stuck_{turn}.onnx").write_bytes(turning(turn).SerializeToString())
 for name, asked in (("hang", False), ("slow_if_asked", True)):
     (HERE / f"{name}.onnx").write_bytes(graph(name, asked).SerializeToString())

@@ -254,8 +254,9 @@ class AnomalyStep:
             _log.warning("%s", text)
 
     def report(self) -> dict[str, Any]:
-        """Return the model and how many rows or windows had no score, by reason."""
-        return {"model": self.model, "without_score": dict(self.counts)}
+        """Return the model, what runs it, and how many rows or windows had no score, by reason."""
+        providers = list(self._session.providers)
+        return {"model": self.model, "providers": providers, "without_score": dict(self.counts)}
 
     def flush(self) -> list[Block]:
         """Nothing is held."""

@@ -226,8 +226,9 @@ class ClassifyStep:
             _log.warning("%s", text)
 
     def report(self) -> dict[str, Any]:
-        """Return the model and what had no label, by reason."""
-        return {"model": self.model, "without_label": dict(self.counts)}
+        """Return the model, what runs it, and what had no label, by reason."""
+        providers = list(self._session.providers)
+        return {"model": self.model, "providers": providers, "without_label": dict(self.counts)}
 
     def flush(self) -> list[Block]:
         """Nothing is held: readings went on when they came."""

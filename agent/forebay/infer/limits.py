@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ class Deadlines:
         self._armed: dict[int, Callable[[], None]] = {}
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
+        self._wakes_at = 0.0  # when the thread looks by itself; before that only what is due earlier wakes it
 
     @contextmanager
     def within(self, seconds: float, late: Callable[[], None]) -> Iterator[None]:
@@ -30,12 +32,11 @@ class Deadlines:
         with self._changed:
             number = next(self._numbers)
             self._armed[number] = late
-            is_first = not self._due or due < self._due[0][0]
             heapq.heappush(self._due, (due, number))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="model-watchdog", daemon=True)
                 self._thread.start()
-            elif is_first:
+            elif due < self._wakes_at:  # to wake it for each run cost more than the run
                 self._changed.notify()
         try:
             yield
@@ -56,7 +57,8 @@ class Deadlines:
                     if call is not None:
                         late.append(call)
                         call()  # under the lock: a run that ends now must not be told afterwards
-                self._changed.wait(self._due[0][0] - now if self._due else None)
+                self._wakes_at = self._due[0][0] if self._due else math.inf
+                self._changed.wait(self._wakes_at - now if self._due else None)
 
 
 DEADLINES = Deadlines()

@@ -55,6 +55,9 @@ class Scorer:
         value = self.low + (self.high - self.low) * np.random.default_rng(block.time[0]).random(block.rows)
         return [block.with_columns({}, [(Field("anomaly", Type.F64, model=self.model), Column(value, None))])]
 
+    def report(self) -> dict[str, object]:
+        return {"model": self.model, "without_score": {}}
+
     def flush(self) -> list[Block]:
         return []
 
@@ -104,6 +107,7 @@ def test_without_a_gate_it_is_only_reported() -> None:
     step = shadow(Scorer("new", 0.0, 0.5), gate=False)
     assert set(models_of(step, 60)) == {"old"}
     report = step.report()
+    assert report["without_score"] == {}
     assert report["phase"] == RUNNING
     assert report["compared"] == report["rows"] == 12_000
     assert report["ks"] == pytest.approx(0.5, abs=0.02)

@@ -41,6 +41,9 @@ class ScoreStep(Protocol):
     def process(self, block: Block) -> list[Block]:
         """Return the block with the score."""
 
+    def report(self) -> dict[str, Any]:
+        """Return names and numbers, never a data value."""
+
     def flush(self) -> list[Block]:
         """See forebay.stages.Step."""
 
@@ -229,8 +232,8 @@ class ShadowStep:
         return np.flatnonzero(np.array([wanted[n] for n in names], dtype=bool))
 
     def report(self) -> dict[str, Any]:
-        """Return how the shadow run stands: names and numbers only."""
-        return self.trial.report()
+        """Return what the serving step says, and how the shadow run stands: names and numbers only."""
+        return {**self._serving.report(), **self.trial.report()}
 
     # -- state ----------------------------------------------------------------------------------------------
 

@@ -110,8 +110,8 @@ class Ratios:
         return ratios.measure([ratios.WEATHER])[ratios.WEATHER]
 
     def _road(self) -> float:
-        with road.Ratio(ROAD_EVENTS, self._plant.on(ROAD)) as measure:
-            return statistics.median(measure() for _ in range(ROAD_REPEATS))
+        with road.Ratio(ROAD_EVENTS, self._plant.on(ROAD)) as ratio:
+            return ratio.measure(ROAD_REPEATS)
 
 
 # -- comparing ---------------------------------------------------------------------------------------------

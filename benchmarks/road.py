@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,7 @@ def _road(name: str, what: str, data: bytes, effort: Effort, budget: Budget) -> 
 class Ratio:
     """The agent's CPU time for events beside `json.loads` of the same lines, start-up subtracted, for the gate.
 
+    Of each the lowest of several turns: what else runs on the machine can only add, and not to both alike.
     `planted` is the share of CPU time that the agent's process burns beside its work.
     """
 
@@ -85,23 +85,28 @@ class Ratio:
         self._folder = tempfile.TemporaryDirectory()
         self._site = Site(Path(self._folder.name))
 
-    def __enter__(self) -> Callable[[], float]:
+    def __enter__(self) -> Ratio:
         self._site.__enter__()
-        return self._measure
+        return self
 
     def __exit__(self, *error: Any) -> None:
         self._site.__exit__(*error)
         self._folder.cleanup()
 
-    def _measure(self) -> float:
+    def measure(self, turns: int) -> float:
+        """Return the ratio."""
+        empty, beside, full = zip(*(self._measure() for _ in range(turns)), strict=True)
+        return (min(full) - min(empty)) / self._events * 1e6 / min(beside)
+
+    def _measure(self) -> tuple[float, float, float]:
+        """Return CPU seconds of a run without events, of a million `json.loads`, and of a run with events."""
         self._turn += 1
         empty = self._site.run_once(b"", self._program)
         beside = _json_loads(self._data)
         run = self._site.run_once(self._data, self._program)
         ((rows,),) = self._site.query("SELECT count(*) FROM pump")
         assert rows == self._turn * self._events, f"expected {self._turn * self._events} rows, found {rows}"
-        beside = (beside + _json_loads(self._data)) / 2
-        return (run.cpu_s - empty.cpu_s) / self._events * 1e6 / beside
+        return empty.cpu_s, min(beside, _json_loads(self._data)), run.cpu_s
 
 
 def _json_loads(data: bytes) -> float:

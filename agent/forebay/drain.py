@@ -10,7 +10,8 @@ from typing import Protocol
 
 from forebay.supervise import Unit
 
-LOOK_S = 0.02
+LOOK_S = 0.02  # at first; a run that lasts is looked at more seldom, so that its end is told at most 2 % late
+_SELDOM_S, _LATE = 0.5, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,17 @@ class Stillness:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._last: object = None
-        self._since = now()
+        self._begun = self._since = now()
 
     def seconds(self, value: object) -> float:
         """Return how long `value` has been the same."""
         if value != self._last:
             self._last, self._since = value, self._now()
         return self._now() - self._since
+
+    def pause_s(self) -> float:
+        """Return how long to wait before the next look."""
+        return min(_SELDOM_S, max(LOOK_S, _LATE * (self._now() - self._begun)))
 
 
 def drain(road: Road, units: Sequence[Unit], give_up_s: float) -> Outcome:
@@ -81,7 +86,7 @@ def _finish(road: Road, units: Sequence[Unit], give_up_s: float) -> str:
         for unit in units:
             if not unit.is_reading():
                 unit.finish()
-        if road.stopping.wait(LOOK_S):
+        if road.stopping.wait(since.pause_s()):
             return road.failure or "stopped before the end"
         # A slow source is no reason to give up; one that waits for a spool without room is.
         still = since.seconds(road.progress())
@@ -103,7 +108,7 @@ def _await_delivery(road: Road, units: Sequence[Unit], give_up_s: float) -> Outc
             return Outcome(False, reason, road.undelivered())
         if since.seconds(road.progress()) > give_up_s:
             return Outcome(False, road.why_stuck(give_up_s), road.undelivered())
-        road.stopping.wait(LOOK_S)
+        road.stopping.wait(since.pause_s())
     return Outcome(False, road.failure or "stopped before all was acknowledged", road.undelivered())
 
 

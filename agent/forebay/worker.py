@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from forebay import quality as q
-from forebay.blocks import MAX_ROWS, Block, Lane, Schema, null_out
+from forebay.blocks import Block, Lane, null_out
 from forebay.clock import Clock
-from forebay.pieces import BATCH_BYTES, pieces
+from forebay.holding import Holding
 from forebay.queues import ByteQueue, Closed
 from forebay.stages import AuditNote, Chunk, Commit, LedgerCounts, Sealed, Step
 
@@ -115,10 +115,8 @@ class Worker:
         self.queue: ByteQueue[Chunk] = ByteQueue(options.queue_bytes)
         self._steps, self._masker, self._guard = list(steps), masker, guard
         self._sealer, self._writer, self._clock = sealer, writer, clock
-        self._open: dict[tuple[Schema, Lane], list[Block]] = {}
-        self._open_bytes = 0
+        self._held = Holding(self._protect)
         self._deadline_ns: int | None = None
-        self._urgent = False
         self._hits: Counter[str] = Counter()  # of masking at the entry, for the next batch's attestation
         self._commit = Commit(options.owner)
         self._dirty = False  # chunks went in since the last commit
@@ -212,11 +210,9 @@ class Worker:
     def _must_seal(self, chunk: Chunk | None) -> bool:
         if not self._dirty:
             return False
-        if self._urgent or self._open_bytes >= BATCH_BYTES:
+        if self._held.urgent or self._held.is_full():
             return True
         if chunk is not None and chunk.wants_reply and not len(self.queue):
-            return True
-        if any(sum(b.rows for b in blocks) >= MAX_ROWS for blocks in self._open.values()):
             return True
         return self._deadline_ns is not None and self._clock.monotonic_ns() >= self._deadline_ns
 
@@ -241,7 +237,7 @@ class Worker:
             if not block.rows:  # the policy dropped them all
                 continue
             for out in self._through_steps([block], self._steps):
-                self._keep(self._protect(out))
+                self._held.add(out)
         if chunk.position is not None:
             self._commit.position = chunk.position
         now = self._clock.monotonic_ns()
@@ -261,7 +257,7 @@ class Worker:
             for block in held:
                 self._commit.ledger[block.stream, "read", ""] += block.readings()
             for out in self._through_steps(held, self._steps[place + 1 :]):
-                self._keep(self._protect(out))
+                self._held.add(out)
             self._dirty = self._dirty or bool(held)
         self._dirty = True  # the states changed
 
@@ -369,28 +365,20 @@ class Worker:
 
     # -- sealing --------------------------------------------------------------------------------------------
 
-    def _keep(self, block: Block) -> None:
-        if not block.rows:
-            return
-        if self.tap is not None:
-            self.tap(block)
-        self._open.setdefault((block.schema, block.lane), []).append(block)
-        self._open_bytes += block.nbytes
-        self._urgent = self._urgent or block.lane is Lane.URGENT
-
     def _seal_open(self) -> None:
         """Seal everything that is open: position and ledger then stand for exactly what the commit holds."""
-        commit = self._commit
-        ready = [piece for blocks in self._open.values() for piece in pieces(blocks)]
+        commit, is_urgent = self._commit, self._held.urgent
+        ready = self._held.take()
         for number, block in enumerate(ready, start=1):
+            if self.tap is not None:
+                self.tap(block)
             # Only the last one says where the source stands: who has it has all that came before it.
             sealed = self._sealer.seal(block, commit.position if number == len(ready) else None)
             commit.batches.append(sealed)
             for key in sealed.bodies:
                 commit.bodies[key] = self._sealer.bodies[key]
             commit.ledger[block.stream, "accepted", ""] += sealed.readings
-        self._hurry = self._hurry or self._urgent
-        self._open, self._open_bytes, self._urgent = {}, 0, False
+        self._hurry = self._hurry or is_urgent
         self._deadline_ns = None
 
     def _submit_if_possible(self) -> None:

@@ -35,10 +35,10 @@ def _after_import():
     here = pathlib.Path(os.environ["FAULTS"])
     seal = worker.Worker._seal_open
     def faulty(self):
-        if self._open and (here / f"crash-{self.options.stream}").exists():
+        if self._dirty and (here / f"crash-{self.options.stream}").exists():
             (here / f"crash-{self.options.stream}").unlink()
             raise RuntimeError("13800138000")
-        while self._open and (here / f"stuck-{self.options.stream}").exists():
+        while self._dirty and (here / f"stuck-{self.options.stream}").exists():
             time.sleep(0.01)
         seal(self)
     worker.Worker._seal_open = faulty

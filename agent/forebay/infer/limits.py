@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
 import threading
 import time
@@ -15,28 +14,35 @@ REST_NS = 60 * 1_000_000_000
 
 
 class Deadlines:
-    """Calls back what is not done in time. Arming costs a few microseconds; the thread starts at first use."""
+    """Calls back what is not done in time. Arming costs a few microseconds; the thread starts at first use.
+
+    The thread is not woken for each run: while models run it looks every so often by itself, the shortest limit seen
+    apart, so that a limit armed meanwhile is due after its next look.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int]] = []
         self._armed: dict[int, Callable[[], None]] = {}
-        self._numbers = itertools.count()
+        self._count = 0  # of runs so far
         self._thread: threading.Thread | None = None
-        self._wakes_at = 0.0  # when the thread looks by itself; before that only what is due earlier wakes it
+        self._shortest = math.inf
+        self._wakes = math.inf  # when the thread looks next
 
     @contextmanager
     def within(self, seconds: float, late: Callable[[], None]) -> Iterator[None]:
         """Call `late` from another thread if the block takes longer than `seconds`."""
         due = time.monotonic() + seconds
         with self._changed:
-            number = next(self._numbers)
+            self._count = number = self._count + 1
             self._armed[number] = late
+            self._shortest = min(self._shortest, seconds)
             heapq.heappush(self._due, (due, number))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="model-watchdog", daemon=True)
                 self._thread.start()
-            elif due < self._wakes_at:  # to wake it for each run cost more than the run
+            elif due < self._wakes:
+                self._wakes = due
                 self._changed.notify()
         try:
             yield
@@ -48,17 +54,17 @@ class Deadlines:
                     heapq.heappop(self._due)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
+        seen = 0
+        with self._changed:
+            while True:
                 now = time.monotonic()
-                late = []
+                seen, ran = self._count, self._count != seen
                 while self._due and self._due[0][0] <= now:
                     call = self._armed.get(heapq.heappop(self._due)[1])
                     if call is not None:
-                        late.append(call)
                         call()  # under the lock: a run that ends now must not be told afterwards
-                self._wakes_at = self._due[0][0] if self._due else math.inf
-                self._changed.wait(self._wakes_at - now if self._due else None)
+                self._wakes = self._due[0][0] if self._due else now + self._shortest if ran else math.inf
+                self._changed.wait(None if self._wakes == math.inf else self._wakes - now)
 
 
 DEADLINES = Deadlines()

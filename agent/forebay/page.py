@@ -16,7 +16,6 @@ from forebay.clock import SystemClock
 from forebay.config.agent import OtlpOptions, WebOptions
 from forebay.config.hidden import hidden
 from forebay.config.loader import LoadedConfig
-from forebay.config.receiver import ReceiverConfig
 from forebay.errors import ForebayError
 from forebay.log import Recent
 from forebay.telemetry import process_facts
@@ -25,6 +24,7 @@ from forebay.web import OtlpPlan, OtlpPusher, WebServer
 from forebay.web.house import House, Tap
 
 if TYPE_CHECKING:
+    from forebay.config.receiver import ReceiverConfig
     from forebay.receive.server import Server
     from forebay.runtime import Agent
 

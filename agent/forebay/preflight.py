@@ -15,7 +15,6 @@ from forebay.config.agent import AgentConfig
 from forebay.config.findings import Finding
 from forebay.config.loader import LoadedConfig
 from forebay.config.models import InferOptions
-from forebay.config.receiver import ReceiverConfig
 from forebay.config.sources import FileOptions
 from forebay.config.sources_live import ModbusOptions, MqttOptions
 from forebay.errors import ForebayError, MissingExtra, ModelError
@@ -46,14 +45,14 @@ def missing_extras(loaded: LoadedConfig[Any]) -> list[Finding]:
         needs.append(("waitress", "web", "the local page", ("web",)))
     if config.web is not None and config.web.otlp is not None:
         needs += [(module, "otel", "OpenTelemetry", ("web", "otlp")) for module in _OTEL]
-    if isinstance(config, ReceiverConfig):
+    if isinstance(config, AgentConfig):
+        needs += [*_source_needs(config), *_picture_needs(loaded), *_tagger_needs(loaded)]
+    else:
         needs += [
             (*_SINK_NEEDS[sink.type], f"the sink `{sink.type}`", ("sinks", name))
             for name, sink in config.sinks.items()
             if sink.type in _SINK_NEEDS
         ]
-    else:
-        needs += [*_source_needs(config), *_picture_needs(loaded), *_tagger_needs(loaded)]
     missing = {
         path: MissingExtra(feature, extra)
         for module, extra, feature, path in needs

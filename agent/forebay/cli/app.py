@@ -5,7 +5,6 @@ Exit codes: 0 ok, 1 failed, 2 bad usage or bad configuration, 130 interrupted.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from forebay.errors import ConfigError, ForebayError
+from forebay.nearest import nearest
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -88,8 +88,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command of `args`. An unknown one is answered with the nearest known."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else "`forebay --help` lists the commands."
+            near = nearest(args[0], COMMANDS)
+            hint = f"Did you mean '{near}'?" if near else "`forebay --help` lists the commands."
             raise click.UsageError(f"No such command '{args[0]}'. {hint}", ctx)
         return super().resolve_command(ctx, args)
 

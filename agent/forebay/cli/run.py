@@ -125,6 +125,7 @@ def _build(
         if findings:
             raise ConfigErrors(findings) from error
         raise
+    gc.collect()  # frozen garbage would stay, too: it was a megabyte
     gc.freeze()  # what is there now stays until the end: the collector need not walk it again and again
     agent.start()
     return agent

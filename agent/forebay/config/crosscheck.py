@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from forebay.config.agent import AgentConfig, PipelineOptions, Sync
 from forebay.config.base import format_size
 from forebay.config.explain import suggest
 from forebay.config.findings import Finding, KeyPath, Severity
-from forebay.config.receiver import ReceiverConfig
 from forebay.config.yaml_source import Document
+from forebay.nearest import nearest
+
+if TYPE_CHECKING:
+    from forebay.config.receiver import ReceiverConfig
 
 _HEARTBEAT_BYTES = 480  # what one costs on the wire, estimated as in forebay.forward.budget
 _NAMES_FIELDS = ("field", "fields", "inputs", "by")  # step options that hold names of fields
@@ -138,12 +140,12 @@ def _step_fields(name: str, pipeline: PipelineOptions, document: Document) -> It
     for number, step in enumerate(pipeline.steps):
         path: KeyPath = ("pipelines", name, "steps", number, step.name)
         for where, field in _named_fields(_mapping_at(document, path)):
-            near = difflib.get_close_matches(field, declared, n=1, cutoff=0.8)
-            if field not in declared and near and not field.startswith(f"{near[0]}_"):
+            near = nearest(field, declared, 0.8)
+            if field not in declared and near and not field.startswith(f"{near}_"):
                 yield document.finding(
                     f"`{field}` is not among the pipeline's fields",
                     (*path, *where),
-                    hint=f"did you mean `{near[0]}`?",
+                    hint=f"did you mean `{near}`?",
                     severity=Severity.WARNING,
                 )
 

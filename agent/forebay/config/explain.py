@@ -8,7 +8,6 @@ an error may stand on a secret that somebody wrote inline.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from forebay.config.migration import hint_for
 from forebay.config.shape import known_keys, types_at
 from forebay.config.yaml_source import Document
 from forebay.errors import ForebayError
+from forebay.nearest import nearest
 
 TAG = "\0"  # begins the tags of our own unions, so that no key of a file can be taken for one
 
@@ -316,5 +316,5 @@ def _plain(word: str) -> str:
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``did you mean `x`?`` for the nearest known word, empty if none is near."""
     by_plain = {_plain(k): k for k in known}
-    close = difflib.get_close_matches(_plain(word), by_plain, n=1, cutoff=0.6)
-    return f"did you mean `{by_plain[close[0]]}`?" if close else ""
+    close = nearest(_plain(word), by_plain)
+    return f"did you mean `{by_plain[close]}`?" if close else ""

@@ -22,10 +22,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import NoReturn
 
 from forebay.config.base import parse_duration
+from forebay.nearest import nearest
 
 MAX_LENGTH = 2_000
 _MAX_TOKENS = 400  # a chain of 200 operators: trees are walked by recursion
@@ -308,11 +308,11 @@ class _Parser:
     def _call(self, token: _Token) -> Node:
         name = token.text.lower()
         if name not in FUNCTIONS:
-            near = get_close_matches(name, FUNCTIONS, 1)
+            near = nearest(name, FUNCTIONS)
             _fail(
                 token.column,
                 f"no function `{token.text}`",
-                f"did you mean `{near[0]}`?" if near else f"there are {', '.join(FUNCTIONS)}",
+                f"did you mean `{near}`?" if near else f"there are {', '.join(FUNCTIONS)}",
             )
         self._nested(token.column)
         self._at += 1

@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,9 +17,11 @@ from forebay.config.agent import AgentConfig
 from forebay.config.crosscheck import check_config, check_tree, check_web
 from forebay.config.explain import booleans_as_numbers, explain
 from forebay.config.findings import ConfigErrors, Finding, KeyPath, Severity, in_file_order
-from forebay.config.receiver import ReceiverConfig
 from forebay.config.yaml_source import Document, Mark, parse, read_bytes
 from forebay.secrets import credential_path
+
+if TYPE_CHECKING:
+    from forebay.config.receiver import ReceiverConfig
 
 Config = TypeVar("Config", bound=BaseModel)
 CREDENTIAL = "credential:"
@@ -97,7 +99,7 @@ def load_agent_text(data: bytes, path: Path) -> LoadedConfig[AgentConfig]:
 
 def load_receiver(path: Path | str) -> LoadedConfig[ReceiverConfig]:
     """Read the configuration of a receiver. Raises ConfigErrors."""
-    return _load(Path(path), ReceiverConfig)
+    return _load(Path(path), _receiver_config())
 
 
 def load(path: Path | str) -> LoadedConfig[Any]:
@@ -113,9 +115,16 @@ def load_text(data: bytes, path: Path) -> LoadedConfig[Any]:
 def _kind(document: Document) -> type[AgentConfig] | type[ReceiverConfig]:
     """Decide by the keys that only one of the two has; an agent where that does not tell."""
     keys = set(document.value)
-    agent = len(keys & (AgentConfig.model_fields.keys() - ReceiverConfig.model_fields.keys()))
-    receiver = len(keys & (ReceiverConfig.model_fields.keys() - AgentConfig.model_fields.keys()))
-    return ReceiverConfig if receiver > agent else AgentConfig
+    other = _receiver_config()
+    agent = len(keys & (AgentConfig.model_fields.keys() - other.model_fields.keys()))
+    receiver = len(keys & (other.model_fields.keys() - AgentConfig.model_fields.keys()))
+    return other if receiver > agent else AgentConfig
+
+
+def _receiver_config() -> type[ReceiverConfig]:
+    from forebay.config.receiver import ReceiverConfig  # half a megabyte that an agent spares
+
+    return ReceiverConfig
 
 
 def _load(path: Path, kind: type[Any] | None) -> LoadedConfig[Any]:
@@ -139,7 +148,7 @@ def _check(data: bytes, path: Path, kind: type[Any] | None) -> LoadedConfig[Any]
         findings += check_tree(document)
         if config is not None:
             findings += check_config(config, document)
-    if isinstance(config, ReceiverConfig):
+    elif config is not None:
         findings += check_web(config, document)
     findings = in_file_order(findings)
     errors = [f for f in findings if f.severity is Severity.ERROR]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
@@ -12,6 +11,7 @@ from forebay.blocks import Lane
 from forebay.config import expression
 from forebay.config.base import Duration, Options, Rate, format_duration, parse_duration
 from forebay.config.waveform import CROSSING_STATS, WaveformOptions
+from forebay.nearest import nearest
 
 MOMENT_STATS = (
     "count", "sum", "mean", "std", "min", "max", "range", "rms", "peak", "crest", "skewness", "kurtosis",
@@ -256,8 +256,8 @@ class WindowOptions(WaveformOptions, FieldOptions):
         known = MOMENT_STATS + CROSSING_STATS
         for stat in stats:
             if stat not in known and not _PERCENTILE.fullmatch(stat):
-                near = get_close_matches(stat, known, 1)
-                hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}, pNN"
+                near = nearest(stat, known)
+                hint = f"did you mean `{near}`?" if near else f"there are {', '.join(known)}, pNN"
                 raise ValueError(f"no statistic `{stat[:40]}` ({hint})")
         return stats
 

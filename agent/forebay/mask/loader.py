@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from forebay.config import masking, operators
 from forebay.config.masking import PolicyOptions
 from forebay.config.operators import class_conflict
 from forebay.errors import ConfigError
+from forebay.nearest import nearest
 
 SHIPPED = ("base", "strict")
 Place = tuple[str, ...]
@@ -115,8 +115,8 @@ def _find(name_or_path: str, base: Path) -> Path:
     path = base / name_or_path
     if path.is_file():
         return path
-    guess = difflib.get_close_matches(name_or_path, SHIPPED, 1)
-    hint = f"did you mean `{guess[0]}`?" if guess else "policies that ship: base, strict"
+    guess = nearest(name_or_path, SHIPPED)
+    hint = f"did you mean `{guess}`?" if guess else "policies that ship: base, strict"
     raise ConfigError("there is no such policy file", place=str(path), hint=hint)
 
 
@@ -274,5 +274,5 @@ def _names() -> list[str]:
 def _hint(kind: str, keys: list[str]) -> str:
     if kind not in ("extra_forbidden", "literal_error", "enum") or not keys:
         return ""
-    guess = difflib.get_close_matches(keys[-1], _names(), 1)
-    return f"did you mean `{guess[0]}`?" if guess and guess[0] != keys[-1] else ""
+    guess = nearest(keys[-1], _names())
+    return f"did you mean `{guess}`?" if guess and guess != keys[-1] else ""

@@ -5,18 +5,7 @@ from __future__ import annotations
 from forebay.config import preprocess as config
 from forebay.config.base import Options
 from forebay.errors import ConfigError
-from forebay.preprocess.alarm import AlarmWorker
 from forebay.preprocess.base import StreamStep, Worker
-from forebay.preprocess.deadband import DeadbandWorker
-from forebay.preprocess.fields import ChooseWorker, RenameWorker
-from forebay.preprocess.gaps import GapsWorker
-from forebay.preprocess.hampel import HampelWorker
-from forebay.preprocess.resample import ResampleWorker
-from forebay.preprocess.scale import ScaleWorker
-from forebay.preprocess.smooth import SmoothWorker
-from forebay.preprocess.tumbling import TumblingWorker, tumbles
-from forebay.preprocess.validate import ValidateWorker
-from forebay.preprocess.window import WindowWorker
 
 __all__ = ["STEPS", "StreamStep", "build"]
 
@@ -50,27 +39,55 @@ def build(name: str, options: Options, *, key: str = "", max_keys: int = 10_000)
 
 
 def _worker(name: str, options: Options, key: str, max_keys: int) -> Worker:
+    # Each step is imported when one is configured: together they are a quarter of a megabyte.
     match options:
         case config.ScaleOptions():
+            from forebay.preprocess.scale import ScaleWorker
+
             return ScaleWorker(options, key)
         case config.SelectOptions() | config.DropOptions():
+            from forebay.preprocess.fields import ChooseWorker
+
             return ChooseWorker(options, key)
         case config.RenameOptions():
+            from forebay.preprocess.fields import RenameWorker
+
             return RenameWorker(options, key)
         case config.ValidateOptions():
+            from forebay.preprocess.validate import ValidateWorker
+
             return ValidateWorker(options, key, max_keys)
         case config.DeadbandOptions():
+            from forebay.preprocess.deadband import DeadbandWorker
+
             return DeadbandWorker(options, key, max_keys)
         case config.HampelOptions():
+            from forebay.preprocess.hampel import HampelWorker
+
             return HampelWorker(options, key, max_keys)
         case config.SmoothOptions():
+            from forebay.preprocess.smooth import SmoothWorker
+
             return SmoothWorker(options, key, max_keys)
         case config.GapsOptions():
+            from forebay.preprocess.gaps import GapsWorker
+
             return GapsWorker(options, key, max_keys)
         case config.WindowOptions():
-            return (TumblingWorker if tumbles(options) else WindowWorker)(options, key, max_keys)
+            return _window(options, key, max_keys)
         case config.ResampleOptions():
+            from forebay.preprocess.resample import ResampleWorker
+
             return ResampleWorker(options, key, max_keys)
         case config.AlarmOptions():
+            from forebay.preprocess.alarm import AlarmWorker
+
             return AlarmWorker(options, key, max_keys)
     raise ConfigError(f"step `{name}` cannot be built from {type(options).__name__}", place=name)
+
+
+def _window(options: config.WindowOptions, key: str, max_keys: int) -> Worker:
+    from forebay.preprocess.tumbling import TumblingWorker, tumbles
+    from forebay.preprocess.window import WindowWorker
+
+    return (TumblingWorker if tumbles(options) else WindowWorker)(options, key, max_keys)

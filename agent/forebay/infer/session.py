@@ -64,7 +64,7 @@ class Session:
         settings.enable_mem_pattern = False
         settings.log_severity_level = 3  # errors only
         self._place = place
-        wanted = _available(options.providers, place)
+        wanted = _available(ort, options.providers, place)
         try:
             self._session = _start(ort, model, settings, wanted, place)
         except Exception as error:  # ONNX Runtime's errors have no common base
@@ -136,12 +136,13 @@ def absent_providers(wanted: Sequence[str]) -> list[str]:
     return [name for name in wanted if name not in there]
 
 
-def _available(wanted: tuple[str, ...], place: str) -> list[str]:
+def _available(ort: Any, wanted: tuple[str, ...], place: str) -> list[str]:
     """Return the wanted providers that are there, always with the CPU last."""
-    absent = absent_providers(wanted)
-    for name in absent:
-        _log.warning("%s: execution provider %s is not available, passed over", place, name)
-    return [*(p for p in wanted if p not in (*absent, "CPUExecutionProvider")), "CPUExecutionProvider"]
+    there = set(ort.get_available_providers())
+    for name in wanted:
+        if name not in there:
+            _log.warning("%s: execution provider %s is not available, passed over", place, name)
+    return [*(p for p in wanted if p in there and p != "CPUExecutionProvider"), "CPUExecutionProvider"]
 
 
 def _open(model: bytes, options: SessionOptions, place: str) -> Session:

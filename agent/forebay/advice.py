@@ -63,6 +63,8 @@ ADVICE = (
            "look at web.otlp.endpoint and the collector; nothing else is touched"),
     Advice("a candidate was rejected", "a model on trial did worse; the one in use stays",
            "forebay models shadow shows why"),
+    Advice("a candidate was rolled back", "a model did worse once it served; the one before serves again",
+           "forebay models shadow shows why"),
     Advice("the center has lost batches", "the center was restored from a backup; the hole is told as a gap",
            "nothing at the gateway"),
     Advice("a batch is larger than the receiver takes", "it went to the dead letters",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -28,7 +29,7 @@ from forebay.reload import fingerprint
 from forebay.sources.context import SourceContext
 from forebay.sources.live import build_live
 from forebay.spool import Limits, Spool, StreamLimits
-from forebay.stages import Replayable, Source, Step
+from forebay.stages import LedgerCounts, Replayable, Source, Step
 from forebay.supervise import Parts, SourceRunner
 from forebay.wire.atrest import CenterLock, GatewayLock
 from forebay.wire.envelope import Context, Stamp
@@ -188,13 +189,17 @@ class Builder:
         names = ("gateway", "agent", "boot", "policy", "policy_hash", "key_id")
         facts = {name: str(getattr(context, name)) for name in names}
         tallies = [masker.take_tally, guard.take_tally]
+        counts: Callable[[], LedgerCounts] = Counter
         if context.models:
             from forebay.infer.notes import ModelNotes
 
-            tallies.append(ModelNotes(worker_options.stream, steps).take_tally)
-        auditor = Auditor(facts, tallies, self._clock)
-        writer = self._spool.writer
-        return Worker(worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker)
+            notes = ModelNotes(worker_options.stream, steps)
+            tallies.append(notes.take_tally)
+            counts = notes.take_counts
+        auditor, writer = Auditor(facts, tallies, self._clock), self._spool.writer
+        return Worker(
+            worker_options, steps, masker, guard, sealer, writer, self._clock, auditor.note, masker, counts
+        )
 
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall_ns(), self._clock.monotonic_ns(), self._clock.state())

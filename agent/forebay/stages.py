@@ -124,6 +124,9 @@ class Sealed:
 Tally = Counter[tuple[str, str, str]]
 """Hits of masking by stream, field and rule (`class:operator`)."""
 
+LedgerCounts = Counter[tuple[str, str, str]]
+"""By stream, kind and reason: readings, but for the kind `model`, which counts what its reason says."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditNote:
@@ -142,7 +145,7 @@ class AuditNote:
 class Commit:
     """One atomic step forward of one pipeline.
 
-    `ledger` counts readings by (stream, kind, reason); `bodies` are schema and context bodies by id;
+    `ledger` counts as LedgerCounts says; `bodies` are schema and context bodies by id;
     `done` are called after the transaction (True) or when it failed for good (False); `audit_note` goes
     into the audit log in the same transaction.
     """
@@ -150,7 +153,7 @@ class Commit:
     owner: str  # `source/pipeline`: whose position and state
     batches: list[Sealed] = field(default_factory=list)
     bodies: dict[bytes, bytes] = field(default_factory=dict)
-    ledger: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    ledger: LedgerCounts = field(default_factory=Counter)
     position: bytes | None = None
     state: dict[str, bytes] = field(default_factory=dict)
     done: list[Callable[[bool], None]] = field(default_factory=list)

@@ -51,6 +51,7 @@ def agent_metrics(facts: dict[str, Any]) -> Iterator[Metric]:
     yield _states("forebay_clock_state", "1 for how good the wall clock is.", _CLOCKS, facts["clock"])
     yield from _process(facts["process"])
     yield from _streams(facts["streams"])
+    yield from _models(facts["streams"])
     yield from _spool(facts["spool"])
     yield from _link(facts["link"])
     yield from _pipelines(facts["pipelines"])
@@ -95,6 +96,25 @@ def _streams(streams: dict[str, Any]) -> Iterator[Metric]:
             for reason, count in entry[kind].items()
         ]
         yield Metric(f"forebay_readings_{kind}_total", "counter", text, samples)
+
+
+def _models(streams: dict[str, Any]) -> Iterator[Metric]:
+    """Yield what models did; the decisions about candidates are one family."""
+    told = [
+        (event, {"stream": name, "model": model}, float(count))
+        for name, entry in streams.items()
+        for model, events in entry["models"].items()
+        for event, count in events.items()
+    ]
+    for event, name, text in (
+        ("gave", "forebay_model_results_total", "Rows, windows or pictures with a result."),
+        ("failed", "forebay_model_failures_total", "Rows, windows or pictures on which the model failed."),
+    ):
+        yield Metric(name, "counter", text, [(labels, n) for e, labels, n in told if e == event])
+    decisions = [(labels | {"event": e}, n) for e, labels, n in told if e not in ("gave", "failed")]
+    yield Metric(
+        "forebay_model_events_total", "counter", "Begins of service and decisions of the gate.", decisions
+    )
 
 
 def _spool(spool: dict[str, Any]) -> Iterator[Metric]:
@@ -217,6 +237,30 @@ def stream_rows(facts: dict[str, Any]) -> list[list[Figure]]:
         ]
         for name, entry in facts["streams"].items()
     ]
+
+
+def model_rows(facts: dict[str, Any]) -> list[list[Figure]]:
+    """Return what the ledger counts of models, one row a stream and model."""
+    return [
+        [
+            Figure("about", Type.STR, "", "the stream that the model looks at", name),
+            Figure("model", Type.STR, "", "the model, its version and hash", model),
+            *(_count(event, unit, text, events.get(event, 0)) for event, unit, text in _EVENTS),
+        ]
+        for name, entry in facts["streams"].items()
+        for model, events in entry["models"].items()
+    ]
+
+
+_EVENTS = (
+    ("gave", "results", "rows, windows or pictures with a result"),
+    ("failed", "results", "rows, windows or pictures on which the model failed"),
+    ("serves", "times", "that it began to serve"),
+    ("promoted", "times", "that it took over from the model before"),
+    ("confirmed", "times", "that it passed its probation"),
+    ("rejected", "times", "that it was set aside as a candidate"),
+    ("rolled_back", "times", "that the model before took over again"),
+)
 
 
 _LEDGER = {

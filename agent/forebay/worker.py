@@ -20,7 +20,7 @@ from forebay.blocks import Block, Lane, null_out
 from forebay.clock import Clock
 from forebay.holding import Holding
 from forebay.queues import ByteQueue, Closed
-from forebay.stages import AuditNote, Chunk, Commit, Sealed, Step
+from forebay.stages import AuditNote, Chunk, Commit, LedgerCounts, Sealed, Step
 
 log = logging.getLogger("forebay.pipeline")
 
@@ -109,8 +109,9 @@ class Worker:
         clock: Clock,
         audit: Callable[[], AuditNote | None] = lambda: None,
         memory: Memory | None = None,
+        counts: Callable[[], LedgerCounts] = Counter,
     ) -> None:
-        self.options, self._audit, self._memory = options, audit, memory
+        self.options, self._audit, self._memory, self._counts = options, audit, memory, counts
         self.queue: ByteQueue[Chunk] = ByteQueue(options.queue_bytes)
         self._steps, self._masker, self._guard = list(steps), masker, guard
         self._sealer, self._writer, self._clock = sealer, writer, clock
@@ -416,6 +417,7 @@ class Worker:
         if mask_state is not None:
             commit.state[MASK_STATE] = mask_state
         commit.audit_note = self._audit()
+        commit.ledger.update(self._counts())
         commit.ledger = Counter({key: n for key, n in commit.ledger.items() if n})
         commit.done.append(lambda _durable: self.queue.poke())
         self._writer.submit(commit)

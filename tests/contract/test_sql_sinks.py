@@ -65,6 +65,21 @@ def test_every_type_comes_back_as_it_was_sent(center):
     assert batch == [("gw-1", 1, 1, "pump", "normal", 4, 15)]
 
 
+def test_each_row_is_traced_to_the_model_that_gave_its_score(center):
+    sender = Sender()
+    for version, scores in (("1.0.0#aa", [0.1, 0.2]), ("1.1.0#bb", [0.3]), ("1.0.0#aa", [0.4])):
+        field = Field("anomaly", Type.F64, model=f"sensor-anomaly@{version}")
+        assert kinds(center, sender.message(of(INTEGER, field), [1] * len(scores), scores)) == ["Ack"]
+    query = (
+        "SELECT m.model, p.anomaly FROM pump p"
+        " JOIN batches b ON b.gateway = p.gateway AND b.epoch = p.epoch AND b.seq = p.seq"
+        " JOIN models m ON m.schema_id = b.schema_id AND m.field = 'anomaly' ORDER BY p.anomaly"
+    )
+    old, new = "sensor-anomaly@1.0.0#aa", "sensor-anomaly@1.1.0#bb"
+    assert center.rows(query) == [(old, 0.1), (old, 0.2), (new, 0.3), (old, 0.4)]
+    assert center.rows("SELECT count(*), min(stream) FROM models") == [(2, "pump")]
+
+
 def test_names_that_only_quoting_can_hold_become_tables_and_columns(center):
     names = ('say "%s" ?', "time", "select")
     schema = of(*(Field(name, Type.I64) for name in names), stream='a"; DROP TABLE x; --%d?')

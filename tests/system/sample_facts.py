@@ -3,6 +3,7 @@
 ENTRY = {
     "read": 10, "filtered": {'dead"band\\': 2}, "guarded": 1, "rejected": {"line\n": 1}, "accepted": 6, "delivered": 4,
     "pending": 2, "evicted": {}, "dead_lettered": {}, "quarantined": {},
+    "models": {"sensor-anomaly@1.0.0#96dbe81b": {"gave": 7, "failed": 1, "serves": 2, "promoted": 1}},
 }  # fmt: skip
 FACTS = {
     "gateway": "gw-1", "site": "lab", "version": "1.2.3", "uptime_s": 12.5, "stuck": "", "clock": "synced",

@@ -2,106 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plant import Plant, kill, rows_of
+import yaml
+from plant import Plant
+from swaps import TWO, Feeder, bundle, eventually, install, model_in_use, models_of, shadow_report, swapping
 
-from forebay.infer.bundle import find
-
-PATIENCE_S = 60.0
-
-TWO = """\
-models: {dir: bundles, trust: [keys/gateway.pub], require_signature: true}
-sources:
-  a: {type: file, path: a.csv, format: csv, follow: true, time: {field: ts, unit: s}}
-  b: {type: file, path: b.csv, format: csv, follow: true, time: {field: ts, unit: s}}
-pipelines:
-  a: {source: a, linger: 20ms, steps: [infer: {model: sensor-anomaly, inputs: [value], calibration: 64%s}]}
-  b: {source: b, linger: 20ms}
-"""
-
-
-class Feeder:
-    """Writes rows to both files until it is told to stop."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.rows = folder, 0
-        for name in "ab":
-            (folder / f"{name}.csv").write_text("ts,id,value\n")
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        while not self.stop.wait(0.01):
-            lines = "".join(f"{i},{i},{(i * 7919) % 101}\n" for i in range(self.rows, self.rows + 50))
-            for name in "ab":
-                with (self.folder / f"{name}.csv").open("a") as file:
-                    file.write(lines)
-            self.rows += 50
-
-    def end(self) -> int:
-        self.stop.set()
-        self.thread.join()
-        return self.rows
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)
-
-
-def bundle(plant: Plant, version: str) -> Path:
-    made = Path(shutil.copytree(find("sensor-anomaly"), plant.folder / "made" / version))
-    text = (made / "manifest.yaml").read_text()
-    (made / "manifest.yaml").write_text(text.replace("version: 1.0.0", f"version: {version}"))
-    plant.cli("models", "sign", made, "--key", "keys/gateway.key")
-    return made
-
-
-def install(plant: Plant, version: str, *more: str) -> None:
-    plant.cli("models", "install", bundle(plant, version), "--config", "agent.yaml", *more)
+from forebay.infer.signing import sign
+from forebay.keys import read_secret
 
 
 @pytest.fixture
-def swapping(plant: Plant) -> Iterator[Plant]:
-    feeder = Feeder(plant.folder)
-    try:
-        plant.configure(TWO % "")
-        install(plant, "1.0.1")
-        plant.start_receiver()
-        child = plant.start_agent()
-        try:
-            eventually(lambda: rows_of(plant.sink, "SELECT id FROM a LIMIT 1"), "rows")
-            yield plant
-            rows = feeder.end()
-            for name in "ab":
-                eventually(lambda n=name: rows_of(plant.sink, f"SELECT count(*) FROM {n}") == [(rows,)], name)
-                found = [row[0] for row in rows_of(plant.sink, f"SELECT id FROM {name} ORDER BY id")]
-                assert found == list(range(rows)), "a row was lost or doubled"
-            assert plant.status()["balanced"]
-            child.terminate()
-            assert child.wait(PATIENCE_S) == 0, plant.log()[-3000:]
-        finally:
-            kill(child)
-    finally:
-        feeder.end()
+def feeder(plant: Plant) -> Iterator[Feeder]:
+    with swapping(plant) as made:
+        yield made
 
 
-def model_in_use(plant: Plant) -> str:
-    return plant.status()["pipelines"]["a"]["reports"]["infer"]["model"]
-
-
-def test_an_installed_version_is_taken_over_by_reload_under_load_and_rolled_back(swapping: Plant) -> None:
-    plant = swapping
+def test_an_installed_version_is_taken_over_by_reload_under_load_and_rolled_back(
+    plant: Plant, feeder: Feeder
+) -> None:
     assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
     before = plant.status()["pipelines"]["b"]["restarts"]
     install(plant, "1.0.2")
@@ -114,37 +38,98 @@ def test_an_installed_version_is_taken_over_by_reload_under_load_and_rolled_back
     assert plant.status()["pipelines"]["b"]["restarts"] == before
 
 
-def test_a_bundle_that_cannot_be_used_leaves_the_running_model_alone(swapping: Plant) -> None:
-    plant = swapping
+def signed(plant: Plant, folder: Path, **changes: object) -> None:
+    """Change a bundle's manifest and sign it again, by its maker: it is wrong, not forged."""
+    path = folder / "manifest.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+    secret = read_secret(plant.folder / "keys" / "gateway.key")
+    (folder / "manifest.sig").write_bytes(sign(path.read_bytes(), secret))
+
+
+def tampered(_plant: Plant, folder: Path) -> None:
+    (folder / "CARD.md").write_text("changed on the way")
+
+
+def unsigned(_plant: Plant, folder: Path) -> None:
+    (folder / "manifest.sig").unlink()
+
+
+def other_opset(plant: Plant, folder: Path) -> None:
+    signed(plant, folder, opset=11)
+
+
+def other_shape(plant: Plant, folder: Path) -> None:
+    signed(plant, folder, inputs=[{"name": "window", "dtype": "float32", "shape": ["n", 30]}])
+
+
+def other_type(plant: Plant, folder: Path) -> None:
+    signed(plant, folder, inputs=[{"name": "window", "dtype": "float64", "shape": ["n", 26]}])
+
+
+def no_graph(plant: Plant, folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"not a graph" * 100)
+    files = yaml.safe_load((folder / "manifest.yaml").read_text())["files"]
+    files["model.onnx"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    signed(plant, folder, files=files)
+
+
+def test_a_bundle_that_was_changed_leaves_the_running_model_alone(plant: Plant, feeder: Feeder) -> None:
     install(plant, "1.0.2")
-    card = plant.folder / "bundles/sensor-anomaly/1.0.2/CARD.md"
-    card.write_text("changed on the way")
-    plant.cli("reload", "agent.yaml", expect=1)
-    assert "expected sha256" in plant.last_error
-    assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
+    installed = plant.folder / "bundles/sensor-anomaly/1.0.2"
+    good = shutil.copytree(installed, plant.folder / "good")
+    for spoil, message in ((tampered, "expected sha256"), (unsigned, "not signed")):
+        spoil(plant, installed)
+        plant.cli("reload", "agent.yaml", expect=1)
+        assert message in plant.last_error, spoil.__name__
+        assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
+        shutil.rmtree(installed)
+        shutil.copytree(good, installed)
     plant.cli("models", "rollback", "sensor-anomaly", "--config", "agent.yaml")
 
 
-def test_a_candidate_is_promoted_by_itself_under_load_and_stays_so(swapping: Plant) -> None:
-    plant = swapping
+def test_a_bundle_that_is_wrong_is_not_installed(plant: Plant, feeder: Feeder) -> None:
+    for number, (spoil, message) in enumerate(
+        (
+            (other_opset, "opset"),
+            (other_shape, "window"),
+            (other_type, "window"),
+            (no_graph, "model.onnx"),
+        )
+    ):
+        made = bundle(plant, f"1.1.{number}")
+        spoil(plant, made)
+        plant.cli("models", "install", made, "--config", "agent.yaml", expect=1)
+        assert message in plant.last_error, spoil.__name__
+    assert json.loads(plant.cli("reload", "agent.yaml", "--json"))["rebuilt"] == []
+    assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
+
+
+def test_a_candidate_is_promoted_by_itself_under_load_and_stays_so(plant: Plant, feeder: Feeder) -> None:
     install(plant, "1.1.0", "--candidate")
     gate = ", shadow: sensor-anomaly@1.1.0, promote: {after: 100ms, min_rows: 100, max_latency_ratio: 1000}"
     plant.configure(TWO % gate)
     plant.cli("reload", "agent.yaml")
 
     def promoted() -> bool:
-        (report,) = json.loads(plant.cli("models", "shadow", "agent.yaml", "--json"))
-        assert report["phase"] != "rejected", report
+        report = shadow_report(plant)
+        assert report["phase"] not in ("rejected", "rolled_back"), report
         return bool(report["phase"] == "promoted")
 
-    eventually(promoted, "the promotion")
+    eventually(promoted, "the promotion, and the probation behind it")
     assert model_in_use(plant).startswith("sensor-anomaly@1.1.0#")
     assert "is promoted" in plant.cli("status", "agent.yaml")
     assert "a candidate was promoted" in plant.log()
+    events = next(
+        found for model, found in models_of(plant).items() if model.startswith("sensor-anomaly@1.1.0#")
+    )
+    assert {name: events[name] for name in ("promoted", "confirmed", "serves")} == {
+        "promoted": 1,
+        "confirmed": 1,
+        "serves": 1,
+    }
 
 
-def test_the_audit_log_holds_which_model_served_and_the_promotion(swapping: Plant) -> None:
-    plant = swapping
+def test_the_audit_log_holds_which_model_served_and_the_promotion(plant: Plant, feeder: Feeder) -> None:
     install(plant, "1.1.0", "--candidate")
     gate = ", shadow: sensor-anomaly@1.1.0, promote: {after: 100ms, min_rows: 100, max_latency_ratio: 1000}"
     plant.configure(TWO % gate)

@@ -1,12 +1,14 @@
 """`forebay check` and `forebay schema`."""
 
 import json
+import shutil
 import socket
 
 import jsonschema
 import pytest
 
 from forebay.cli import app
+from forebay.infer.bundle import find
 
 AGENT = """\
 gateway: {id: g1}
@@ -123,6 +125,24 @@ def test_live_says_that_a_missing_key_can_be_made(capsys, site):
     code, out = check(capsys, site / "agent.yaml", "--live")
     assert code == 1
     assert "there is no such key (forebay keys new own --dir" in out
+
+
+def test_live_loads_and_runs_each_model_with_the_providers_that_are_there(capsys, site):
+    made = shutil.copytree(find("sensor-anomaly"), site / "bundles" / "mine")
+    manifest = made / "manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("name: sensor-anomaly", "name: mine"))
+    text = (site / "agent.yaml").read_text()
+    text = text.replace("{validate: {field: t, range: [0, 1]}}", "{infer: {model: mine, inputs: [t]}}")
+    (site / "agent.yaml").write_text(text + "models: {dir: bundles, providers: [GPUExecutionProvider]}\n")
+    code, out = check(capsys, site / "agent.yaml", "--live")
+    assert code == 0, "the CPU runs it"
+    assert "models.providers[0]: the execution provider GPUExecutionProvider is not available here" in out
+    (made / "CARD.md").write_text("changed on the way")
+    assert check(capsys, site / "agent.yaml")[0] == 0, "without --live manifests only are read"
+    code, out = check(capsys, site / "agent.yaml", "--live")
+    assert code == 1
+    assert "pipelines.pump.steps[0].infer: " in out
+    assert "CARD.md: expected sha256" in out
 
 
 def test_live_checks_a_receiver(capsys, site):

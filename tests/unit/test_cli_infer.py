@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from itertools import islice
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from forebay import shipped
@@ -115,6 +117,98 @@ def test_an_unknown_column_is_an_error_with_the_known_ones(
     assert result.exit_code == 1
     assert message in result.stderr
     assert "wind_speed" in result.stderr
+
+
+def test_cells_without_a_number_are_missing_readings_and_their_columns_are_still_numbers(table: Path) -> None:
+    with table.open() as lines:
+        rows = list(csv.DictReader(lines))
+    for n, row in enumerate(rows):
+        row["power"] = ("NaN", "", "null", "nan", row["power"])[n % 5] if n % 40 < 5 else row["power"]
+    with table.open("w", newline="") as out:
+        writer = csv.DictWriter(out, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    result = run("sensor-anomaly", table, "--key", "turbine", "--json")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 4000
+    assert "power" in run("sensor-anomaly", table, "--key", "turbine").stdout.splitlines()[-1]
+
+
+def test_a_forecast_gives_residuals_and_how_surprising_they_are(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "residuals.csv"
+    result = run("energy-forecast", table, "--inputs", "power", "--key", "turbine", "--json", "-o", out)
+    assert result.exit_code == 0
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert last.keys() == {"row", "ts", "turbine", "power_residual", "surprise", "model"}
+    assert 0 <= last["surprise"] <= 1
+    with out.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert float(rows[-1]["power_residual"]) == last["power_residual"]
+    assert "with surprise >= 0.9" in run("energy-forecast", table, "--inputs", "power").stdout
+
+
+@pytest.fixture
+def vibration(tmp_path: Path) -> Path:
+    """Three windows and a half of white noise at 12 kHz."""
+    path = tmp_path / "bearing.csv"
+    noise = np.random.default_rng(0).normal(size=14_336)
+    with path.open("w") as out:
+        out.write("ts,acceleration\n")
+        out.writelines(f"{i / 12_000:.9f},{v:.4f}\n" for i, v in enumerate(noise))
+    return path
+
+
+def test_a_classification_gives_a_label_at_the_end_of_each_window(vibration: Path) -> None:
+    result = run("bearing-faults", vibration, "--json")
+    assert result.exit_code == 0
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    labelled = {r["row"]: r["label"] for r in rows if r["label"] is not None}
+    assert list(labelled) == [4096, 8192, 12_288]
+    assert set(labelled.values()) <= {"normal", "outer_race", "inner_race", "ball", "unsure"}
+    assert all(0 < r["label_score"] <= 1 for r in rows if r["label"] is not None)
+    told = run("bearing-faults", vibration).stdout.splitlines()
+    assert len(told) == 4
+    assert "14336 rows, 3 with a label" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--calibration", "64"), "means nothing to a model of task classification"),
+        (("--threshold", "0.5"), "has labels, no score"),
+        (("-o", "series.png"), "has labels, no score"),
+    ],
+)
+def test_what_does_not_go_with_labels_is_a_named_error(
+    vibration: Path, more: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(vibration.parent)
+    result = run("bearing-faults", vibration, *more)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_the_input_is_never_overwritten(table: Path) -> None:
+    before = table.read_bytes()
+    result = run("sensor-anomaly", table, "-o", table)
+    assert result.exit_code == 1
+    assert "would be overwritten" in result.stderr
+    assert table.read_bytes() == before
+
+
+def test_a_model_that_fails_on_rows_is_a_failure(table: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(find("sensor-anomaly"), tmp_path / "failing"))
+    graph = (Path(__file__).parents[1] / "data" / "models" / "stuck_fails.onnx").read_bytes()
+    (bundle / "model.onnx").write_bytes(graph)
+    manifest = yaml.safe_load((bundle / "manifest.yaml").read_text())
+    manifest["files"]["model.onnx"] = hashlib.sha256(graph).hexdigest()
+    (bundle / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    rows = [f"{i},{i % 7 if i < 600 else 3}" for i in range(700)]
+    table.write_text("\n".join(["ts,level", *rows]))
+    result = run(bundle, table, "--json")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 700, "every row is there"
+    assert "the model failed on" in result.stderr
 
 
 def test_an_image_gives_boxes_as_json_and_a_drawn_picture(tmp_path: Path) -> None:

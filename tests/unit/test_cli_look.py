@@ -31,7 +31,7 @@ def facts(**changes: Any) -> dict[str, Any]:
 BIG = {
     "read": 123_456_789_012, "filtered": {"deadband": 98_765_432_101}, "guarded": 9_999_999, "rejected": {"line": 5},
     "accepted": 24_691_356_906, "delivered": 24_691_356_905, "pending": 1, "evicted": {}, "dead_lettered": {},
-    "quarantined": {"damaged": 9_999_999},
+    "quarantined": {"damaged": 9_999_999}, "models": {},
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from click.testing import CliRunner
@@ -47,3 +48,60 @@ def test_the_table_of_the_page_holds_the_numbers_that_were_measured() -> None:
     for name in ("sensor-anomaly, score", "z-score of the value", "z-score of the step"):
         row = " | ".join(f"{value:.3f}" for value in list(metrics[name].values())[1:])
         assert row in PAGE, name
+
+
+def metrics_of(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((shipped.path("models") / name / "metrics.json").read_text())
+    return found
+
+
+def card_of(name: str) -> str:
+    return (shipped.path("models") / name / "CARD.md").read_text().replace("**", "")
+
+
+def test_the_card_of_the_forecast_and_the_page_hold_the_numbers_that_were_measured() -> None:
+    power, people, outdoor = (v for v in metrics_of("energy-forecast").values() if isinstance(v, dict))
+    card, page = card_of("energy-forecast"), PAGE.replace("**", "")
+    for method, told in (
+        ("energy-forecast", "energy-forecast"),
+        ("the last reading again", "the last reading again (persistence)"),
+        ("mean of the last 6 readings", "mean of the last 6 readings"),
+        ("linear regression on the same features", "linear regression on the same features"),
+        ("energy-forecast, unseen series", "the turbine and the seven places that training never saw"),
+        ("the last reading again, unseen series", "the last reading again, on those"),
+    ):
+        both = (f"{v[method]['MAE']:.2f} / {v[method]['RMSE']:.2f}" for v in (power, people, outdoor))
+        assert f"{told} | {' | '.join(both)} |" in card
+    for method in ("energy-forecast", "the last reading again", "linear regression on the same features"):
+        errors = (f"{v[method]['MAE']:.2f}" for v in (power, people, outdoor))
+        assert f"| {method} | {' | '.join(errors)} |" in page
+
+
+def test_the_card_of_the_bearings_and_the_page_hold_the_numbers_that_were_measured() -> None:
+    metrics, card = metrics_of("bearing-faults"), card_of("bearing-faults")
+    for method, told in (
+        ("bearing-faults", "bearing-faults"),
+        (
+            "strongest envelope line at the nominal speed",
+            "strongest envelope line at the nominal speed, threshold fitted",
+        ),
+        (
+            "rms, kurtosis, crest factor and logistic regression",
+            "rms, kurtosis, crest factor and logistic regression",
+        ),
+    ):
+        accuracy = f"{metrics[method]['accuracy']:.3f}"
+        assert f"| {told} | {accuracy} | {metrics[method]['macro F1']:.3f} |" in card
+        assert accuracy in PAGE
+    for outside in metrics["outside of what it was trained on"].values():
+        assert f"{outside['accuracy']:.3f}" in card
+
+
+def test_the_card_of_the_anomalies_holds_the_numbers_that_were_measured() -> None:
+    metrics, card = metrics_of("sensor-anomaly"), card_of("sensor-anomaly")
+    rows = re.findall(r"^\| ([a-z][^|]+?) \| ([0-9. |]+) \|$", card, re.MULTILINE)
+    assert len(rows) == 7
+    measured = {" | ".join(f"{v:.3f}" for v in m.values() if isinstance(v, float)) for m in metrics.values()
+                if isinstance(m, dict)}  # fmt: skip
+    for name, numbers in rows:
+        assert any(numbers in known for known in measured), name

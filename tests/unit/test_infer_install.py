@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -276,6 +279,26 @@ def test_bench_takes_another_number_of_rows_where_the_model_does(shop: Shop) -> 
     assert json.loads(shop.out)["rows"] == 3
     assert shop.cli("models", "bench", "street-objects", "--runs", "10", "--rows", "2") == 1
     assert "takes no 2 rows" in shop.error
+
+
+def test_bench_takes_a_picture_of_another_size_where_the_model_does(shop: Shop) -> None:
+    assert shop.cli("models", "bench", "plates-cn", "--runs", "10", "--size", "128x64", "--json") == 0
+    facts = json.loads(shop.out)
+    assert facts["inputs"] == {"image": [1, 3, 64, 128]}
+    assert facts["peak_mib"] >= facts["rss_mib"] > facts["model_mib"]
+    assert shop.cli("models", "bench", "plates-cn", "--runs", "10", "--size", "128x64") == 0
+    assert "on image 1x3x64x128" in shop.out
+    assert shop.cli("models", "bench", "street-objects", "--runs", "10", "--size", "128x64") == 1
+    assert "its input is fixed" in shop.error
+    assert shop.cli("models", "bench", "plates-cn", "--size", "128") == 2
+
+
+def test_the_memory_of_a_small_model_is_not_that_of_the_runtime() -> None:
+    """In a process of its own: here the runtime may be loaded already."""
+    command = [sys.executable, "-m", "forebay", "models", "bench", "sensor-anomaly", "--runs", "10", "--json"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=300, check=True)
+    assert json.loads(done.stdout)["model_mib"] < 6
 
 
 def test_the_bytes_that_were_verified_are_the_bytes_that_are_used(shop: Shop) -> None:

@@ -269,6 +269,16 @@ def test_a_provider_that_is_there_but_does_not_work_is_said_aloud_and_the_cpu_ru
     assert "execution provider GPU d" in caplog.text
 
 
+def test_a_provider_that_the_child_does_not_have_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
+    options = SessionOptions(("GPUExecutionProvider", "CPUExecutionProvider"))
+    session = IsolatedSession(graph("slow_if_asked"), options, place="here")
+    try:
+        assert session.providers == ("CPUExecutionProvider",)
+        assert "here: execution provider GPUExecutionProvider does not run the model" in caplog.text
+    finally:
+        session.close()
+
+
 # -- memory -------------------------------------------------------------------------------------------------
 
 

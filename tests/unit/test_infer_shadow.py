@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from forebay import infer
+from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.models import InferOptions, PromoteOptions
 from forebay.errors import ConfigError
 from forebay.infer.anomaly import AnomalyStep
 from forebay.infer.shadow import Comparison, ShadowStep
-from forebay.infer.trial import PROMOTED, REJECTED, RUNNING
+from forebay.infer.trial import PROBATION, PROMOTED, REJECTED, ROLLED_BACK, RUNNING
 
 SECOND = 1_000_000_000
 
@@ -42,14 +44,19 @@ class Scorer:
         self.name, self.model, self.failures = "infer", model, 0
         self.low, self.high, self.mode = low, high, "ok"
         self.saw = 0
+        self.results: Counter[tuple[str, str]] = Counter()
 
     def process(self, block: Block) -> list[Block]:
         self.saw += block.rows
         if self.mode == "raise":
             raise RuntimeError("13800138000")
         self.failures += self.mode == "fail"
+        self.results["gave", self.model] += block.rows
         value = self.low + (self.high - self.low) * np.random.default_rng(block.time[0]).random(block.rows)
         return [block.with_columns({}, [(Field("anomaly", Type.F64, model=self.model), Column(value, None))])]
+
+    def report(self) -> dict[str, object]:
+        return {"model": self.model, "without_score": {}}
 
     def flush(self) -> list[Block]:
         return []
@@ -100,6 +107,7 @@ def test_without_a_gate_it_is_only_reported() -> None:
     step = shadow(Scorer("new", 0.0, 0.5), gate=False)
     assert set(models_of(step, 60)) == {"old"}
     report = step.report()
+    assert report["without_score"] == {}
     assert report["phase"] == RUNNING
     assert report["compared"] == report["rows"] == 12_000
     assert report["ks"] == pytest.approx(0.5, abs=0.02)
@@ -193,6 +201,142 @@ def test_distances_are_those_of_the_textbook() -> None:
     same = Comparison()
     same.add(a, rng.permutation(a))
     assert same.psi() == same.ks() == 0
+
+
+def test_rows_of_the_calibration_prove_nothing_for_or_against_a_candidate() -> None:
+    class Calibrating(Scorer):
+        def process(self, block: Block) -> list[Block]:
+            (out,) = super().process(block)
+            if self.saw > 1600:
+                return [out]
+            codes = np.full(block.rows, q.WARMING_UP, np.uint8)
+            return [out.with_columns({"anomaly": Column(np.zeros(block.rows), None, codes)})]
+
+    step = shadow(Calibrating("new"), after=1)
+    models_of(step, 9)
+    assert step.trial.phase == RUNNING
+    assert step.report()["compared"] == 200 < 1000 < step.report()["rows"]
+    models_of(step, 4, start=1800)
+    assert step.trial.phase == PROBATION
+
+
+def test_a_candidate_that_never_gives_a_score_is_set_aside_at_last() -> None:
+    class Mute(Scorer):
+        def process(self, block: Block) -> list[Block]:
+            (out,) = super().process(block)
+            codes = np.full(block.rows, q.WARMING_UP, np.uint8)
+            return [out.with_columns({"anomaly": Column(np.zeros(block.rows), None, codes)})]
+
+    step = shadow(Mute("new"), after=1)
+    models_of(step, 60)
+    assert step.trial.phase == REJECTED
+    assert step.trial.reason == "compared 0 < 1000 rows"
+
+
+# -- on probation -------------------------------------------------------------------------------------------
+
+
+def on_probation(candidate: Scorer, **bounds: object) -> ShadowStep:
+    """Return a step whose candidate has just taken over, the incumbent beside it."""
+    given = {"after": "30s", "min_rows": 1000, "max_latency_ratio": 5, "probation": "1d"} | bounds
+    step = ShadowStep(Scorer("old"), candidate, Ticks(), gate=PromoteOptions(**given))  # type: ignore[arg-type]
+    start = 0
+    while step.trial.phase == RUNNING:
+        models_of(step, 1, start := start + 200)
+        assert start < 100_000
+    assert step.trial.phase == PROBATION
+    return step
+
+
+def test_a_candidate_that_stays_within_the_bounds_is_confirmed_and_the_incumbent_rests() -> None:
+    step = on_probation(Scorer("new"), probation="60s")
+    assert set(models_of(step, 60)) == {"new"}
+    assert step.trial.phase == PROMOTED
+    saw = step._incumbent.saw  # type: ignore[attr-defined]
+    models_of(step, 5)
+    assert step._incumbent.saw == saw  # type: ignore[attr-defined]
+    assert [d.event for d in step.trial.decisions] == ["promoted", "confirmed"]
+
+
+def test_without_a_probation_it_is_promoted_for_good() -> None:
+    bounds = PromoteOptions(after="30s", min_rows=1000, max_latency_ratio=5, probation="0s")  # type: ignore[arg-type]
+    step = ShadowStep(Scorer("old"), Scorer("new"), Ticks(), gate=bounds)
+    models_of(step, 60)
+    assert step.trial.phase == PROMOTED
+    assert [d.event for d in step.trial.decisions] == ["promoted"]
+
+
+@pytest.mark.parametrize("mode", ["raise", "fail"])
+def test_one_that_fails_on_probation_is_rolled_back_and_no_row_was_without_a_score(mode: str) -> None:
+    candidate = Scorer("new")
+    step = on_probation(candidate)
+    step.results.clear()
+    candidate.mode = mode
+    assert set(models_of(step, 10)) == {"old"}, "from the first block on that it fails"
+    assert step.trial.phase == ROLLED_BACK
+    assert "3 times in a row" in step.trial.reason
+    assert step.trial.decisions[-1].event == "rolled_back"
+    assert step.results == {("gave", "old"): 2000}
+
+
+def test_one_whose_errors_are_too_many_is_rolled_back_before_its_time() -> None:
+    candidate = Scorer("new")
+    step = on_probation(candidate, max_error_rate=0.2)
+    for k in range(20):
+        candidate.mode = "fail" if k % 3 == 0 else "ok"
+        models_of(step, 1, start=200 * k)
+    assert step.trial.phase == ROLLED_BACK
+    assert step.trial.reason.startswith("error_rate 0.")
+
+
+def test_one_whose_scores_drift_on_probation_is_rolled_back_to_thresholds_of_today() -> None:
+    candidate = Scorer("new")
+    step = on_probation(candidate)
+    before = step._incumbent.saw  # type: ignore[attr-defined]
+    candidate.high = 0.5
+    found = models_of(step, 20)
+    assert found == ["new"] * 5 + ["old"] * 15, "as soon as there is enough to see it"
+    assert step.trial.phase == ROLLED_BACK
+    assert step.trial.reason.startswith("psi ")
+    assert step._incumbent.saw == before + 20 * 200, "it ran on all the time"  # type: ignore[attr-defined]
+
+
+def test_one_that_becomes_slow_on_probation_is_rolled_back() -> None:
+    class Slow(Scorer):
+        slow = False
+
+        def process(self, block: Block) -> list[Block]:
+            if self.slow:
+                step._clock.now += 20 * SECOND  # type: ignore[attr-defined]
+            return super().process(block)
+
+    candidate = Slow("new")
+    step = on_probation(candidate)
+    candidate.slow = True
+    models_of(step, 10)
+    assert step.trial.phase == ROLLED_BACK
+    assert step.trial.reason.startswith("latency_ratio ")
+
+
+def test_a_restart_goes_on_in_the_middle_of_a_probation_with_both_states() -> None:
+    one = on_probation(Scorer("new"))
+    models_of(one, 3)
+    two = shadow(Scorer("new"))
+    two.restore(one.state())
+    assert two.trial.phase == PROBATION
+    assert two.model == "new"
+    assert two.report() == one.report()
+    assert (two._incumbent.saw, two._candidate.saw) == (one._incumbent.saw, one._candidate.saw)  # type: ignore[attr-defined]
+    candidate = Scorer("new")
+    candidate.mode = "raise"
+    back = shadow(candidate)
+    back.restore(one.state())
+    models_of(back, 3)
+    assert back.trial.phase == ROLLED_BACK
+    again = shadow(Scorer("new"))
+    again.restore(back.state())
+    assert again.trial.phase == ROLLED_BACK
+    assert again.model == "old"
 
 
 # -- with real models ---------------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from forebay import infer
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.cli.models_change import shadow_text
 from forebay.config.models import InferOptions, PromoteOptions
-from forebay.errors import ForebayError
+from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import find
 from forebay.infer.detect import DetectStep
 from forebay.infer.notes import ModelNotes
 from forebay.infer.shadow_boxes import ShadowDetector, pair
-from forebay.infer.trial import PROMOTED, REJECTED, RUNNING
+from forebay.infer.trial import PROBATION, PROMOTED, REJECTED, ROLLED_BACK, RUNNING
 from forebay.infer.vision import Detection
 
 SECOND = 1_000_000_000
@@ -250,20 +250,72 @@ def test_boxes_are_paired_one_to_one_the_largest_overlap_first() -> None:
 # -- the audit log ------------------------------------------------------------------------------------------
 
 
-def test_the_audit_log_hears_which_model_serves_and_what_was_decided_once_each() -> None:
-    step = step_of(Eyes("new"))
+def test_the_audit_log_and_the_ledger_hear_what_serves_gives_and_is_decided_once_each() -> None:
+    step = step_of(Eyes("new"), probation="60s")
     notes = ModelNotes("yard", [step])
     assert notes.take_tally() == {("yard", "infer", "model:serves old"): 1}
     assert notes.take_tally() == {}
-    models_of(step, 20)
+    found = models_of(step, 40)
     assert notes.take_tally() == {
         ("yard", "infer", "model:promoted new in place of old"): 1,
+        ("yard", "infer", "model:confirmed new"): 1,
         ("yard", "infer", "model:serves new"): 1,
     }
     assert notes.take_tally() == {}
-    again = step_of(Eyes("new"))
+    assert notes.take_counts() == {
+        ("yard", "model", "serves old"): 1,
+        ("yard", "model", "promoted new"): 1,
+        ("yard", "model", "confirmed new"): 1,
+        ("yard", "model", "serves new"): 1,
+        ("yard", "model", "gave old"): 10 * found.count("old"),
+        ("yard", "model", "gave new"): 10 * found.count("new"),
+    }
+    assert notes.take_counts() == {}
+    again = step_of(Eyes("new"), probation="60s")
     again.restore(step.state())
     assert ModelNotes("yard", [again]).take_tally() == {("yard", "infer", "model:serves new"): 1}
+
+
+# -- on probation -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ModelError, RuntimeError])
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_a_detector_that_fails_on_probation_is_taken_back_at_the_end_of_its_block(
+    kind: type[Exception], share: float
+) -> None:
+    candidate = Eyes("new")
+    step = step_of(candidate, probation="1d", share=share)
+    while phase(step) == RUNNING:
+        models_of(step, 1)
+    assert phase(step) == PROBATION
+
+    def fail(_frame: np.ndarray) -> list[Detection]:
+        raise kind("13800138000")
+
+    candidate.detect_labelled = fail  # type: ignore[method-assign]
+    (passed,) = step.process(pictures(10))
+    assert passed.rows == 10, "the pictures go on"
+    assert phase(step) == ROLLED_BACK
+    assert step.trial is not None
+    assert "3 times in a row" in step.trial.reason
+    assert "13800138000" not in step.trial.reason
+    assert models_of(step, 3) == ["old"] * 3
+    assert step.results["failed", "new"] == 10
+
+
+def test_a_detector_that_finds_other_boxes_on_probation_is_taken_back() -> None:
+    candidate = Eyes("new")
+    step = step_of(candidate, probation="1d")
+    while phase(step) == RUNNING:
+        models_of(step, 1)
+    candidate.moved = 15
+    found = models_of(step, 20)
+    assert found[0] == "new"
+    assert found[-1] == "old"
+    assert phase(step) == ROLLED_BACK
+    assert step.trial is not None
+    assert "agreement" in step.trial.reason
 
 
 def test_a_rejection_is_told_with_its_bound() -> None:

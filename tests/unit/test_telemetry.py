@@ -18,7 +18,7 @@ from forebay.errors import ConfigError
 from forebay.mask import Guard, Masker, load_policy
 from forebay.sources.agent import AgentSource
 from forebay.sources.context import SourceContext
-from forebay.telemetry import agent_row, process_facts, stream_rows
+from forebay.telemetry import agent_metrics, agent_row, model_rows, process_facts, stream_rows
 
 
 def facts(**changes: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_states_that_are_not_well_are_seen():
 
 def test_no_count_stands_without_a_unit():
     """A long bare number is searched for identifiers, and a counter may grow into what looks like one."""
-    for figure in [*agent_row(facts()), *stream_rows(facts())[0]]:
+    for figure in [*agent_row(facts()), *stream_rows(facts())[0], *model_rows(facts())[0]]:
         assert figure.type in (Type.BOOL, Type.STR) or figure.unit, figure.name
 
 
@@ -115,6 +115,30 @@ def test_about_streams_gives_one_row_a_stream_told_apart_by_its_name():
     assert [cells(block, row)["read"] for row in range(2)] == [10, 99]
     assert np.all(np.diff(block.time) == 0)
     assert sampled_nothing(AgentOptions(about="streams"))
+
+
+@pytest.mark.parametrize("policy", ["base", "strict"])
+def test_about_models_gives_one_row_a_stream_and_model_and_passes_every_policy(policy):
+    context = SourceContext("me", "me", facts=facts)
+    (block,) = sampled(context, AgentOptions(about="models"))
+    loaded = load_policy(policy, None)
+    guarded = Guard(loaded).check(Masker(loaded).apply(block))
+    row = cells(guarded)
+    assert (row["about"], row["model"]) == ("pump", "sensor-anomaly@1.0.0#96dbe81b")
+    assert (row["gave"], row["failed"], row["serves"], row["promoted"]) == (7, 1, 2, 1)
+    assert row["rolled_back"] == row["rejected"] == row["confirmed"] == 0
+    assert sampled_nothing(AgentOptions(about="models"))
+
+
+def test_metrics_tell_what_models_gave_and_what_was_decided():
+    told = {metric.name: metric.samples for metric in agent_metrics(facts())}
+    who = {"stream": "pump", "model": "sensor-anomaly@1.0.0#96dbe81b"}
+    assert told["forebay_model_results_total"] == [(who, 7.0)]
+    assert told["forebay_model_failures_total"] == [(who, 1.0)]
+    assert told["forebay_model_events_total"] == [
+        (who | {"event": "serves"}, 2.0),
+        (who | {"event": "promoted"}, 1.0),
+    ]
 
 
 def sampled_nothing(options: AgentOptions) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from forebay.cli import live, policies
+from forebay.cli import live, live_models, policies
 from forebay.config.agent import AgentConfig
 from forebay.config.base import format_duration, format_size
 from forebay.config.findings import ConfigErrors, Finding, Severity
@@ -27,8 +27,9 @@ LIVE_CHECKS: list[LiveCheck] = [
     policies.check_secrets,
     live.check_spool,
     live.check_endpoints,
+    live_models.check_models,
 ]
-"""What `--live` tries, in this order. Whoever wires rooms appends what needs them (models, policies)."""
+"""What `--live` tries, in this order."""
 
 _LOADERS: dict[str | None, Callable[[Path], LoadedConfig[Any]]] = {
     None: load,
@@ -40,7 +41,7 @@ _LOADERS: dict[str | None, Callable[[Path], LoadedConfig[Any]]] = {
 @click.command(name="check")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--live", "try_live", is_flag=True, help="Also try disk, files, keys and connections.")
+@click.option("--live", "try_live", is_flag=True, help="Also try disk, files, keys, connections and models.")
 @click.option(
     "--kind", type=click.Choice(["agent", "receiver", "policy"]), help="Default: by the keys of the file."
 )

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
-import numpy as np
 
-from forebay.blocks import MAX_ROWS, Block, Column, Field, Schema, Type
 from forebay.cli.progress import Progress
-from forebay.cli.series_picture import FORMATS, SeriesPicture
-from forebay.config.models import InferOptions
 from forebay.errors import ForebayError, InputError
 
 VIDEO = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts", ".flv"}
 TABLE = {".csv", ".tsv", ".txt"}
-_STAMPS = ("time", "ts", "timestamp", "datetime", "date")
 _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 30, 145))  # BGR
 
 
@@ -49,7 +40,9 @@ _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 3
 @click.option("--inputs", help="Fields that the model watches, with commas; all numeric ones by default.")
 @click.option("--key", help="CSV column that tells devices apart.")
 @click.option(
-    "--calibration", type=click.IntRange(32), default=256, help="Readings that a series learns from first."
+    "--calibration",
+    type=click.IntRange(32),
+    help="Readings that a series learns from before it gives a score; 256 by default.",
 )
 def infer_command(
     model: str,
@@ -63,18 +56,22 @@ def infer_command(
     tiles: int,
     inputs: str | None,
     key: str | None,
-    calibration: int,
+    calibration: int | None,
 ) -> None:
     """Run MODEL (a bundle's name or path) on INPUT: CSV, image or video."""
     try:
+        if out is not None and out.exists() and out.samefile(source):
+            raise InputError("would be overwritten by `-o`", place=str(source), hint="give another name")
         if source.suffix.lower() in TABLE:
             if classes or tiles != 1:
                 raise click.UsageError("--class and --tiles go with images")
-            run = _Table(source, model, folder, inputs, key, calibration)
-            _print_table(run, as_json, out, 0.9 if threshold is None else threshold)
+            from forebay.cli.infer_table import Table, print_table
+
+            run = Table(source, model, folder, inputs, key, calibration)
+            print_table(run, as_json, out, threshold)
             return
-        if inputs or key:
-            raise click.UsageError("--inputs and --key go with CSV")
+        if inputs or key or calibration:
+            raise click.UsageError("--inputs, --key and --calibration go with CSV")
         from forebay.infer.vision import load_detector
 
         detector = load_detector(
@@ -88,172 +85,6 @@ def infer_command(
     except ForebayError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
-
-
-class _Table:
-    """A CSV file through the anomaly step, in blocks."""
-
-    def __init__(
-        self,
-        path: Path,
-        model: str,
-        folder: Path | None,
-        inputs: str | None,
-        key: str | None,
-        calibration: int,
-    ) -> None:
-        from forebay import infer
-
-        self.path = path
-        self.header = self._header()
-        if key and key not in self.header:
-            raise InputError(
-                f"no column `{key}`", place=f"{path}:1", hint=f"columns: {', '.join(self.header)}"
-            )
-        self.key = key or ""
-        stamps = [name for name in self.header if name.casefold() in _STAMPS]
-        self.stamp = stamps[0] if stamps else ""
-        self.fields = inputs.split(",") if inputs else self._numeric()
-        for name in self.fields:
-            if name not in self.header:
-                raise InputError(
-                    f"no column `{name}`", place=f"{path}:1", hint=f"columns: {', '.join(self.header)}"
-                )
-        options = InferOptions(model=model, inputs=self.fields, calibration=calibration)
-        self.step = infer.build("infer", options, key=self.key, bundles_dir=folder, base=Path())
-        self.rejected = 0
-
-    def _open(self) -> TextIO:
-        return self.path.open(encoding="utf-8-sig", errors="replace", newline="")
-
-    def _dialect(self) -> str:
-        return "\t" if self.path.suffix.lower() == ".tsv" else ","
-
-    def _header(self) -> list[str]:
-        with self._open() as lines:
-            header = next(csv.reader(lines, delimiter=self._dialect()), [])
-        if not header or len(set(header)) != len(header):
-            raise InputError("expected a header of distinct names", place=f"{self.path}:1")
-        return header
-
-    def _numeric(self) -> list[str]:
-        """Return the columns whose first hundred cells are numbers or empty."""
-        with self._open() as lines:
-            first = list(islice(csv.DictReader(lines, delimiter=self._dialect()), 100))
-        skip = {self.stamp, self.key}
-        names = [
-            n for n in self.header
-            if n not in skip
-            and any(r[n] for r in first)
-            and all(not r[n] or _number(r[n]) is not None for r in first)
-        ]  # fmt: skip
-        if not names:
-            raise InputError("no column of numbers", place=str(self.path), hint="name them with --inputs")
-        return names
-
-    def rows(self) -> Iterator[tuple[dict[str, Any], float | None]]:
-        """Yield (row as read, score)."""
-        with self._open() as lines:
-            reader = csv.DictReader(lines, delimiter=self._dialect())
-            done = 0
-            while batch := list(islice(self._good(reader), MAX_ROWS)):
-                block = self._block(batch, done)
-                (scored,) = self.step.process(block)
-                yield from zip(batch, scored.columns[-1].to_list(Type.F64), strict=True)
-                done += len(batch)
-
-    def _good(self, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows that have as many cells as the header; say where others are."""
-        while True:
-            try:
-                row: dict[Any, Any] | None = next(reader, None)
-            except csv.Error as error:
-                self._reject(reader.line_num, str(error))
-                continue
-            if row is None:
-                return
-            if None in row or None in row.values():
-                self._reject(reader.line_num, f"expected {len(self.header)} cells")
-                continue
-            yield row
-
-    def _reject(self, line: int, detail: str) -> None:
-        self.rejected += 1
-        if self.rejected <= 10:
-            click.echo(f"warning: {self.path}:{line}: {detail}, row left out", err=True)
-
-    def _block(self, batch: list[dict[str, Any]], first: int) -> Block:
-        fields, columns = [], []
-        if self.key:
-            fields.append(Field(self.key, Type.STR))
-            columns.append(Column.of(Type.STR, [r[self.key] for r in batch]))
-        for name in self.fields:
-            fields.append(Field(name, Type.F64))
-            columns.append(Column.of(Type.F64, [_number(r[name]) for r in batch]))
-        # The step needs order and gaps only; without stamps rows count as evenly spaced.
-        stamps = [_stamp(r[self.stamp], first + i) if self.stamp else first + i for i, r in enumerate(batch)]
-        return Block(Schema("csv", tuple(fields), self.key), np.array(stamps, dtype=np.int64), tuple(columns))
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
-
-
-def _stamp(text: str, row: int) -> int:
-    """Return ns; the row's number where the text is no time."""
-    from datetime import UTC, datetime
-
-    if re.fullmatch(r"-?[0-9]{1,12}(\.[0-9]+)?", text):
-        return int(float(text) * 1e9)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return row
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1e9)
-
-
-def _print_table(run: _Table, as_json: bool, out: Path | None, threshold: float) -> None:
-    rows = anomalies = without = 0
-    model = run.step.model  # type: ignore[attr-defined]
-    picture = SeriesPicture(run.fields, threshold) if out and out.suffix.lower() in FORMATS else None
-    handle = out.open("w", encoding="utf-8", newline="") if out and not picture else None
-    writer = csv.writer(handle) if handle else None
-    try:
-        if writer:
-            writer.writerow([*run.header, "anomaly"])
-        for row, score in run.rows():
-            rows += 1
-            without += score is None
-            marked = score is not None and score >= threshold
-            anomalies += marked
-            place = {k: row[k] for k in (run.stamp, run.key) if k}
-            if as_json:
-                click.echo(
-                    json.dumps({"row": rows, **place, "anomaly": score, "model": model}, ensure_ascii=False)
-                )
-            elif marked:
-                click.echo(f"row {rows}  {'  '.join(place.values())}  anomaly {score:.3f}")
-            if picture:
-                picture.add(row[run.key] if run.key else "", [_number(row[n]) for n in run.fields], score)
-            if writer:
-                writer.writerow([*(row[n] for n in run.header), "" if score is None else score])
-    finally:
-        if handle:
-            handle.close()
-    if picture and out:
-        picture.write(out)
-        if picture.left_out:
-            click.echo(f"warning: {len(picture.left_out)} more devices are not in the picture", err=True)
-    if not as_json:
-        click.echo(
-            f"{rows} rows, {anomalies} with anomaly >= {threshold:g}, {without} without a score "
-            f"(calibrating), {run.rejected} left out; {model} on {', '.join(run.fields)}"
-        )
 
 
 def _facts(detection: Any, **more: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,20 +145,34 @@ def rollback_command(name: str, folder: Path | None, config: Path | None) -> Non
 @click.option(
     "--rows", type=click.IntRange(1, 65_536), help="Rows of one run. Default: those of the golden input."
 )
+@click.option("--size", metavar="WxH", help="Of the picture. Default: that of the golden input.")
 @_json
-def bench_command(name: str, folder: Path | None, runs: int, rows: int | None, as_json: bool) -> None:
+def bench_command(
+    name: str, folder: Path | None, runs: int, rows: int | None, size: str | None, as_json: bool
+) -> None:
     """Latency of one run of NAME on its golden input, and the memory of this process with it, on this machine."""
     from forebay.infer.bench import measure
     from forebay.infer.bundle import find, load
 
-    facts = measure(load(find(name, bundles_dir=folder)), runs, rows or 0)
+    facts = measure(load(find(name, bundles_dir=folder)), runs, rows or 0, _pixels(size))
     if as_json:
         click.echo(json.dumps(facts))
         return
+    shapes = ", ".join(f"{k} {'x'.join(map(str, shape))}" for k, shape in facts["inputs"].items())
     click.echo(
         f"{facts['model']}: p50 {facts['p50_ms']:g} ms, p99 {facts['p99_ms']:g} ms, CPU {facts['cpu_ms']:g} ms over"
-        f" {runs} runs of {facts['rows']} rows; {facts['rss_mib']:g} MiB, of which the model {facts['model_mib']:g}"
+        f" {runs} runs on {shapes}; {facts['rss_mib']:g} MiB, of which the model {facts['model_mib']:g}"
     )
+
+
+def _pixels(size: str | None) -> tuple[int, int] | None:
+    """Return width and height. Raises click.UsageError."""
+    if size is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", size)
+    if found is None:
+        raise click.UsageError("--size: expected WIDTHxHEIGHT in pixels, such as 320x192")
+    return int(found[1]), int(found[2])
 
 
 @click.command("shadow")
@@ -201,7 +216,7 @@ def shadow_text(report: dict[str, Any]) -> str:
         )
     return (
         f"{report['pipeline']}.{report['step']}: {report['candidate']} beside {report['incumbent']}:"
-        f" {report['phase']}{why}\n"
+        f" {report['phase'].replace('_', ' ')}{why}\n"
         f"  {seen}, PSI {report['psi']:g}, KS {report['ks']:g},"
         f" errors {report['error_rate']:.2%}, time x{report['latency_ratio']:g}"
     )

@@ -15,10 +15,11 @@ WIDTH, HEIGHT, EDGE = 1200, 150, 24
 MOST_PANELS = 16  # devices times fields; more cannot be looked at
 FORMATS = (".png", ".jpg", ".jpeg")
 _INK, _MARK, _TEXT = (120, 80, 30), (180, 180, 255), (40, 40, 40)
+_UNSCORED = (232, 232, 232)
 
 
 class SeriesPicture:
-    """Collects rows with their scores; one panel a device and field.
+    """Collects rows with their scores; one panel a device and field. Grey: rows without a score.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ class SeriesPicture:
 
     def __init__(self, fields: Sequence[str], threshold: float) -> None:
         self._fields, self._threshold = tuple(fields), threshold
-        self._panels: dict[tuple[str, str], tuple[list[float], list[bool]]] = {}
+        self._panels: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
         self.left_out: set[str] = set()
 
     def add(self, device: str, values: Sequence[float | None], score: float | None) -> None:
@@ -39,11 +40,10 @@ class SeriesPicture:
                 return
             for name in self._fields:
                 self._panels[device, name] = ([], [])
-        marked = score is not None and score >= self._threshold
         for name, value in zip(self._fields, values, strict=True):
-            cells, marks = self._panels[device, name]
+            cells, scores = self._panels[device, name]
             cells.append(np.nan if value is None else value)
-            marks.append(marked)
+            scores.append(np.nan if score is None else score)
 
     def draw(self) -> Any:
         """Return uint8 (h, w, 3), BGR."""
@@ -60,13 +60,15 @@ class SeriesPicture:
         if not done:
             raise InputError("cannot be written", place=str(path), hint="end the name in .png or .jpg")
 
-    def _panel(self, device: str, name: str, cells: list[float], marks: list[bool]) -> Any:
+    def _panel(self, device: str, name: str, cells: list[float], scores: list[float]) -> Any:
         cv2 = load_cv2("pictures")
         out = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
         values = np.array(cells)
         place = np.arange(len(values)) * WIDTH // max(1, len(values))
-        for x in np.unique(place[np.array(marks)]).tolist():
-            cv2.line(out, (x, EDGE), (x, HEIGHT - 2), _MARK, 3)
+        marked, unscored = np.array(scores) >= self._threshold, np.isnan(scores)
+        for rows, colour in ((unscored, _UNSCORED), (marked, _MARK)):
+            for x in np.unique(place[rows]).tolist():
+                cv2.line(out, (x, EDGE), (x, HEIGHT - 2), colour, 3)
         good = np.isfinite(values)
         told = f"{device} {name}".strip()
         if good.any():
@@ -76,7 +78,8 @@ class SeriesPicture:
             points = np.stack([place[good], y], axis=1)
             # several readings share a column: the line through all of them shows their range
             cv2.polylines(out, [points.astype(np.int32).reshape(-1, 1, 2)], False, _INK, 1)
-            told += f"  {low:g} to {high:g}, {sum(marks)} of {len(marks)} marked"
+            told += f"  {low:g} to {high:g}, {marked.sum()} of {len(marked)} marked"
+            told += f", {unscored.sum()} without a score" if unscored.any() else ""
         ascii_text = told.encode("ascii", "replace").decode()
         cv2.putText(out, ascii_text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)
         return out

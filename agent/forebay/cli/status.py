@@ -113,6 +113,7 @@ def render(facts: dict[str, Any]) -> str:
             + f"{count(entry['delivered']):>11}{count(entry['pending']):>9}{count(lost):>9}"
         )  # fmt: skip
     lines += _reasons(facts["streams"])
+    lines += _models(facts["streams"])
     if not facts["balanced"]:
         lines.append("the ledger does not balance: please report this")
     return "\n".join(lines)
@@ -154,6 +155,16 @@ def _reasons(streams: dict[str, Any]) -> list[str]:
     ]
 
 
+def _models(streams: dict[str, Any]) -> list[str]:
+    """Return what each model did, one line a stream and model."""
+    return [
+        f"{short(name, 16)} {model}: "
+        + ", ".join(f"{event.replace('_', ' ')} {count(n)}" for event, n in sorted(events.items()))
+        for name, entry in streams.items()
+        for model, events in sorted(entry["models"].items())
+    ]
+
+
 def _live_lines(facts: dict[str, Any]) -> list[str]:
     """Return what only a running agent can say."""
     if "link" not in facts:
@@ -169,7 +180,7 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(f"STUCK: {facts['stuck']}")
     lines += [f"{name}: {p['trouble']}" for name, p in facts["pipelines"].items() if p["trouble"]]
     lines += [
-        f"{name}: candidate {report['candidate']} is {report['phase']} {report['reason']}".rstrip()
+        f"{name}: candidate {report['candidate']} is {report['phase'].replace('_', ' ')} {report['reason']}".rstrip()
         for name, pipeline in facts["pipelines"].items()
         for report in pipeline["reports"].values()
         if "candidate" in report

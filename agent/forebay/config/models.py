@@ -55,9 +55,17 @@ class PromoteOptions(Options):
     """Share of rows (of detections: of pictures) on which it failed or was too slow."""
     max_latency_ratio: Annotated[float, Field(gt=0, le=1000)] = 2.0
     """Its time over that of the model in use, on the same rows."""
+    probation: Duration | None = None
+    """How long, after it took over, the model before it runs on beside it under the same bounds; beyond one, or
+    when it fails three times in a row, that one serves again. As long as `after` if not given; `0` is none."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Share of all boxes that the other model found too, overlapping by half and with the same label (with
     `field`). One that finds more than the model in use agrees less with it: look at the report first."""
+
+    @property
+    def probation_ns(self) -> int:
+        """The probation, 0 for none."""
+        return self.after if self.probation is None else self.probation
 
 
 class InferOptions(Options):

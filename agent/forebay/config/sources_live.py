@@ -42,8 +42,9 @@ class AgentOptions(Options):
     """What this is."""
     every: Duration = Field(default=60 * _SECOND, ge=_SECOND)
     """Time between samples."""
-    about: Literal["agent", "streams"] = "agent"
-    """`agent`: one row with the sums over all streams. `streams`: one row a stream, its name in `about`."""
+    about: Literal["agent", "streams", "models"] = "agent"
+    """`agent`: one row with the sums over all streams. `streams`: one row a stream, its name in `about`.
+    `models`: one row a stream and model, what it gave and what was decided of it."""
 
 
 RegisterKind = Literal["holding", "input", "coil", "discrete"]

@@ -15,6 +15,7 @@ from forebay.blocks import Block, Column, Field, Grade, Type
 from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import Bundle
 from forebay.infer.manifest import SeriesPreprocessing, Task
+from forebay.infer.notes import FAILED, GAVE, Results
 from forebay.infer.session import Session
 from forebay_core import series as kernel
 
@@ -46,6 +47,7 @@ class AnomalyStep:
     ----------
     model : `name@version#hash`, as the score's field carries it
     counts : rows without a score by reason: `calibrating`, `max_keys`, `model_error`
+    results : rows with a score, and rows on which the model failed, see infer.notes
     """
 
     TASK: ClassVar[Task] = Task.ANOMALY
@@ -72,6 +74,7 @@ class AnomalyStep:
             )
         self.name = name
         self.counts: Counter[str] = Counter()
+        self.results: Results = Counter()
         self.failures = 0  # blocks on which the model failed
         self._failed = False  # whether the model failed in the last block
         self._window = manifest.preprocessing.window
@@ -203,6 +206,7 @@ class AnomalyStep:
                 self.counts["model_error"] += len(rows)
                 self._failed = True
                 self.failures += 1
+                self.results[FAILED, self.model] += len(np.unique(rows // len(self._inputs)))
                 self._warn(str(failure))
             else:
                 own = self._errors(windows[rows], found.reshape(-1), rows, n)
@@ -222,7 +226,9 @@ class AnomalyStep:
         return found
 
     def _with_score(self, block: Block, score: npt.NDArray[np.float64], has: npt.NDArray[np.bool_]) -> Block:
-        self.counts["calibrating"] += int(np.count_nonzero(~has))
+        given = int(np.count_nonzero(has))
+        self.results[GAVE, self.model] += given
+        self.counts["calibrating"] += len(has) - given
         # No score yet is as it should be; no score because the model failed is not.
         none = q.MISSING if self._failed else q.WARMING_UP
         codes = None if bool(has.all()) else np.where(has, q.GOOD, none).astype(np.uint8)
@@ -248,8 +254,9 @@ class AnomalyStep:
             _log.warning("%s", text)
 
     def report(self) -> dict[str, Any]:
-        """Return the model and how many rows or windows had no score, by reason."""
-        return {"model": self.model, "without_score": dict(self.counts)}
+        """Return the model, what runs it, and how many rows or windows had no score, by reason."""
+        providers = list(self._session.providers)
+        return {"model": self.model, "providers": providers, "without_score": dict(self.counts)}
 
     def flush(self) -> list[Block]:
         """Nothing is held."""

@@ -15,6 +15,7 @@ from forebay.blocks import Block, Column, Field, Type
 from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import Bundle
 from forebay.infer.manifest import Task, WaveformPreprocessing
+from forebay.infer.notes import FAILED, GAVE, Results
 from forebay.infer.session import Session
 
 _log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class ClassifyStep:
     model : `name@version#hash`
     counts : windows or readings without a label by reason: `gap`, `rate`, `max_keys`, `model_error`
     failures : blocks on which the model failed
+    results : windows with a label, and those on which the model failed, see infer.notes
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class ClassifyStep:
         self._warned: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.failures = 0
+        self.results: Results = Counter()
 
     def process(self, block: Block) -> list[Block]:
         """Return the block with label and probability."""
@@ -170,6 +173,7 @@ class ClassifyStep:
         except ModelError as failure:
             self.counts["model_error"] += len(full)
             self.failures += 1
+            self.results[FAILED, self.model] += len(full)
             self._warn(str(failure))
             for row, _ in full:
                 codes[row] = q.MISSING
@@ -179,7 +183,9 @@ class ClassifyStep:
             score = float(chances[best])
             if not 0.0 <= score <= 1.0:  # NaN too: a graph without softmax, or broken numbers
                 codes[row] = q.NAN
+                self.results[FAILED, self.model] += 1
                 continue
+            self.results[GAVE, self.model] += 1
             labels[row] = self._labels[best] if score >= self._threshold else UNSURE
             scores[row], codes[row] = round(score, 4), q.GOOD
 
@@ -220,8 +226,9 @@ class ClassifyStep:
             _log.warning("%s", text)
 
     def report(self) -> dict[str, Any]:
-        """Return the model and what had no label, by reason."""
-        return {"model": self.model, "without_label": dict(self.counts)}
+        """Return the model, what runs it, and what had no label, by reason."""
+        providers = list(self._session.providers)
+        return {"model": self.model, "providers": providers, "without_label": dict(self.counts)}
 
     def flush(self) -> list[Block]:
         """Nothing is held: readings went on when they came."""

@@ -14,6 +14,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type, take
 from forebay.clock import Clock, SystemClock
 from forebay.errors import ForebayError, InputError, ModelError
+from forebay.infer.notes import FAILED, GAVE, Results
 from forebay.infer.shadow_boxes import BoxFinder, ShadowDetector
 from forebay.infer.vision import Detection
 from forebay.pictures import Frame, decode
@@ -47,6 +48,7 @@ class DetectStep:
     Attributes
     ----------
     counts : images by what became of them: `looked`, `skipped` (every), `late`, `undecodable`, `model_error`
+    results : pictures that were looked at, and those on which the model failed, see infer.notes
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class DetectStep:
     ) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
+        self.results: Results = Counter()
         self.trial = detector.trial if isinstance(detector, ShadowDetector) else None
         self.models = self.trial.models if self.trial else (detector.model,)
         self._detector, self._field, self._key = detector, field, key
@@ -197,9 +200,11 @@ class DetectStep:
         except (InputError, ModelError) as error:
             # The picture goes on without detections; masking looks for itself and fails closed.
             self.counts["undecodable" if isinstance(error, InputError) else "model_error"] += 1
+            self.results[FAILED, self.model] += isinstance(error, ModelError)
             _log.warning("%s: field %s: %s", self._detector.model, self._field, error)
             return None, (0, 0)
         self.counts["looked"] += 1
+        self.results[GAVE, self.model] += 1
         return found, (frame.shape[1], frame.shape[0])
 
     def _detections(

@@ -7,6 +7,7 @@ each run; the child answers with facts, arrays or the name of an error. Nothing 
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import struct
@@ -26,6 +27,8 @@ from forebay.errors import ModelError
 from forebay.harden import no_core_dumps
 from forebay.infer.limits import Rest
 from forebay.infer.session import Arrays, ModelTimeout, Session, SessionOptions
+
+_log = logging.getLogger(__name__)
 
 START_S = 120.0  # importing the runtime and loading a large graph on a loaded gateway
 MAX_FRAME = 1 << 31
@@ -72,6 +75,11 @@ class IsolatedSession(Session):
         self.restarts = -1
         with self._lock:
             self._facts = self._start()
+        for name in options.providers:  # the child's own words go nowhere: they might quote data
+            if name not in self.providers:
+                _log.warning(
+                    "%s: execution provider %s does not run the model, the next one does", place, name
+                )
 
     @property
     def providers(self) -> tuple[str, ...]:

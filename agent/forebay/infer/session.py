@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -127,6 +128,12 @@ class Session:
                 f"the model failed on {shapes}: {type(error).__name__}", place=self._place
             ) from None
         return result
+
+
+def absent_providers(wanted: Sequence[str]) -> list[str]:
+    """Return the wanted execution providers that this machine's runtime does not have."""
+    there = load_runtime().get_available_providers()
+    return [name for name in wanted if name not in there]
 
 
 def _available(ort: Any, wanted: tuple[str, ...], place: str) -> list[str]:

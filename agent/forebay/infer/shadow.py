@@ -2,14 +2,17 @@
 
 The candidate runs in the pipeline's own thread after the incumbent, so nothing is copied, queued or lost; its time
 limit and the latency ratio bound what it may cost. Its results never reach the stream until it is promoted; then it
-takes the incumbent's place between two blocks, and no row is lost or doubled. What was decided is part of the
-step's state, so it is durable with the rows that it concerns.
+takes the incumbent's place between two blocks, and no row is lost or doubled. On probation the incumbent runs on
+beside it: on a block on which the candidate fails the incumbent's scores go out, and if the candidate is rolled back
+the incumbent's thresholds are those of today. What was decided is part of the step's state, so it is durable with
+the rows that it concerns.
 """
 
 from __future__ import annotations
 
 import copy
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +24,10 @@ from forebay.blocks import Block
 from forebay.clock import Clock
 from forebay.config.models import PromoteOptions
 from forebay.errors import ForebayError
-from forebay.infer.trial import PROMOTED, RUNNING, Seen, Trial
+from forebay.infer.notes import Results
+from forebay.infer.trial import PROBATION, Seen, Trial
+
+MUTE = 10  # times `min_rows` and `after`; one that has not given enough scores to judge by then is set aside
 
 
 class ScoreStep(Protocol):
@@ -30,9 +36,13 @@ class ScoreStep(Protocol):
     name: str
     model: str
     failures: int
+    results: Results
 
     def process(self, block: Block) -> list[Block]:
         """Return the block with the score."""
+
+    def report(self) -> dict[str, Any]:
+        """Return names and numbers, never a data value."""
 
     def flush(self) -> list[Block]:
         """See forebay.stages.Step."""
@@ -63,10 +73,18 @@ class Comparison(Seen):
         """See Seen."""
         return self.compared + self.failed
 
+    def is_enough(self, gate: PromoteOptions) -> bool:
+        """See Seen. Rows that came while a series was calibrated prove nothing."""
+        return self.tried() >= gate.min_rows or self._is_mute(gate)
+
+    def _is_mute(self, gate: PromoteOptions) -> bool:
+        is_over = self.rows >= MUTE * gate.min_rows and self.elapsed_ns >= MUTE * gate.after
+        return is_over and self.compared < gate.min_rows
+
     def over(self, gate: PromoteOptions) -> list[str]:
         """See Seen."""
         over = Seen.over(self, gate)
-        if self.compared < gate.min_rows:
+        if self._is_mute(gate):
             over.append(f"compared {self.compared} < {gate.min_rows} rows")
         return over
 
@@ -92,6 +110,7 @@ class ShadowStep:
     Attributes
     ----------
     trial : how the run stands
+    results : of the models that served, see infer.notes
     """
 
     def __init__(
@@ -105,8 +124,8 @@ class ShadowStep:
         share: float = 1.0,
     ) -> None:
         self.name = incumbent.name
-        self._seen = Comparison()
-        self.trial = Trial(self.name, (incumbent.model, candidate.model), self._seen, gate, clock)
+        self.results: Results = Counter()
+        self.trial = Trial(self.name, (incumbent.model, candidate.model), Comparison(), gate, clock)
         self._incumbent, self._candidate = incumbent, candidate
         self._clock, self._key, self._share = clock, key, share
 
@@ -122,37 +141,86 @@ class ShadowStep:
 
     @property
     def _serving(self) -> ScoreStep:
-        return self._candidate if self.trial.phase == PROMOTED else self._incumbent
+        return self._candidate if self.trial.candidate_serves else self._incumbent
+
+    @property
+    def _standby(self) -> ScoreStep:
+        return self._incumbent if self.trial.candidate_serves else self._candidate
 
     def process(self, block: Block) -> list[Block]:
         """Return the serving model's blocks."""
-        begun = self._clock.monotonic_ns()
-        out = self._serving.process(block)
-        if self.trial.phase == RUNNING and block.rows:
+        if not block.rows or not self.trial.both_run:
+            serving = self._serving
+            out = serving.process(block)
+        elif self.trial.phase == PROBATION:
+            out, serving = self._on_probation(block)
+        else:
+            serving, begun = self._incumbent, self._clock.monotonic_ns()
+            out = serving.process(block)
             taken = self._clock.monotonic_ns() - begun
             try:
                 self._compare(block, out, taken)
             except Exception as error:  # noqa: BLE001 - the candidate must never cost the stream
                 self.trial.failed(block.rows, type(error).__name__)
-            self.trial.judge()
+        self.results.update(serving.results)
+        for step in (self._incumbent, self._candidate):
+            step.results.clear()
+        self.trial.judge()
         return out
 
     def _compare(self, block: Block, out: list[Block], incumbent_ns: int) -> None:
+        """Run the candidate in the shadow."""
         chosen = self._chosen(block)
         if not len(chosen) or len(out) != 1:
             return
+        self.trial.begin()
         part = block if len(chosen) == block.rows else block.take(chosen)
-        before, begun = self._candidate.failures, self.trial.begin()
-        (made,) = self._candidate.process(part)
-        seen = self._seen
-        seen.candidate_ns += self._clock.monotonic_ns() - begun
-        seen.incumbent_ns += incumbent_ns * len(chosen) // block.rows
+        made, taken = self._try_candidate(part)
+        if made is not None:
+            self._saw(len(chosen), incumbent_ns * len(chosen) // block.rows, taken)
+            self._seen.add(_scores(out[0])[chosen], _scores(made))
+
+    def _on_probation(self, block: Block) -> tuple[list[Block], ScoreStep]:
+        """Return the candidate's block and the candidate; the incumbent's and it where the candidate fails."""
+        self.trial.begin()
+        made, candidate_ns = self._try_candidate(block)
+        begun = self._clock.monotonic_ns()
+        try:
+            out = self._incumbent.process(block)
+        except Exception:
+            if made is None:
+                raise
+            return [made], self._candidate
+        if made is None:
+            return out, self._incumbent
+        self._saw(block.rows, self._clock.monotonic_ns() - begun, candidate_ns)
+        self._seen.add(_scores(out[0]), _scores(made))
+        return [made], self._candidate
+
+    def _try_candidate(self, block: Block) -> tuple[Block | None, int]:
+        """Return the candidate's block, None if it failed, and the time that it took."""
+        before, begun = self._candidate.failures, self._clock.monotonic_ns()
+        try:
+            (made,) = self._candidate.process(block)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the incumbent is there
+            self.trial.failed(block.rows, type(error).__name__)
+            return None, 0
         if self._candidate.failures > before:
-            self.trial.failed(len(chosen), "")
-            return
+            self.trial.failed(block.rows, "")
+            return None, 0
         self.trial.worked()
-        seen.rows += len(chosen)
-        seen.add(_scores(out[0])[chosen], _scores(made))
+        return made, self._clock.monotonic_ns() - begun
+
+    @property
+    def _seen(self) -> Comparison:
+        assert isinstance(self.trial.seen, Comparison)
+        return self.trial.seen
+
+    def _saw(self, rows: int, incumbent_ns: int, candidate_ns: int) -> None:
+        seen = self._seen
+        seen.rows += rows
+        seen.incumbent_ns += incumbent_ns
+        seen.candidate_ns += candidate_ns
 
     def _chosen(self, block: Block) -> npt.NDArray[np.int64]:
         """Return the rows of the devices that the candidate sees: always the same ones, by their name's checksum."""
@@ -164,8 +232,8 @@ class ShadowStep:
         return np.flatnonzero(np.array([wanted[n] for n in names], dtype=bool))
 
     def report(self) -> dict[str, Any]:
-        """Return how the shadow run stands: names and numbers only."""
-        return self.trial.report()
+        """Return what the serving step says, and how the shadow run stands: names and numbers only."""
+        return {**self._serving.report(), **self.trial.report()}
 
     # -- state ----------------------------------------------------------------------------------------------
 
@@ -176,7 +244,7 @@ class ShadowStep:
     def state(self) -> bytes:
         """Return the serving step's state, which that step alone can restore too, with the shadow's beside it."""
         saved = msgpack.unpackb(self._serving.state(), strict_map_key=False)
-        other = self._candidate.state() if self.trial.phase == RUNNING else b""
+        other = self._standby.state() if self.trial.both_run else b""
         saved["shadow"] = {**self.trial.dump(), "state": other}
         packed: bytes = msgpack.packb(saved)
         return packed
@@ -191,11 +259,14 @@ class ShadowStep:
             raise ForebayError(
                 f"the saved state is damaged: {type(error).__name__}", place=self.name
             ) from None
-        (self._candidate if trial.phase == PROMOTED else self._incumbent).restore(state)
-        if other and ours:
-            self._candidate.restore(other)
-        assert isinstance(trial.seen, Comparison)
-        self.trial, self._seen = trial, trial.seen
+        before, self.trial = self.trial, trial
+        try:
+            self._serving.restore(state)
+            if other and ours:
+                self._standby.restore(other)
+        except ForebayError:
+            self.trial = before
+            raise
 
 
 def _scores(block: Block) -> npt.NDArray[np.float64]:

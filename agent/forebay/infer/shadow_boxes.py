@@ -1,8 +1,9 @@
 """A candidate detector beside the one in use: the same pictures, boxes that go nowhere, a report, and a gate.
 
 Boxes of the two are paired greedily, the pair of largest overlap first; a pair overlaps by half (IoU) at least,
-whatever its labels. What is promoted takes over between two blocks, so that all detections of a block are of one
-model. Nothing of a picture is kept: counts and histograms of scores only.
+whatever its labels. What is promoted or rolled back changes places between two blocks, so that all detections of a
+block are of one model; a picture on which a candidate on probation fails has no boxes. Nothing of a picture is kept:
+counts and histograms of scores only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 
 from forebay.clock import Clock
 from forebay.config.models import PromoteOptions
-from forebay.infer.trial import PROMOTED, RUNNING, Seen, Trial
+from forebay.errors import ModelError
+from forebay.infer.trial import PROBATION, Seen, Trial
 from forebay.infer.vision import Detection
 from forebay.pictures import Frame
 
@@ -146,16 +148,50 @@ class ShadowDetector:
         return self.trial.model
 
     def detect_labelled(self, frame: Frame) -> list[Detection]:
-        """Return the serving model's detections. Whatever it raises goes through; the candidate's never does."""
-        begun = self._clock.monotonic_ns()
-        found = self._sides[self.trial.phase == PROMOTED].detect_labelled(frame)
-        if self.trial.phase == RUNNING and self._is_chosen():
-            taken = self._clock.monotonic_ns() - begun
-            try:
-                self._compare(frame, found, taken)
-            except Exception as error:  # noqa: BLE001 - the candidate must never cost the stream
-                self.trial.failed(1, type(error).__name__)
+        """Return the serving model's detections. Whatever it raises goes through; what the other raises never does."""
+        trial = self.trial
+        serving, standby = self._sides[trial.candidate_serves], self._sides[not trial.candidate_serves]
+        if not trial.both_run or not self._is_chosen():
+            return self._watched(serving, frame, 0)
+        begun = trial.begin()
+        found = self._watched(serving, frame, 1)
+        between = self._clock.monotonic_ns()
+        try:
+            other = standby.detect_labelled(frame)
+        except Exception as error:  # noqa: BLE001 - the one that does not serve must never cost the stream
+            if not trial.candidate_serves:
+                trial.failed(1, type(error).__name__)
+            return found
+        self._saw(found, other, between - begun, self._clock.monotonic_ns() - between)
         return found
+
+    def _watched(self, serving: BoxFinder, frame: Frame, pictures: int) -> list[Detection]:
+        """Return the serving model's detections; a candidate's failure on probation counts as so many pictures."""
+        if self.trial.phase != PROBATION:
+            return serving.detect_labelled(frame)
+        try:
+            found = serving.detect_labelled(frame)
+        except ModelError:
+            self.trial.failed(pictures, "")
+            raise
+        except Exception as error:  # noqa: BLE001 - it costs this picture's boxes, not the block's
+            self.trial.failed(pictures, type(error).__name__)
+            raise ModelError(f"the candidate failed: {type(error).__name__}", place=self.model) from None
+        self.trial.worked()
+        return found
+
+    def _saw(self, found: list[Detection], other: list[Detection], found_ns: int, other_ns: int) -> None:
+        """Take in what the serving model and the other one found."""
+        trial, seen = self.trial, self.trial.seen
+        assert isinstance(seen, BoxComparison)
+        trial.worked()
+        seen.rows += 1
+        if trial.candidate_serves:
+            seen.add(other, found)
+            seen.incumbent_ns, seen.candidate_ns = seen.incumbent_ns + other_ns, seen.candidate_ns + found_ns
+        else:
+            seen.add(found, other)
+            seen.incumbent_ns, seen.candidate_ns = seen.incumbent_ns + found_ns, seen.candidate_ns + other_ns
 
     def _is_chosen(self) -> bool:
         self._due += self._share
@@ -163,13 +199,3 @@ class ShadowDetector:
             return False
         self._due -= 1.0
         return True
-
-    def _compare(self, frame: Frame, found: list[Detection], incumbent_ns: int) -> None:
-        seen, begun = self.trial.seen, self.trial.begin()
-        assert isinstance(seen, BoxComparison)
-        made = self._sides[1].detect_labelled(frame)
-        seen.candidate_ns += self._clock.monotonic_ns() - begun
-        seen.incumbent_ns += incumbent_ns
-        self.trial.worked()
-        seen.rows += 1
-        seen.add(found, made)

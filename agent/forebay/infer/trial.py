@@ -6,7 +6,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,18 @@ BINS = 200  # of the scores, 0 to 1
 GROUPS = 10  # of the PSI: the incumbent's deciles
 LEAST_SHARE = 1e-4  # an empty group is not infinitely far away
 FAILED_IN_ROW = 3  # blocks or pictures; then the candidate is set aside, gate or not
-RUNNING, PROMOTED, REJECTED = "running", "promoted", "rejected"
+LOOK_NS = 1_000_000_000  # between two looks at the bounds on probation: one costs 0.25 ms of CPU
+RUNNING, PROBATION, PROMOTED = "running", "on_probation", "promoted"
+REJECTED, ROLLED_BACK = "rejected", "rolled_back"
+PHASES = (RUNNING, PROBATION, PROMOTED, REJECTED, ROLLED_BACK)
+
+
+class Decision(NamedTuple):
+    """What was decided of a candidate: `promoted`, `confirmed`, `rejected` or `rolled_back`, and why."""
+
+    event: str
+    model: str
+    text: str
 
 
 @dataclass(slots=True)
@@ -103,18 +114,22 @@ class Seen(ABC):
 class Trial:
     """How the shadow run of a candidate stands, and what was decided of it.
 
+    running --within the bounds--> on_probation --still within them--> promoted
+       |                                |
+       +--beyond one, failing--> rejected   +--> rolled_back: the incumbent, which ran on beside it, serves again
+
     Parameters
     ----------
     name : of the step
     models : the incumbent's and the candidate's
-    seen : empty; filled by the step
+    seen : empty; filled by the step, renewed when the probation begins
     gate : when and under which bounds the candidate takes over; None: it only is reported
 
     Attributes
     ----------
-    phase : `running`, `promoted` or `rejected`
-    reason : why it was rejected
-    decisions : made since somebody took them, for the audit log: names of models and numbers, never data
+    phase : one of PHASES
+    reason : why it was rejected or rolled back
+    decisions : made since somebody took them, for the audit log and the ledger: names of models and numbers, never data
     """
 
     def __init__(
@@ -122,18 +137,29 @@ class Trial:
     ) -> None:
         self.models, self.seen = models, seen
         self.phase, self.reason = RUNNING, ""
-        self.decisions: list[str] = []
+        self.decisions: list[Decision] = []
         self._name, self._gate, self._clock = name, gate, clock
-        self._in_row = 0
+        self._in_row, self._kind = 0, ""
         self._last_ns: int | None = None
+        self._looked_ns = 0  # how long it had run at the last look at the bounds
 
     @property
     def model(self) -> str:
         """The model whose results go out."""
-        return self.models[self.phase == PROMOTED]
+        return self.models[self.candidate_serves]
+
+    @property
+    def candidate_serves(self) -> bool:
+        """Whether the candidate's results go out."""
+        return self.phase in (PROBATION, PROMOTED)
+
+    @property
+    def both_run(self) -> bool:
+        """Whether both are looked at: nothing is decided for good."""
+        return self.phase in (RUNNING, PROBATION)
 
     def begin(self) -> int:
-        """Begin a look at the candidate; return the clock. The time since the last one counts as run."""
+        """Begin a look at both; return the clock. The time since the last one counts as run."""
         now = self._clock.monotonic_ns()
         if self._last_ns is not None:
             self.seen.elapsed_ns += max(0, now - self._last_ns)
@@ -148,40 +174,62 @@ class Trial:
         """The candidate gave nothing of so many rows, or raised an error of that kind."""
         self.seen.rows += rows
         self.seen.failed += rows
-        self._in_row += 1
-        if self._in_row >= FAILED_IN_ROW:
-            self._reject(f"it failed {FAILED_IN_ROW} times in a row {kind}".rstrip())
+        self._in_row, self._kind = self._in_row + 1, kind
+        if self.phase == RUNNING:  # one that serves goes at the end of its block: that is of one model
+            self._set_aside_failing()
 
     def judge(self) -> None:
-        """Decide, if there is a gate and it is time."""
+        """Decide, if there is a gate and it is time. Between two blocks."""
+        if self.phase == PROBATION:
+            self._set_aside_failing()
         gate, seen = self._gate, self.seen
-        if gate is None or self.phase != RUNNING or seen.elapsed_ns < gate.after or not seen.is_enough(gate):
+        if gate is None or not self.both_run or not seen.is_enough(gate):
             return
+        is_due = seen.elapsed_ns >= (gate.after if self.phase == RUNNING else gate.probation_ns)
+        if not is_due and (self.phase == RUNNING or seen.elapsed_ns - self._looked_ns < LOOK_NS):
+            return
+        self._looked_ns = seen.elapsed_ns
         over = seen.over(gate)
-        if over:
-            self._reject(", ".join(over))
-            return
-        self.phase = PROMOTED
-        self.decisions.append(f"promoted {self.models[1]} in place of {self.models[0]}")
-        log.warning(
-            "a candidate was promoted step=%s model=%s before=%s psi=%g",
-            self._name,
-            *self.models[::-1],
-            seen.psi(),
-        )
+        if over:  # one that serves already is not waited for
+            self._set_aside(", ".join(over))
+        elif is_due and self.phase == RUNNING:
+            self._promote(gate)
+        elif is_due:
+            self._confirm()
 
-    def _reject(self, reason: str) -> None:
-        self.phase, self.reason = REJECTED, reason
-        self.decisions.append(f"rejected {self.models[1]}: {reason}")
-        log.warning(
-            "a candidate was rejected, the model in use stays step=%s candidate=%s: %s",
-            self._name,
-            self.models[1],
-            reason,
+    def _promote(self, gate: PromoteOptions) -> None:
+        new, old = self.models[1], self.models[0]
+        self.phase = PROBATION if gate.probation_ns else PROMOTED
+        self.decisions.append(Decision("promoted", new, f"promoted {new} in place of {old}"))
+        text = "a candidate was promoted step=%s model=%s before=%s psi=%g probation_s=%g"
+        log.warning(text, self._name, new, old, self.seen.psi(), gate.probation_ns / 1e9)
+        if self.phase == PROBATION:
+            self.seen, self._in_row, self._looked_ns = type(self.seen)(), 0, 0
+
+    def _confirm(self) -> None:
+        self.phase = PROMOTED
+        self.decisions.append(Decision("confirmed", self.models[1], f"confirmed {self.models[1]}"))
+        log.info("a promoted candidate has passed its probation step=%s model=%s", self._name, self.models[1])
+
+    def _set_aside_failing(self) -> None:
+        if self._in_row >= FAILED_IN_ROW:
+            self._set_aside(f"it failed {FAILED_IN_ROW} times in a row {self._kind}".rstrip())
+
+    def _set_aside(self, reason: str) -> None:
+        old, new = self.models
+        was_serving = self.phase == PROBATION
+        self.phase, self.reason = ROLLED_BACK if was_serving else REJECTED, reason
+        told = f"rolled back {new} to {old}" if was_serving else f"rejected {new}"
+        self.decisions.append(Decision(self.phase, new, f"{told}: {reason}"))
+        text = (
+            "a candidate was rolled back, the model before serves again step=%s candidate=%s model=%s: %s"
+            if was_serving
+            else "a candidate was rejected, the model in use stays step=%s candidate=%s model=%s: %s"
         )
+        log.warning(text, self._name, new, old, reason)
 
     def report(self) -> dict[str, Any]:
-        """Return how the shadow run stands: names and numbers only."""
+        """Return how the run stands: names and numbers only."""
         return {
             "model": self.model,
             "incumbent": self.models[0],
@@ -211,8 +259,8 @@ class Trial:
             self.phase, self.reason, self.seen = RUNNING, "", type(self.seen)()
         else:
             seen = type(self.seen)(**saved["seen"])
-            if saved["phase"] not in (RUNNING, PROMOTED, REJECTED):
+            if saved["phase"] not in PHASES:
                 raise KeyError("phase")
             self.phase, self.reason, self.seen = saved["phase"], saved["reason"], seen
-        self._last_ns = None
+        self._last_ns, self._looked_ns = None, 0
         return ours

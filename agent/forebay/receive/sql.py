@@ -157,6 +157,11 @@ class SqlSink:
         self._note(batch, received_at)
 
     def _keep_bodies(self, batch: Incoming) -> None:
+        if batch.envelope.schema_id not in self._bodies:  # `columns` has a field's first model, this each one
+            made = [(f.name, f.model) for f in batch.schema.fields if f.model]
+            sql = "INSERT INTO models VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+            whose = batch.envelope.schema_id, batch.schema.stream
+            self._db.executemany(sql, [(*whose, *pair) for pair in made])
         for key, body in (
             (batch.envelope.schema_id, batch.schema_body),
             (batch.envelope.context_id, batch.context_body),

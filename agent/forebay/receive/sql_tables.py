@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 3
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,7 +52,12 @@ CREATE TABLE positions (gateway TEXT NOT NULL, owner TEXT NOT NULL, epoch INTEGE
 ALTER TABLE boots ADD COLUMN met INTEGER NOT NULL DEFAULT 0
 """
 
-_STEPS = (_FIRST, _SINCE_2, _SINCE_3)  # step n leads from version n to n + 1
+_SINCE_4 = """
+CREATE TABLE models (schema_id BLOB NOT NULL, stream TEXT NOT NULL, field TEXT NOT NULL, model TEXT NOT NULL,
+    PRIMARY KEY (schema_id, field)) WITHOUT ROWID
+"""
+
+_STEPS = (_FIRST, _SINCE_2, _SINCE_3, _SINCE_4)  # step n leads from version n to n + 1
 
 
 def statements(version: int) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from forebay.blocks import Grade
 from forebay.config.fields import FieldOptions
@@ -11,13 +13,20 @@ from forebay.errors import ConfigError
 from forebay.sources.context import SourceContext, Stopper, Ticks
 from forebay.sources.polled import PolledRows
 from forebay.stages import Chunk, Emit
-from forebay.telemetry import agent_row, stream_rows
+from forebay.telemetry import Figure, agent_row, model_rows, stream_rows
 
 _FIRST_S = 5.0  # a restart is told soon, but not before the link had time to come up
 
 
+_ABOUT: dict[str, Callable[[dict[str, Any]], list[list[Figure]]]] = {
+    "agent": lambda facts: [agent_row(facts)],
+    "streams": stream_rows,
+    "models": model_rows,
+}
+
+
 class AgentSource:
-    """Samples of the agent that this source runs in: one row, or one row a stream.
+    """Samples of the agent that this source runs in: one row, or one row a stream or model.
 
     Parameters
     ----------
@@ -37,11 +46,11 @@ class AgentSource:
             )
         self._options, self._clock, self._facts = options, context.clock, context.facts
         self._stop = Stopper()
-        # Names of streams are words of the configuration: declared, so that a default-deny policy lets them through.
-        fields = {"about": FieldOptions(grade=Grade.GENERAL), **context.fields}
-        self._rows = PolledRows(
-            replace(context, fields=fields), "about" if options.about == "streams" else ""
-        )
+        # Names of streams and models are words of the configuration: declared, so that a default-deny policy lets
+        # them through.
+        named = FieldOptions(grade=Grade.GENERAL)
+        fields = {"about": named, "model": named, **context.fields}
+        self._rows = PolledRows(replace(context, fields=fields), "" if options.about == "agent" else "about")
 
     def run(self, emit: Emit, position: bytes | None) -> None:
         """See stages.Source."""
@@ -49,7 +58,7 @@ class AgentSource:
         left = min(_FIRST_S, ticks.seconds_left())
         while not self._stop.wait(left):
             now, facts = self._clock.wall_ns(), self._facts()
-            figures = [agent_row(facts)] if self._options.about == "agent" else stream_rows(facts)
+            figures = _ABOUT[self._options.about](facts)
             for row in figures:
                 for figure in row:
                     self._rows.add(figure.name, figure.type, figure.unit, figure.description)

@@ -18,7 +18,22 @@ def empty_entry() -> dict[str, Any]:
         "evicted": {},
         "dead_lettered": {},
         "quarantined": {},
+        "models": {},
     }
+
+
+def take_in(entry: dict[str, Any], kind: str, reason: str, count: int) -> None:
+    """Take a row of the ledger into its stream's entry.
+
+    Kind `model` counts what models did, not readings: its reason is `EVENT MODEL`. It is part of no equation.
+    """
+    if kind == "model":
+        event, _, model = reason.partition(" ")
+        entry["models"].setdefault(model, {})[event] = count
+    elif isinstance(entry[kind], dict):
+        entry[kind][reason] = count
+    else:
+        entry[kind] = count
 
 
 def equations_hold(entry: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from forebay.errors import SpoolError
 from forebay.spool import receipts
-from forebay.spool.books import empty_entry, equations_hold
+from forebay.spool.books import empty_entry, equations_hold, take_in
 from forebay.spool.older import DamagedSegment, Older
 from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
 from forebay.spool.schema import VERSION, check_version, connect
@@ -372,7 +372,7 @@ class Reader:
     # -- facts ----------------------------------------------------------------------------------------------
 
     def ledger(self) -> dict[str, dict[str, Any]]:
-        """Return readings per stream; see `equations_hold` for what must be true of them."""
+        """Return what the ledger counts per stream; see `equations_hold` for what must be true of the readings."""
         db = self._db
         db.execute("BEGIN")  # both queries see one moment
         try:
@@ -380,11 +380,7 @@ class Reader:
             for stream, kind, reason, readings in db.execute(
                 "SELECT stream, kind, reason, readings FROM ledger"
             ):
-                entry = streams.setdefault(stream, empty_entry())
-                if isinstance(entry[kind], dict):
-                    entry[kind][reason] = readings
-                else:
-                    entry[kind] = readings
+                take_in(streams.setdefault(stream, empty_entry()), kind, reason, readings)
             for stream, readings in db.execute("SELECT stream, sum(readings) FROM waiting GROUP BY stream"):
                 streams.setdefault(stream, empty_entry())["pending"] = readings
             return streams

@@ -12,7 +12,7 @@ with the data after a crash. A new segment begins with a copy of all that but th
 and the control part, each row with a mark (rows.mark):
 
     counter      txn (transactions so far), running, uptime_ns, epoch and next number of each lane, ...
-    ledger       readings by stream, kind and reason
+    ledger       readings by stream, kind and reason; under kind `model` what models did
     waiting      batches, readings and bytes that wait, by segment, stream and lane
     progress     per owner (`source/pipeline`): the source position under '', each step's state under its name
     segment      older segments: bounds of their running numbers, and state: sealed, damaged, drained

@@ -1,0 +1,58 @@
+"""Models that hang or crash in a real agent: the rows go on without a score, the other pipelines notice nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from plant import Plant, rows_of
+from swaps import TWO, eventually, install, models_of, swapping
+
+GRAPHS = Path(__file__).parents[1] / "data" / "models"
+
+
+def limited(isolated: bool) -> str:
+    """Return the configuration with a time limit, its model in a process of its own or not."""
+    text = TWO % (", isolated: true" if isolated else "")
+    return text.replace("models: {", "models: {time_limit: 500ms, ")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that one has started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_model_that_hangs_costs_its_scores_and_nothing_else(plant: Plant, isolated: bool) -> None:
+    with swapping(plant) as feeder:
+        install(plant, "1.0.2", graph=GRAPHS / "stuck_hangs.onnx")
+        plant.configure(limited(isolated))
+        plant.cli("reload", "agent.yaml")
+        hanging = plant.status()["pipelines"]["a"]["reports"]["infer"]["model"]
+        eventually(lambda: models_of(plant).get(hanging, {}).get("gave"), "scores")
+        feeder.stuck.set()
+        eventually(lambda: models_of(plant)[hanging].get("failed"), "runs that were ended")
+        assert "not done within 0.5 s" in plant.log()
+        seen = feeder.rows
+        eventually(lambda: rows_of(plant.sink, f"SELECT 1 FROM a WHERE id >= {seen} LIMIT 1"), "rows go on")
+        assert rows_of(plant.sink, "SELECT anomaly FROM a ORDER BY id DESC LIMIT 1") == [(None,)]
+        assert plant.status()["pipelines"]["a"]["restarts"] == 0
+
+
+def test_a_model_that_crashes_in_native_code_takes_its_own_process_only(plant: Plant) -> None:
+    with swapping(plant) as feeder:
+        plant.configure(limited(isolated=True))
+        plant.cli("reload", "agent.yaml")
+        agent = plant.children[-1]
+        eventually(lambda: len(children_of(agent.pid)) == 1, "the model's process")
+        (child,) = children_of(agent.pid)
+        os.kill(child, signal.SIGSEGV)
+        eventually(lambda: child not in children_of(agent.pid) and children_of(agent.pid), "another process")
+        seen = feeder.rows
+        scored = f"SELECT 1 FROM a WHERE id >= {seen} AND anomaly IS NOT NULL LIMIT 1"
+        eventually(lambda: rows_of(plant.sink, scored), "scores go on")
+        assert agent.poll() is None
+        assert plant.status()["pipelines"]["a"]["restarts"] == 0

@@ -7,9 +7,8 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     cdef int n = f - d, kind
     if in_fraction(c.s, d):
         return f
-    if n == 17 and (c.s[f] | 0x20) == 120 and not is_alnum(c.s[f + 1]) and is_resident18(t):
-        emit(c, out, d, f + 1, RESIDENT_ID, 99)
-        return f + 1
+    if n == 17 and (c.s[f] | 0x20) == 120 and not is_alnum(c.s[f + 1]) and has_resident_form(t):
+        return resident(c, out, d, f + 1)
     if n == 18 and is_resident18(t):
         emit(c, out, d, f, RESIDENT_ID, 99)
         return f
@@ -24,8 +23,14 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
         emit(c, out, d + 4, f, MOBILE, 90)
     elif n == 18 and is_uscc(t):
         emit(c, out, d, f, USCC, 95)
+    elif n == 18 and has_resident_form(t) and within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+        emit(c, out, d, f, RESIDENT_ID, 75)
+    elif n == 18 and has_uscc_form(t) and within(c, d, NEAR_USCC, LABEL_BYTES):
+        emit(c, out, d, f, USCC, 75)
     elif n == 15 and is_luhn(t, 15) and near(c, d, NEAR_IMEI):
         emit(c, out, d, f, IMEI, 95)
+    elif 14 <= n <= 16 and within(c, d, NEAR_IMEI, LABEL_BYTES):
+        emit(c, out, d, f, IMEI, 70)  # mistyped, without its check digit, or with the software's version
     elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE):
         emit(c, out, d, f, LANDLINE, 75)
     elif n >= 13:
@@ -34,6 +39,19 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
             emit(c, out, d, f, BANK_CARD, sure(c, d, 90))
         elif n == 15 and is_resident15(t):
             emit(c, out, d, f, RESIDENT_ID, 70)
+        elif n == 15 and is_bare_imei(t) and not within(c, d, NEAR_OTHER, LABEL_BYTES):
+            emit(c, out, d, f, IMEI, 60)
+        elif n >= 16 and 51 <= t[0] <= 54 and within(c, d, NEAR_BANK, LABEL_BYTES):
+            emit(c, out, d, f, BANK_CARD, 65)
+    return f
+
+
+cdef inline int resident(Cell *c, Hits *out, int d, int f) noexcept nogil:
+    # 17 digits of its form and an X: by the check digit or, mistyped, by the word.
+    if is_resident18(c.s + d):
+        emit(c, out, d, f, RESIDENT_ID, 99)
+    elif within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+        emit(c, out, d, f, RESIDENT_ID, 75)
     return f
 
 
@@ -141,17 +159,22 @@ cdef inline bint is_landline(const uint8_t *t, int n) noexcept nogil:
 
 cdef struct Groups:
     uint8_t digits[24]
-    int total[6]  # digits up to and with each group
-    int end[6]  # index after each group
-    uint8_t separator[6]  # after each group
+    int total[GROUPS]  # digits up to and with each group
+    int end[GROUPS]  # index after each group
+    uint8_t separator[GROUPS]  # after each group
     int n
 
 
+cdef inline bint is_wide(const uint8_t *s, int i) noexcept nogil:
+    # a hyphen between spaces, and a number behind
+    return s[i] == 32 and s[i + 1] == 45 and s[i + 2] == 32 and is_digit(s[i + 3])
+
+
 cdef inline int collect(const uint8_t *s, int d, Groups *g) noexcept nogil:
-    # Digit groups from d on, joined by single separators: at most 6 groups and 20 digits.
+    # Digit groups from d on, joined by single separators or ` - `: at most GROUPS of them and 20 digits.
     cdef int i = d, n = 0, before
     g.n = 0
-    while g.n < 6:
+    while g.n < GROUPS:
         before = n
         while is_digit(s[i]) and n < 20:
             g.digits[n] = s[i]
@@ -167,6 +190,9 @@ cdef inline int collect(const uint8_t *s, int d, Groups *g) noexcept nogil:
         g.n += 1
         if is_separator(s[i]) and is_digit(s[i + 1]):
             i += 1
+        elif is_wide(s, i):
+            g.separator[g.n - 1] = 45
+            i += 3
         elif g.n == 1 and s[i] == 41 and s[d - 1] == 40:  # (0571) 87654321
             i += 1 + (s[i + 1] == 32 or s[i + 1] == 45)
         else:
@@ -204,9 +230,36 @@ cdef inline int joined(Cell *c, Hits *out, int d) noexcept nogil:
             emit(c, out, d, g.end[last], MOBILE, 85)
             return g.end[last]
     if g.n >= 4 and g.total[0] == 2 and g.total[1] == 8 and g.total[2] == 14 and g.total[3] == 15 and (
-            is_luhn(g.digits, 15) and near(c, d, NEAR_IMEI)):
-        emit(c, out, d, g.end[3], IMEI, 95)
-        return g.end[3]
+            is_luhn(g.digits, 15)):
+        if near(c, d, NEAR_IMEI) or (IMEI_START[two(g.digits)] and joined_right(c.s, g.end[3], g.separator[0])):
+            emit(c, out, d, g.end[3], IMEI, 95)
+            return g.end[3]
+    return spelled(c, out, d, &g)
+
+
+cdef inline int spelled(Cell *c, Hits *out, int d, Groups *g) noexcept nogil:
+    # A number in any other groups, or mistyped, behind its word. Returns the index after the hit, or 0.
+    cdef const uint8_t *t = g.digits
+    cdef int k, n, confidence
+    for k in range(g.n - 1, 0, -1):
+        n = g.total[k]
+        confidence = 75
+        if n == 18 and has_resident_form(t) and within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+            n, confidence = RESIDENT_ID, 70
+        elif n == 11 and is_mobile(t) and is_assigned(t) and within(c, d, NEAR_PHONE, LABEL_BYTES):
+            n = MOBILE
+        elif n < 16 or n > 19 or (n >= 18 and t[17] == 88):
+            continue
+        elif is_card(t, n) == 1 and within(c, d, NEAR_CARD, LABEL_BYTES):
+            n = BANK_CARD
+        elif 51 <= t[0] <= 54 and within(c, d, NEAR_BANK, LABEL_BYTES):
+            n, confidence = BANK_CARD, 65
+        else:
+            continue
+        if not joined_left(c.s, d, g.separator[0]) or not joined_right(c.s, g.end[k], g.separator[k - 1]):
+            return 0
+        emit(c, out, d, g.end[k], n, confidence)
+        return g.end[k]
     return 0
 
 
@@ -223,6 +276,16 @@ cdef inline int card_groups(Groups *g) noexcept nogil:
         if g.separator[k] != g.separator[0]:
             return 0
     return 4 if g.n >= 5 and 17 <= g.total[4] <= 19 and g.separator[3] == g.separator[0] else 3
+
+
+cdef inline int extension(const uint8_t *s, int end) noexcept nogil:
+    # Index after one to six digits behind the word at `end`, else `end`.
+    cdef int i = end + 1, f
+    i += s[i] == 32
+    f = i
+    while is_digit(s[f]):
+        f += 1
+    return f if 1 <= f - i <= 6 and not is_alnum(s[f]) else end
 
 
 cdef inline int joined_landline(Cell *c, Hits *out, int d, Groups *g) noexcept nogil:
@@ -266,6 +329,8 @@ cdef inline int joined_landline(Cell *c, Hits *out, int d, Groups *g) noexcept n
         if f - end > 7 or is_alnum(c.s[f]) or c.s[f] == 45:
             return 0
         end = f
+    elif not c.plain and c.cp[end] == 0x8F6C:  # an extension behind 转
+        end = extension(c.s, end)
     elif not joined_right(c.s, end, g.separator[first]):
         return 0
     emit(c, out, start, end, LANDLINE, 85)
@@ -288,9 +353,14 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e, int digits) noexcept
     if digits == 0:
         return e
     if digits < n:
-        if n == 18 and is_uscc(s + b) and not (
+        if n == 18 and has_uscc_form(s + b) and not (
                 digits == 17 and (s[e - 1] | 0x20) == 120 and is_resident18(s + b)):
-            emit(c, out, b, e, USCC, 97)
+            kind = is_uscc(s + b)
+            if kind or within(c, b, NEAR_USCC, LABEL_BYTES):
+                emit(c, out, b, e, USCC, 97 if kind else 75)
+                return e
+        if n == 12 and is_hex(s + b) and within(c, b, NEAR_MAC, LABEL_BYTES):
+            emit(c, out, b, e, MAC, 75)
             return e
         kind = vin_kind(s + b) if n == 17 else 0
         if kind and (kind == 1 or near(c, b, NEAR_VIN)):
@@ -340,12 +410,14 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
             end = gps(c, out, d)
             if end:
                 return end
-    if f - d < 2 or not left_open(s, d):
+    if after == DEGREE:
+        return degrees(c, out, d)
+    if (f - d < 2 and not (s[d] == 49 and after == 32 and s[f + 2] == 32)) or not left_open(s, d):
         return 0
     if 6 <= f - d <= 8:
         end = labelled(c, out, d, f)
         if end:
             return end
-    if (is_separator(after) and is_digit(s[f + 1])) or (after == 41 and s[d - 1] == 40):
+    if (is_separator(after) and is_digit(s[f + 1])) or (after == 41 and s[d - 1] == 40) or is_wide(s, f):
         return joined(c, out, d)
     return 0

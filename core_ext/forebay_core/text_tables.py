@@ -37,7 +37,8 @@ CODES: dict[str, int] = {name: code for code, name in enumerate(CLASSES) if name
 ALL_CLASSES = (1 << len(CLASSES)) - 2
 """Bit mask with the bit `1 << code` of every class."""
 
-PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼" + "滬雲遼魯蘇贛陝閩貴粵寧瓊"
+"""With the traditional forms, which Hong Kong and Macau write."""
 PLATE_ENDS = "警学挂港澳试超领使"
 
 # Folded symbols above ASCII: one byte a character, so that every rule looks at single bytes.
@@ -83,6 +84,7 @@ digits are part of a longer name: a serial number, a hex string."""
 CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_VERSION = 0, 1, 2, 3, 4, 5
 CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
 CONTEXT_COUNTER, CONTEXT_MACHINE = 11, 12
+CONTEXT_RESIDENT, CONTEXT_BANK, CONTEXT_USCC, CONTEXT_MAC = 13, 14, 15, 16
 CONTEXT_BYTES = 40
 VERSION_BYTES = 12  # `version` speaks of the number right behind it only
 GPS_BYTES = 24  # the same for `position`
@@ -174,6 +176,23 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
         ),
         # coordinates of a machine or a picture
         ("工件", "机床", "机械", "像素", "图像", "刀补", "轴"),
+        # what a mistyped number is taken for behind its word, though its check digit is wrong
+        ("身份证", "证件号", "公民身份", "居民证", "idcard", "id card", "id no", "id_no", "sfz"),
+        (
+            "银行卡",
+            "信用卡",
+            "储蓄卡",
+            "借记卡",
+            "卡号",
+            "bank card",
+            "bankcard",
+            "card no",
+            "cardno",
+            "card_no",
+        ),
+        ("信用代码", "信用码", "营业执照", "税号", "uscc", "credit code"),
+        # twelve hex digits without signs between
+        ("mac:", "mac=", "mac ", 'mac"', "mac：", "mac地址", "mac_addr", "macaddr", "物理地址", "硬件地址"),
     )
 )
 
@@ -190,6 +209,9 @@ MOBILE_STARTS: frozenset[int] = frozenset(
 ) | frozenset((*range(170, 176), *range(176, 179), *range(180, 194), *range(195, 200)))
 """First three digits that the ministry has assigned to operators for telephones, resellers and satellites
 included. Others of 13 to 19 are taken with a word beside them or in groups: assignments go on."""
+
+IMEI_STARTS: frozenset[int] = frozenset((1, 35, 86, 99))
+"""First two digits of an IMEI: the bodies that assign most of them (North America, Europe, China, several)."""
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)

@@ -13,7 +13,7 @@ import click
 
 from forebay.config.loader import load_agent
 from forebay.control.client import ask_once
-from forebay.errors import ForebayError
+from forebay.errors import ConfigError, ForebayError
 from forebay.spool import Reader, segment_path
 from forebay.spool.reader import equations_hold
 
@@ -28,14 +28,29 @@ DEFAULT_CONFIG = Path("/etc/forebay/agent.yaml")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(config: Path, as_json: bool) -> int:
     """Say how the agent of CONFIG (/etc/forebay/agent.yaml) is: what was read, dropped, delivered, what waits."""
-    loaded = load_agent(config)
-    folder = loaded.resolve(loaded.config.spool.dir)
     try:
-        facts = ask_once(folder, "status", timeout=ANSWER_S)
-    except ForebayError:  # not running, or too busy with its end or start to answer: the file tells
-        facts = collect(folder, loaded.config.gateway.id, loaded.config.spool.max_bytes)
+        loaded = load_agent(config)
+    except ConfigError as error:
+        facts = _ask_in_safe_mode(config, error)
+    else:
+        folder = loaded.resolve(loaded.config.spool.dir)
+        try:
+            facts = ask_once(folder, "status", timeout=ANSWER_S)
+        except ForebayError:  # not running, or too busy with its end or start to answer: the file tells
+            facts = collect(folder, loaded.config.gateway.id, loaded.config.spool.max_bytes)
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else render(facts))
     return 0
+
+
+def _ask_in_safe_mode(config: Path, error: ConfigError) -> dict[str, Any]:
+    """Return what an agent says that runs although its configuration is bad. Raises that it is where none does."""
+    from forebay.lastgood import spool_folder
+
+    try:
+        facts: dict[str, Any] = ask_once(spool_folder(config), "status", timeout=ANSWER_S)
+    except ForebayError:
+        raise error from None
+    return facts
 
 
 def collect(folder: Path, gateway: str, max_bytes: int = 0) -> dict[str, Any]:

@@ -79,7 +79,8 @@ cdef enum:
     NEAR_BANK = 14
     NEAR_USCC = 15
     NEAR_MAC = 16
-    N_CONTEXTS = 17
+    NEAR_PERSON = 17
+    N_CONTEXTS = 18
     MAX_WORDS = 24
     MAX_LABELS = 64
     GROUPS = 20  # of digits, in a number written in groups

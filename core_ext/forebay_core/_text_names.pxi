@@ -221,7 +221,8 @@ cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
         return 0
     if word(p + i, W_AFTER | W_TITLE):
         return 0
-    certain = latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f)
+    certain = c.context >> NEAR_PERSON & 1 and j == PAD and f == c.end
+    certain = certain or latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f)
     if certain or beside_gender(p, f) or goes_on(c, who, j):
         return emit_person(c, who, j, f, NAME, 75)
     if compound:

@@ -85,6 +85,7 @@ CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_
 CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
 CONTEXT_COUNTER, CONTEXT_MACHINE = 11, 12
 CONTEXT_RESIDENT, CONTEXT_BANK, CONTEXT_USCC, CONTEXT_MAC = 13, 14, 15, 16
+CONTEXT_PERSON = 17
 CONTEXT_BYTES = 40
 VERSION_BYTES = 12  # `version` speaks of the number right behind it only
 GPS_BYTES = 24  # the same for `position`
@@ -193,6 +194,7 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
         ("信用代码", "信用码", "营业执照", "税号", "uscc", "credit code"),
         # twelve hex digits without signs between
         ("mac:", "mac=", "mac ", 'mac"', "mac：", "mac地址", "mac_addr", "macaddr", "物理地址", "硬件地址"),
+        (),  # a field of the name `owner`: what it holds as a whole may be somebody's name
     )
 )
 

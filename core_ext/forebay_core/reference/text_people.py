@@ -207,7 +207,8 @@ class People(Places):
             return 0
         if self.word(i, t.AFTER | t.TITLE):
             return 0
-        sign = self.latin_label(j) or self.labelled_by_colon(j) or self.beside_number(j, f)
+        whole = self.context >> tables.CONTEXT_PERSON & 1 and j == PAD and f == self.end
+        sign = whole or self.latin_label(j) or self.labelled_by_colon(j) or self.beside_number(j, f)
         if sign or self.beside_gender(f) or self.goes_on(j):
             return self.emit(j, f, NAME, 75)
         if compound:

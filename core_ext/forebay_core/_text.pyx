@@ -80,13 +80,15 @@ cdef enum:
     NEAR_USCC = 15
     NEAR_MAC = 16
     NEAR_PERSON = 17
-    N_CONTEXTS = 18
+    NEAR_THING = 18
+    N_CONTEXTS = 19
     MAX_WORDS = 24
     MAX_LABELS = 64
     GROUPS = 20  # of digits, in a number written in groups
 
 cdef uint8_t SYMBOL[65536]
 cdef uint8_t KIND[256]
+cdef uint8_t GOES_ON[256]  # may a number or address go on behind this symbol?
 cdef uint64_t LABEL[MAX_LABELS]
 cdef int N_LABELS = 0
 cdef uint8_t WORD[N_CONTEXTS][MAX_WORDS][24]
@@ -112,6 +114,9 @@ def _fill_tables():
             KIND[i] = DIGIT | HEX | LOCAL | DOMAIN
         elif chr(i).isalpha():
             KIND[i] = LETTER | LOCAL | DOMAIN | (HEX if chr(i) in "abcdefABCDEF" else 0)
+    memset(GOES_ON, 0, 256)
+    for i in (*b" -.)/_", MIDDLE_DOT, DEGREE):
+        GOES_ON[i] = 1
     for char in "._%+-":
         KIND[<int> ord(char)] |= LOCAL
     for char in ".-":
@@ -176,6 +181,7 @@ include "_text_checks.pxi"
 include "_text_fold.pxi"
 include "_text_around.pxi"
 include "_text_address.pxi"
+include "_text_groups.pxi"
 include "_text_rules.pxi"
 include "_text_words.pxi"
 include "_text_names.pxi"

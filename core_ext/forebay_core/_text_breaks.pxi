@@ -15,9 +15,9 @@ cdef inline bint parts_groups(const uint8_t *left, int k, const uint8_t *right, 
     cdef int n = 0, m = 0
     while n < 7 and is_digit(left[k - 1 - n]):
         n += 1
-    while m < 7 and is_digit(right[e + m]):
+    while m < 9 and is_digit(right[e + m]):
         m += 1
-    if n < 3 or m < 3 or n == 5 or n == 7:
+    if n < 3 or m < 3 or n == 5 or n == 7 or (n + m == 11 and left[k - n] == 49):  # a mobile number in two parts
         return False
     return ((left[k - 1 - n] == 32 and is_digit(left[k - 2 - n]))
             or (right[e + m] == 32 and is_digit(right[e + m + 1])))
@@ -106,7 +106,7 @@ cdef bint holds_over(Cell *c, int code, int confidence, int b, int e, int gap) n
         if is_dated(c, b, e):
             return False
         if c.s[b - 1] == 61 or stands_bare(c.s, b, e):  # a column, or what a log counts
-            return within(c, b, NEAR_PHONE, CONTEXT_BYTES)
+            return within(c, b, NEAR_PHONE, LABEL_BYTES)
         return True
     if code == GPS:
         return False
@@ -148,9 +148,13 @@ cdef void scan_broken(Cell *c, Buffers *whole, Hits *out, Hits *over) noexcept n
 
 
 cdef bint gives_way(Hits *out, Hits *over, Py_ssize_t i) noexcept nogil:
-    # What was found on one line stays, but for a weak part of the same (`0752-` / `2861234`), which loses its code.
+    # What was found on one line stays, but for a weak part of the same (`0752-` / `2861234`) and for parts of what
+    # has a check digit. These lose their codes.
     cdef int64_t start = over.spans[3 * i + 1], end = over.spans[3 * i + 2]
     cdef Py_ssize_t low = out.row_from, high = out.n, middle, k
+    cdef uint8_t code = over.codes[i]
+    cdef bint checked = over.confidence[i] >= 85 and (
+        code == RESIDENT_ID or code == BANK_CARD or code == USCC or code == VIN)
     while low < high:
         middle = (low + high) // 2
         if out.spans[3 * middle + 2] <= start:
@@ -160,8 +164,9 @@ cdef bint gives_way(Hits *out, Hits *over, Py_ssize_t i) noexcept nogil:
     for k in range(low, out.n):
         if out.spans[3 * k + 1] >= end:
             break
-        if (out.codes[k] != over.codes[i] or out.confidence[k] > 65 or out.spans[3 * k + 1] < start
-                or out.spans[3 * k + 2] > end):
+        if out.spans[3 * k + 1] < start or out.spans[3 * k + 2] > end:
+            return False
+        if not checked and (out.codes[k] != code or out.confidence[k] > 65):
             return False
     for k in range(low, out.n):
         if out.spans[3 * k + 1] >= end:

@@ -143,13 +143,17 @@ cdef inline bint idle(const Cell *c, int b, int e, int digits) noexcept nogil:
     cdef uint8_t after = c.s[e]
     if n > 5 and digits and (digits < n or n < 9 or n > 10):
         return False
-    if after == 45 or after == 46:
-        return not c.kinds[e + 1] & IN_RUN
     if n == 2 and c.s[b] | 0x20 == 119:  # WJ
         return False
+    if not GOES_ON[after]:
+        return True
     if after == 32:
         return not (c.kinds[e + 1] & IS_DIGIT or c.s[e + 1] == 45)
-    return after != 41 and <uint8_t> (after - MIDDLE_DOT) > 1  # neither that nor DEGREE
+    if after == 45 or after == 46:
+        return not c.kinds[e + 1] & IN_RUN
+    if after == 47 or after == 95:  # a mobile number with such signs
+        return n != 3 or c.s[b] != 49
+    return False
 
 
 cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:

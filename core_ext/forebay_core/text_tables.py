@@ -85,9 +85,11 @@ CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_
 CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
 CONTEXT_COUNTER, CONTEXT_MACHINE = 11, 12
 CONTEXT_RESIDENT, CONTEXT_BANK, CONTEXT_USCC, CONTEXT_MAC = 13, 14, 15, 16
-CONTEXT_PERSON = 17
+CONTEXT_PERSON, CONTEXT_THING = 17, 18
 CONTEXT_BYTES = 40
-VERSION_BYTES = 12  # `version` speaks of the number right behind it only
+VERSION_BYTES = (
+    12  # `version` speaks of the number right behind it only; so does `order` of what may be an IMEI
+)
 GPS_BYTES = 24  # the same for `position`
 MACHINE_BYTES = 13  # `工件` before what may well be a position
 COUNTER_BYTES = 6  # the same for `seq=`: two ideographs or signs between
@@ -129,7 +131,7 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
                 "mobile",
                 "拨打",
             ),
-            *("来电", "sms", "短信"),
+            *("来电", "回电", "sms", "短信"),
         ),
         (
             "gps",
@@ -195,6 +197,8 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
         # twelve hex digits without signs between
         ("mac:", "mac=", "mac ", 'mac"', "mac：", "mac地址", "mac_addr", "macaddr", "物理地址", "硬件地址"),
         (),  # a field of the name `owner`: what it holds as a whole may be somebody's name
+        # what has numbers of its own, which are no old resident numbers
+        ("设备", "资产", "机号", "表号", "传感器", "device", "asset", "meter", "sensor"),
     )
 )
 
@@ -212,8 +216,8 @@ MOBILE_STARTS: frozenset[int] = frozenset(
 """First three digits that the ministry has assigned to operators for telephones, resellers and satellites
 included. Others of 13 to 19 are taken with a word beside them or in groups: assignments go on."""
 
-IMEI_STARTS: frozenset[int] = frozenset((1, 35, 86, 99))
-"""First two digits of an IMEI: the bodies that assign most of them (North America, Europe, China, several)."""
+IMEI_STARTS: frozenset[int] = frozenset((35, 86))
+"""First two digits of an IMEI that is believed without its word: the bodies of Europe and China assign nearly all."""
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)

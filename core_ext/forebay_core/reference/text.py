@@ -12,7 +12,7 @@ from forebay_core.reference import text_checks as check
 from forebay_core.reference.text_breaks import over_breaks
 from forebay_core.reference.text_checks import ALNUM, DIGITS, HEX
 from forebay_core.reference.text_fold import PAD
-from forebay_core.reference.text_groups import SEPARATORS, GroupRules
+from forebay_core.reference.text_groups import SEPARATORS, SLASHES, GroupRules
 from forebay_core.reference.text_people import People, merged
 
 PEOPLE = 1 << tables.CODES["name"] | 1 << tables.CODES["address"]
@@ -191,18 +191,18 @@ class Cell(GroupRules):
             self.emit(d, f, self.mistyped(d, t), 75)
         elif n == 15 and check.is_luhn(t) and self.near(d, tables.CONTEXT_IMEI):
             self.emit(d, f, "imei", 95)
-        elif 14 <= n <= 16 and self.within(d, tables.CONTEXT_IMEI, tables.LABEL_BYTES):
-            self.emit(d, f, "imei", 70)
         elif n in (11, 12) and self.plain_landline(t) and self.near(d, tables.CONTEXT_PHONE):
             self.emit(d, f, "landline", 75)
         elif n >= 13:
             kind = check.card_kind(t)
             if kind == 1 or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
                 self.emit(d, f, "bank_card", self.sure(d, 90))
-            elif n == 15 and check.is_resident15(t):
-                self.emit(d, f, "resident_id", 70)
-            elif n == 15 and check.is_bare_imei(t) and not self.beside_other(d):
+            elif 14 <= n <= 16 and self.within(d, tables.CONTEXT_IMEI, tables.LABEL_BYTES):
+                self.emit(d, f, "imei", 70)
+            elif n == 15 and self.is_bare_imei(d, t):
                 self.emit(d, f, "imei", 60)
+            elif n == 15 and check.is_resident15(t) and self.is_somebodys(d):
+                self.emit(d, f, "resident_id", 70)
             elif n >= 16 and 0x33 <= t[0] <= 0x36 and self.within(d, tables.CONTEXT_BANK, tables.LABEL_BYTES):
                 self.emit(d, f, "bank_card", 65)
         return f
@@ -214,6 +214,18 @@ class Cell(GroupRules):
         if check.has_uscc_form(t) and self.within(d, tables.CONTEXT_USCC, tables.LABEL_BYTES):
             return "uscc"
         return ""
+
+    def is_bare_imei(self, d: int, t: bytes) -> bool:
+        other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)
+        resident = self.within(d, tables.CONTEXT_RESIDENT, tables.LABEL_BYTES)
+        return check.is_bare_imei(t) and not other and not resident
+
+    def is_somebodys(self, d: int) -> bool:
+        """Is a number without a check digit not behind a word for another one or a thing, or behind its own?"""
+        thing = self.within(d, tables.CONTEXT_THING, tables.LABEL_BYTES)
+        return self.within(d, tables.CONTEXT_RESIDENT, tables.LABEL_BYTES) or not (
+            thing or self.beside_other(d)
+        )
 
     def beside_other(self, d: int) -> bool:
         return self.within(d, tables.CONTEXT_OTHER, tables.LABEL_BYTES)
@@ -254,9 +266,14 @@ class Cell(GroupRules):
             if end:
                 return end
         bracket = after == 0x29 and s[d - 1] == 0x28
-        if (after in SEPARATORS and s[f + 1] in DIGITS) or bracket or self.is_wide(f):
-            return self.joined(d)
-        return 0
+        slash = after in SLASHES and f - d == 3
+        end = 0
+        if ((after in SEPARATORS or slash) and s[f + 1] in DIGITS) or bracket or self.is_wide(f):
+            end = self.joined(d)
+        starts = d == b and s[d : d + 2].decode() in tables.USCC_STARTS
+        if not end and after in b" -" and s[f + 1] in ALNUM and starts:
+            return self.coded(d)
+        return end
 
     def labelled(self, d: int, f: int) -> int:
         """Try 6 to 8 digits that only the word before them makes something."""

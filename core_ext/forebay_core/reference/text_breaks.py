@@ -25,6 +25,7 @@ _BLANKS = frozenset(b" \t")
 _ENDS = frozenset(b"\0\n\r")
 _DATES = frozenset(b"-/:")
 _SURE = frozenset((CODE["resident_id"], CODE["uscc"]))
+_CHECKED = frozenset(CODE[name] for name in ("resident_id", "bank_card", "uscc", "vin"))
 _WHOLE = frozenset(CODE[name] for name in ("uscc", "vin", "email", "plate"))
 
 
@@ -40,7 +41,10 @@ def over_breaks(cell: Cell, hits: list[Hit]) -> list[Hit]:
         if not gap or not _holds(whole, code, confidence, b, e, gap):
             continue
         inside = [h for h in out if h[0] < end and h[1] > start]
-        if any(h[2] != code or h[3] > 65 or h[0] < start or h[1] > end for h in inside):
+        checked = confidence >= 85 and code in _CHECKED
+        if any(h[0] < start or h[1] > end for h in inside):
+            continue
+        if not checked and any(h[2] != code or h[3] > 65 for h in inside):
             continue  # what was found on one line stays, but for a weak part of the same
         sure = confidence if code in _SURE else min(confidence, 75)
         out = sorted([*(h for h in out if h not in inside), (start, end, code, sure)])
@@ -83,9 +87,9 @@ def _parts_groups(left: bytearray, right: bytes, e: int) -> bool:
     n = m = 0
     while n < 7 and left[-1 - n] in DIGITS:
         n += 1
-    while m < 7 and right[e + m] in DIGITS:
+    while m < 9 and right[e + m] in DIGITS:
         m += 1
-    if n not in (3, 4, 6) or m < 3:
+    if n not in (3, 4, 6) or m < 3 or (n + m == 11 and left[-n] == 0x31):  # a mobile number in two parts
         return False
     before = left[-1 - n] == 0x20 and left[-2 - n] in DIGITS
     return before or (right[e + m] == 0x20 and right[e + m + 1] in DIGITS)
@@ -110,7 +114,7 @@ def _holds(cell: Cell, code: int, confidence: int, b: int, e: int, gap: int) -> 
         if _is_dated(cell, b, e):
             return False
         if cell.s[b - 1] == 0x3D or _stands_bare(cell.s, b, e):  # a column, or what a log counts
-            return cell.within(b, tables.CONTEXT_PHONE, tables.CONTEXT_BYTES)
+            return cell.within(b, tables.CONTEXT_PHONE, tables.LABEL_BYTES)
         return True
     # IP and MAC addresses: broken beside one of their signs
     return name != "gps" and (cell.s[gap - 1] in b".:-" or cell.s[gap] in b".:-")

@@ -10,6 +10,7 @@ from forebay_core.reference.text_address import AddressRules
 from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
 
 SEPARATORS = frozenset(b" -.") | {tables.MIDDLE_DOT}
+SLASHES = frozenset(b"/_")  # in a mobile number behind its word
 GROUPS = 20  # of digits, in a number written in groups
 
 
@@ -87,7 +88,7 @@ class GroupRules(AddressRules):
             groups.total.append(len(digits))
             groups.end.append(i)
             groups.separator.append(s[i])
-            if s[i] in SEPARATORS and s[i + 1] in DIGITS:
+            if (s[i] in SEPARATORS or s[i] in SLASHES) and s[i + 1] in DIGITS:
                 i += 1
             elif self.is_wide(i):
                 groups.separator[-1] = 0x2D
@@ -163,7 +164,7 @@ class GroupRules(AddressRules):
         return 0
 
     def joined_mobile(self, d: int, g: _Groups) -> int:
-        if g.total[0] != 3 or not check.is_mobile(g.digits):
+        if g.total[0] != 3 or not check.is_mobile(g.digits) or g.separator[0] in SLASHES:
             return 0
         if g.total[1:3] == [7, 11]:
             if g.separator[0] != g.separator[1]:
@@ -231,3 +232,18 @@ class GroupRules(AddressRules):
         i = end + 2 if self.s[end + 1] == 0x20 else end + 1
         f = self.while_in(i, DIGITS)
         return f if 1 <= f - i <= 6 and self.s[f] not in ALNUM else end
+
+    def coded(self, d: int) -> int:
+        """Try a social credit code in groups, behind its word."""
+        s, i, code = self.s, d, bytearray()
+        while len(code) < 18:
+            if s[i] in ALNUM:
+                code.append(s[i])
+            elif s[i] not in b" -" or s[i + 1] not in ALNUM:
+                return 0
+            i += 1
+        word = self.within(d, tables.CONTEXT_USCC, tables.LABEL_BYTES)
+        if s[i] in ALNUM or not check.is_uscc(bytes(code)) or not word:
+            return 0
+        self.emit(d, i, "uscc", 90)
+        return i

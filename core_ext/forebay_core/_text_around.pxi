@@ -90,7 +90,7 @@ cdef inline bint joined_right(const uint8_t *s, int f, uint8_t separator) noexce
 cdef inline int gap_end(const uint8_t *s, int i) noexcept nogil:
     # Index after one line end at i and the blanks behind it; 0 where two line ends part paragraphs.
     cdef int e = i, lines = 0
-    while e - i < MAX_GAP and (s[e] == 10 or s[e] == 13 or s[e] == 32 or s[e] == 9):
+    while e - i < MAX_GAP and (s[e] == 10 or s[e] == 13 or s[e] == 32 or s[e] == 9 or s[e] == 92):
         lines += s[e] == 10
         e += 1
     return e if lines == 1 else 0

@@ -30,7 +30,8 @@ cdef int without_breaks(const Cell *c, Buffers *to, int *gaps) noexcept nogil:
     while i < c.end:
         if c.s[i] == 10 or c.s[i] == 13:
             behind = k
-            while behind > PAD and (to.symbols[behind - 1] == 32 or to.symbols[behind - 1] == 9):
+            while behind > PAD and (to.symbols[behind - 1] == 32 or to.symbols[behind - 1] == 9
+                                    or to.symbols[behind - 1] == 92):  # a line end that was escaped twice
                 behind -= 1
             e = gap_end(c.s, i)
             if e and behind > PAD and joins(to.symbols[behind - 1]) and joins(c.s[e]):

@@ -18,7 +18,7 @@ MAX_GAP = 40  # symbols: a line end and what the next line is indented by
 def gap_end(s: Sequence[int], i: int) -> int:
     """Return the index after one line end at i and the blanks behind it; 0 where two line ends part paragraphs."""
     e, lines = i, 0
-    while e - i < MAX_GAP and s[e] in (0x0A, 0x0D, 0x20, 0x09):
+    while e - i < MAX_GAP and s[e] in (0x0A, 0x0D, 0x20, 0x09, 0x5C):
         lines += s[e] == 0x0A
         e += 1
     return e if lines == 1 else 0

@@ -59,7 +59,7 @@ def _without_breaks(cell: Cell) -> tuple[Cell, list[int]]:
     while i < cell.end:
         if s[i] in b"\n\r":
             behind = len(symbols)
-            while behind > PAD and symbols[behind - 1] in _BLANKS:
+            while behind > PAD and symbols[behind - 1] in b" \t\\":  # a line end may be escaped twice
                 behind -= 1
             e = gap_end(s, i)
             if e and behind > PAD and symbols[behind - 1] in _JOINS and s[e] in _JOINS:

@@ -91,13 +91,15 @@ def measure(records: list[Record], tagger: ner.Tagger | None = None) -> Result:
 
 
 def table(result: Result, classes: Sequence[str] = CLASSES) -> list[str]:
-    """Return a Markdown table of one result."""
+    """Return a Markdown table of one result, of the classes that are there."""
     lines = [
         "| class | marked | found | recall | covered | hits | right | precision |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in classes:
         marked, hits = result.marked[name], result.hits[name]
+        if not marked and not hits:
+            continue
         recall = f"{result.recall(name):.4f}" if marked else "-"
         precision = f"{result.precision(name):.4f}" if hits else "-"
         covered = result.covered[name] / marked if marked else 1.0

@@ -99,7 +99,7 @@ cdef inline int angle_end(const uint8_t *s, int d) noexcept nogil:
             i += 1
             while is_digit(s[i]):
                 i += 1
-        if (s[i] != DEGREE) if k == 0 else (s[i] != 39 and s[i] != 34 and s[i] != OTHER):  # ' " and the primes
+        if (s[i] != DEGREE) if k == 0 else (s[i] != 39 and s[i] != 34 and s[i] != OTHER):  # ' " and primes
             return 0
         i += 1
         if k == 2 and s[i] == 39 and s[i - 1] == 39:  # two for a double one

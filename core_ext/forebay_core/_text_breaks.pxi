@@ -1,8 +1,8 @@
 # What a line end cuts in two. Included by _text.pyx.
 #
-# A cell with line ends is scanned once more without those that may stand inside an identifier. Of what is found
-# only hits over such a place count: for numbers that nothing but their length proves, not two numbers that stand
-# alone on their lines (a column), nor one that goes on as a date or a time.
+# A cell with line ends is scanned once more without those that may stand inside an identifier. Of what is
+# found only hits over such a place count: for numbers that nothing but their length proves, not two numbers
+# that stand alone on their lines (a column), nor one that goes on as a date or a time.
 
 cdef inline bint joins(uint8_t symbol) noexcept nogil:
     # May an identifier go on beside a line end behind or before this symbol?
@@ -11,13 +11,13 @@ cdef inline bint joins(uint8_t symbol) noexcept nogil:
 
 
 cdef inline bint parts_groups(const uint8_t *left, int k, const uint8_t *right, int e) noexcept nogil:
-    # Does a line end between digits stand where a number in groups has its space (`6217 0033` / `6001 234...`)?
+    # Does a line end between digits stand where a number in groups has its space (`6217 0033` / `6001 234`)?
     cdef int n = 0, m = 0
     while n < 7 and is_digit(left[k - 1 - n]):
         n += 1
     while m < 9 and is_digit(right[e + m]):
         m += 1
-    if n < 3 or m < 3 or n == 5 or n == 7 or (n + m == 11 and left[k - n] == 49):  # a mobile number in two parts
+    if n < 3 or m < 3 or n == 5 or n == 7 or (n + m == 11 and left[k - n] == 49):  # a mobile in two parts
         return False
     return ((left[k - 1 - n] == 32 and is_digit(left[k - 2 - n]))
             or (right[e + m] == 32 and is_digit(right[e + m + 1])))
@@ -149,8 +149,8 @@ cdef void scan_broken(Cell *c, Buffers *whole, Hits *out, Hits *over) noexcept n
 
 
 cdef bint gives_way(Hits *out, Hits *over, Py_ssize_t i) noexcept nogil:
-    # What was found on one line stays, but for a weak part of the same (`0752-` / `2861234`) and for parts of what
-    # has a check digit. These lose their codes.
+    # What was found on one line stays, but for a weak part of the same (`0752-` / `2861234`) and for parts of
+    # what has a check digit. These lose their codes.
     cdef int64_t start = over.spans[3 * i + 1], end = over.spans[3 * i + 2]
     cdef Py_ssize_t low = out.row_from, high = out.n, middle, k
     cdef uint8_t code = over.codes[i]

@@ -96,7 +96,8 @@ cdef inline int joined(Cell *c, Hits *out, int d) noexcept nogil:
             return g.end[last]
     if g.n >= 4 and g.total[0] == 2 and g.total[1] == 8 and g.total[2] == 14 and g.total[3] == 15 and (
             is_luhn(g.digits, 15)):
-        if near(c, d, NEAR_IMEI) or (IMEI_START[two(g.digits)] and joined_right(c.s, g.end[3], g.separator[0])):
+        if near(c, d, NEAR_IMEI) or (
+                IMEI_START[two(g.digits)] and joined_right(c.s, g.end[3], g.separator[0])):
             emit(c, out, d, g.end[3], IMEI, 95)
             return g.end[3]
     return spelled(c, out, d, &g)

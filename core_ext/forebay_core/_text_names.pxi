@@ -222,7 +222,8 @@ cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
     if word(p + i, W_AFTER | W_TITLE):
         return 0
     certain = c.context >> NEAR_PERSON & 1 and j == PAD and f == c.end
-    certain = certain or p[j - 1] == 64 or latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f)
+    certain = certain or p[j - 1] == 64 or latin_label(p, j) or labelled_by_colon(p, j)
+    certain = certain or beside_number(c, out, j, f)
     if certain or beside_gender(p, f) or goes_on(c, who, j):
         return emit_person(c, who, j, f, NAME, 75)
     if compound:

@@ -27,7 +27,8 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
         emit(c, out, d, f, RESIDENT_ID, 75)
     elif n == 18 and has_uscc_form(t) and within(c, d, NEAR_USCC, LABEL_BYTES):
         emit(c, out, d, f, USCC, 75)
-    elif n == 15 and is_luhn(t, 15) and near(c, d, NEAR_IMEI):
+    elif n == 15 and is_luhn(t, 15) and near(c, d, NEAR_IMEI) and (
+            not within(c, d, NEAR_OTHER, VERSION_BYTES) or within(c, d, NEAR_IMEI, LABEL_BYTES)):
         emit(c, out, d, f, IMEI, 95)
     elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE):
         emit(c, out, d, f, LANDLINE, 75)
@@ -48,7 +49,7 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
 
 
 cdef inline bint is_somebodys(Cell *c, int d) noexcept nogil:
-    # Is a number without a check digit not behind a word for another one or for a thing, or behind its own word?
+    # Is a number without a check digit not behind a word for another one or a thing, or is it behind its own?
     if within(c, d, NEAR_RESIDENT, LABEL_BYTES):
         return 1
     return not (within(c, d, NEAR_OTHER, LABEL_BYTES) or within(c, d, NEAR_THING, LABEL_BYTES))

@@ -189,7 +189,7 @@ class Cell(GroupRules):
             self.emit(d, f, "uscc", 95)
         elif n == 18 and self.mistyped(d, t):
             self.emit(d, f, self.mistyped(d, t), 75)
-        elif n == 15 and check.is_luhn(t) and self.near(d, tables.CONTEXT_IMEI):
+        elif n == 15 and check.is_luhn(t) and self.named_imei(d):
             self.emit(d, f, "imei", 95)
         elif n in (11, 12) and self.plain_landline(t) and self.near(d, tables.CONTEXT_PHONE):
             self.emit(d, f, "landline", 75)
@@ -214,6 +214,13 @@ class Cell(GroupRules):
         if check.has_uscc_form(t) and self.within(d, tables.CONTEXT_USCC, tables.LABEL_BYTES):
             return "uscc"
         return ""
+
+    def named_imei(self, d: int) -> bool:
+        """Does the word for an IMEI stand near, and no word for another number right before?"""
+        other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)
+        return self.near(d, tables.CONTEXT_IMEI) and (
+            not other or self.within(d, tables.CONTEXT_IMEI, tables.LABEL_BYTES)
+        )
 
     def is_bare_imei(self, d: int, t: bytes) -> bool:
         other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)

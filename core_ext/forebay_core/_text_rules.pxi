@@ -1,6 +1,13 @@
 # One rule per shape of identifier. Included by _text.pyx. A rule gets symbol indices, emits hits and
 # returns the index where the scan goes on.
 
+cdef inline bint is_somebodys(Cell *c, int d) noexcept nogil:
+    # Is a number without a check digit not behind a word for another one or a thing, or is it behind its own?
+    if within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+        return 1
+    return not (within(c, d, NEAR_OTHER, LABEL_BYTES) or within(c, d, NEAR_THING, LABEL_BYTES))
+
+
 cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     # A maximal run [d, f) of 11 digits or more.
     cdef const uint8_t *t = c.s + d
@@ -30,11 +37,12 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     elif n == 15 and is_luhn(t, 15) and near(c, d, NEAR_IMEI) and (
             not within(c, d, NEAR_OTHER, VERSION_BYTES) or within(c, d, NEAR_IMEI, LABEL_BYTES)):
         emit(c, out, d, f, IMEI, 95)
-    elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE):
+    elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE) and not (
+            within(c, d, NEAR_OTHER, VERSION_BYTES)):
         emit(c, out, d, f, LANDLINE, 75)
     elif n >= 13:
         kind = is_card(t, n)
-        if kind == 1 or (kind == 2 and near(c, d, NEAR_CARD)):
+        if (kind == 1 and (n > 15 or is_somebodys(c, d))) or (kind == 2 and near(c, d, NEAR_CARD)):
             emit(c, out, d, f, BANK_CARD, sure(c, d, 90))
         elif 14 <= n <= 16 and within(c, d, NEAR_IMEI, LABEL_BYTES):
             emit(c, out, d, f, IMEI, 70)  # mistyped, without its check digit, or with the software's version
@@ -46,13 +54,6 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
         elif n >= 16 and 51 <= t[0] <= 54 and within(c, d, NEAR_BANK, LABEL_BYTES):
             emit(c, out, d, f, BANK_CARD, 65)
     return f
-
-
-cdef inline bint is_somebodys(Cell *c, int d) noexcept nogil:
-    # Is a number without a check digit not behind a word for another one or a thing, or is it behind its own?
-    if within(c, d, NEAR_RESIDENT, LABEL_BYTES):
-        return 1
-    return not (within(c, d, NEAR_OTHER, LABEL_BYTES) or within(c, d, NEAR_THING, LABEL_BYTES))
 
 
 cdef inline int resident(Cell *c, Hits *out, int d, int f) noexcept nogil:

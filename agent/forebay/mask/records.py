@@ -134,7 +134,9 @@ class RecordMasker:
     def breaks(self, lines: Sequence[str]) -> set[int]:
         """Return which lines of text end in the middle of an identifier that goes on in the next line."""
         ends = [
-            i for i in range(len(lines) - 1) if _GOES_ON.search(lines[i]) and _GOES_ON_TO.match(lines[i + 1])
+            i
+            for i in range(len(lines) - 1)
+            if _GOES_ON_TO.match(lines[i + 1]) and _GOES_ON.search(lines[i], max(0, len(lines[i]) - _REACH))
         ]
         if not ends:
             return set()

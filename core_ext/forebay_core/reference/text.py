@@ -191,11 +191,12 @@ class Cell(GroupRules):
             self.emit(d, f, self.mistyped(d, t), 75)
         elif n == 15 and check.is_luhn(t) and self.named_imei(d):
             self.emit(d, f, "imei", 95)
-        elif n in (11, 12) and self.plain_landline(t) and self.near(d, tables.CONTEXT_PHONE):
+        elif n in (11, 12) and self.plain_landline(t) and self.named_phone(d):
             self.emit(d, f, "landline", 75)
         elif n >= 13:
             kind = check.card_kind(t)
-            if kind == 1 or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
+            sure = kind == 1 and (n > 15 or self.is_somebodys(d))
+            if sure or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
                 self.emit(d, f, "bank_card", self.sure(d, 90))
             elif 14 <= n <= 16 and self.within(d, tables.CONTEXT_IMEI, tables.LABEL_BYTES):
                 self.emit(d, f, "imei", 70)
@@ -214,6 +215,11 @@ class Cell(GroupRules):
         if check.has_uscc_form(t) and self.within(d, tables.CONTEXT_USCC, tables.LABEL_BYTES):
             return "uscc"
         return ""
+
+    def named_phone(self, d: int) -> bool:
+        """Does a word for telephone stand near, and no word for another number right before?"""
+        other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)
+        return self.near(d, tables.CONTEXT_PHONE) and not other
 
     def named_imei(self, d: int) -> bool:
         """Does the word for an IMEI stand near, and no word for another number right before?"""

@@ -4,7 +4,7 @@ Invariants
 ----------
 - The input column is never written to.
 - `keep` masks at least a third of a hit's letters and digits: where first + last would leave less, it
-  masks all of them.
+  masks all of them. Escaped line ends stay as they are.
 - A row with a hit whose rule is REMOVE becomes an empty cell, whatever else was found in it.
 """
 
@@ -42,13 +42,21 @@ cdef struct Writer:
     Py_ssize_t used
 
 
+cdef inline int line_end(const uint8_t *t, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    # Length of an escaped line end or tab at i, as often escaped as it may be; 0 if there is none.
+    cdef Py_ssize_t k = i
+    while k < n and t[k] == 92:
+        k += 1
+    return <int> (k + 1 - i) if k > i and k < n and (t[k] == 110 or t[k] == 114 or t[k] == 116) else 0
+
+
 cdef inline int char_length(const uint8_t *t, Py_ssize_t i, Py_ssize_t n, bint *counted) noexcept nogil:
     # Bytes of the character at i, and whether it counts. A broken one is a byte that counts.
     cdef uint8_t c = t[i]
     counted[0] = True
     if c < 0x80:
         counted[0] = COUNTED[c]
-        return 1
+        return line_end(t, i, n) or 1 if c == 92 else 1
     if 0xC2 <= c < 0xE0 and i + 1 < n and t[i + 1] & 0xC0 == 0x80:
         counted[0] = COUNTED[(c & 0x1F) << 6 | (t[i + 1] & 0x3F)]
         return 2
@@ -72,8 +80,9 @@ cdef inline void keep(Writer *w, const uint8_t *t, Py_ssize_t n, int64_t first, 
     cdef int length
     cdef bint counted = False, plain = True
     while i < n:
-        plain &= t[i] != 92 and t[i] != 37  # within an escape nothing may be kept
-        i += char_length(t, i, n, &counted)
+        length = char_length(t, i, n, &counted)
+        plain &= t[i] != 37 and (t[i] != 92 or length > 1)  # within an escape nothing may be kept
+        i += length
         total += counted
     if 3 * (total - first - last) < total or not plain:
         first = last = 0

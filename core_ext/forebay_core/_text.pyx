@@ -11,6 +11,7 @@ Invariants
 - Hits of a row are in order and do not overlap; where two rules claim the same bytes the later, wider one
   (e-mail, IPv6, MAC, GPS pair) takes the place of those that it covers.
 - What is found does not depend on which classes are asked for, but for such covering.
+- A cell with line ends is scanned once more as if they were not there, for what they cut in two.
 - Names and addresses are looked for in a second pass, over the code points, and only in cells that hold
   ideographs and where these classes are asked for. A number that they overlap with wins.
 """
@@ -74,17 +75,25 @@ cdef enum:
     NEAR_OTHER = 10
     NEAR_COUNTER = 11
     NEAR_MACHINE = 12
-    N_CONTEXTS = 13
+    NEAR_RESIDENT = 13
+    NEAR_BANK = 14
+    NEAR_USCC = 15
+    NEAR_MAC = 16
+    NEAR_PERSON = 17
+    NEAR_THING = 18
+    N_CONTEXTS = 19
     MAX_WORDS = 24
     MAX_LABELS = 64
+    GROUPS = 20  # of digits, in a number written in groups
 
 cdef uint8_t SYMBOL[65536]
 cdef uint8_t KIND[256]
+cdef uint8_t GOES_ON[256]  # may a number or address go on behind this symbol?
 cdef uint64_t LABEL[MAX_LABELS]
 cdef int N_LABELS = 0
 cdef uint8_t WORD[N_CONTEXTS][MAX_WORDS][24]
 cdef int WORD_LENGTH[N_CONTEXTS][MAX_WORDS]
-cdef uint16_t FIRSTS[256]  # a bit for each context of which some word begins with this byte
+cdef uint32_t FIRSTS[256]  # a bit for each context of which some word begins with this byte
 cdef int CONTEXT_BYTES = tables.CONTEXT_BYTES
 cdef int VERSION_BYTES = tables.VERSION_BYTES
 cdef int MACHINE_BYTES = tables.MACHINE_BYTES
@@ -105,6 +114,9 @@ def _fill_tables():
             KIND[i] = DIGIT | HEX | LOCAL | DOMAIN
         elif chr(i).isalpha():
             KIND[i] = LETTER | LOCAL | DOMAIN | (HEX if chr(i) in "abcdefABCDEF" else 0)
+    memset(GOES_ON, 0, 256)
+    for i in (*b" -.)/_", MIDDLE_DOT, DEGREE):
+        GOES_ON[i] = 1
     for char in "._%+-":
         KIND[<int> ord(char)] |= LOCAL
     for char in ".-":
@@ -119,8 +131,8 @@ def _fill_tables():
         for k, word in enumerate(words):
             memcpy(WORD[i][k], <const uint8_t *> (<bytes> word), len(word))
             WORD_LENGTH[i][k] = len(word)
-            FIRSTS[<int> word[0]] |= <uint16_t> (1 << i)
-            FIRSTS[<int> word[:1].upper()[0]] |= <uint16_t> (1 << i)
+            FIRSTS[<int> word[0]] |= <uint32_t> (1 << i)
+            FIRSTS[<int> word[:1].upper()[0]] |= <uint32_t> (1 << i)
 
 
 _fill_tables()
@@ -135,6 +147,7 @@ cdef struct Cell:
     int end  # index after the last symbol
     bint plain  # ASCII without escapes: symbols are the bytes, `pos` and `cp` are not filled
     bint han  # holds ideographs
+    bint broken  # holds line ends
     uint32_t context  # kinds of context that the caller vouches for (a field named imei)
 
 cdef struct Hits:
@@ -168,12 +181,14 @@ include "_text_checks.pxi"
 include "_text_fold.pxi"
 include "_text_around.pxi"
 include "_text_address.pxi"
+include "_text_groups.pxi"
 include "_text_rules.pxi"
 include "_text_words.pxi"
 include "_text_names.pxi"
 include "_text_places.pxi"
 include "_text_people.pxi"
 include "_text_survey.pxi"
+include "_text_breaks.pxi"
 
 
 cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexcept nogil:
@@ -187,13 +202,6 @@ cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexce
         if offsets[i + 1] - offsets[i] > longest:
             longest = offsets[i + 1] - offsets[i]
     return longest
-
-
-cdef struct Buffers:
-    uint8_t *symbols
-    uint8_t *kinds
-    int32_t *pos
-    uint16_t *points
 
 
 cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons) noexcept nogil:
@@ -211,12 +219,13 @@ cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons
     c.plain = not seen & (IS_HIGH | IS_ESCAPE)
     if not c.plain:
         c.end = fold(c.raw, <int> length, b.symbols, b.pos, b.points, &c.han)
-        survey(b.symbols + PAD, c.end, b.kinds + PAD)
+        seen = survey(b.symbols + PAD, c.end, b.kinds + PAD)
+    c.broken = (seen & IS_BREAK) != 0
     return True
 
 
-cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffers *b, uint32_t context,
-                   Hits *out, Hits *who) noexcept nogil:
+cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffers *b, Buffers *whole,
+                   uint32_t context, Hits *out, Hits *who) noexcept nogil:
     cdef Cell c
     cdef Py_ssize_t row
     cdef int64_t length
@@ -229,6 +238,8 @@ cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffer
             continue
         c.row = row
         scan_cell(&c, out)
+        if c.broken:
+            scan_broken(&c, whole, out, who)
         if persons and c.han:
             find_people(&c, out, who)
             if who.n:
@@ -266,7 +277,7 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     """
     cdef Hits out, who
     cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
-    cdef Buffers b
+    cdef Buffers b, whole
     cdef uint8_t empty = 0
     if longest < 0:
         raise ValueError("offsets do not fit the data")
@@ -277,25 +288,20 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     memset(&out, 0, sizeof(out))
     memset(&who, 0, sizeof(who))
     out.classes = classes
-    b.symbols = <uint8_t *> malloc(longest + PAD + REST)
-    b.kinds = <uint8_t *> malloc(longest + PAD + REST)
-    b.pos = <int32_t *> malloc((longest + 2 * PAD) * sizeof(int32_t))
-    b.points = <uint16_t *> malloc((longest + 2 * PAD) * sizeof(uint16_t))
+    memset(&b, 0, sizeof(b))
+    memset(&whole, 0, sizeof(whole))
     try:
-        if b.symbols == NULL or b.kinds == NULL or b.pos == NULL or b.points == NULL:
+        whole.room = longest  # its own are made when a cell with line ends comes
+        if not make_buffers(&b, longest):
             raise MemoryError
-        memset(b.symbols, 0, PAD)
-        memset(b.kinds, 0, PAD)
         with nogil:
-            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, context, &out, &who)
+            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, &out, &who)
         if out.failed or who.failed:
             raise MemoryError
         return _arrays(&out)
     finally:
-        free(b.symbols)
-        free(b.kinds)
-        free(b.pos)
-        free(b.points)
+        free_buffers(&b)
+        free_buffers(&whole)
         _free(&out)
         _free(&who)
 

@@ -47,6 +47,11 @@ cdef inline int decimal_end(const uint8_t *s, int d, int *whole) noexcept nogil:
     return 0 if is_alnum(s[i]) or (s[i] == 46 and is_digit(s[i + 1])) else i
 
 
+cdef inline bint is_quarter(uint8_t c) noexcept nogil:
+    c |= 0x20
+    return c == 110 or c == 115 or c == 101 or c == 119  # n s e w
+
+
 cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
     # Two decimals near each other: within China without, anywhere with a context word.
     cdef const uint8_t *s = c.s
@@ -59,7 +64,8 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
         if end >= c.end:
             return 0
         plain &= (s[end] == 32 or s[end] == 44 or s[end] == 59 or s[end] == 47 or s[end] == 124
-                  or (s[end] == 45 and end > first and is_digit(s[end + 1])))
+                  or (s[end] == 45 and end > first and is_digit(s[end + 1]))
+                  or (is_quarter(s[end]) and (is_digit(s[end + 1]) or s[end + 1] == 32)))
         end += 1
     if end == first:
         return 0
@@ -74,10 +80,67 @@ cdef inline int gps(Cell *c, Hits *out, int d) noexcept nogil:
             return 0
     elif within(c, d, NEAR_MACHINE, MACHINE_BYTES) and not within(c, d, NEAR_GPS, GPS_BYTES):
         return 0
-    if s[start - 1] == 45 or s[start - 1] == 43:
+    if s[d - 1] == 45 or s[d - 1] == 43 or (is_quarter(s[d - 1]) and not is_alnum(s[d - 2])):
         start -= 1
     emit(c, out, start, second, GPS, 80)
     return second
+
+
+cdef inline int angle_end(const uint8_t *s, int d) noexcept nogil:
+    # Index after degrees, minutes and perhaps seconds (`23°06'44.5"N`), 0 if they are not there.
+    cdef int i = d, k, digits
+    for k in range(3):
+        digits = i
+        while is_digit(s[i]) and i - digits < 3:
+            i += 1
+        if i == digits:
+            return i if k == 2 else 0
+        if k == 2 and s[i] == 46:
+            i += 1
+            while is_digit(s[i]):
+                i += 1
+        if (s[i] != DEGREE) if k == 0 else (s[i] != 39 and s[i] != 34 and s[i] != OTHER):  # ' " and primes
+            return 0
+        i += 1
+        if k == 2 and s[i] == 39 and s[i - 1] == 39:  # two for a double one
+            i += 1
+        if k < 2 and s[i] == 32 and is_digit(s[i + 1]):
+            i += 1
+    return i
+
+
+cdef inline int degrees(Cell *c, Hits *out, int d) noexcept nogil:
+    # Two angles near each other, with their quarters of the globe or behind a word for a position.
+    cdef const uint8_t *s = c.s
+    cdef int first = angle_end(s, d), end = first, start = d, second, quarters = 0
+    if first == 0:
+        return 0
+    while not is_digit(s[end]) and end - first < 8:
+        if end >= c.end:
+            return 0
+        quarters += is_quarter(s[end])
+        end += 1
+    second = angle_end(s, end)
+    if second == 0:
+        return 0
+    if is_quarter(s[d - 1]) and not is_alnum(s[d - 2]):
+        start = d - 1
+        quarters += 1
+    if is_quarter(s[second]) and not is_alnum(s[second + 1]):
+        second += 1
+        quarters += 1
+    if quarters < 2 and not within(c, d, NEAR_GPS, GPS_BYTES):
+        return 0
+    emit(c, out, start, second, GPS, 80)
+    return second
+
+
+cdef inline bint is_hex(const uint8_t *t) noexcept nogil:
+    cdef int k
+    for k in range(12):
+        if not KIND[t[k]] & HEX:
+            return 0
+    return 1
 
 
 cdef inline int mac_end(const uint8_t *s, int b, int width, uint8_t separator) noexcept nogil:

@@ -1,7 +1,10 @@
 # What may stand around a number. Included by _text.pyx.
 
+cdef enum:
+    MAX_GAP = 40  # symbols: a line end and what the next line is indented by
+
 cdef inline bint is_separator(uint8_t c) noexcept nogil:
-    return c == 32 or c == 45 or c == 46  # space - .
+    return c == 32 or c == 45 or c == 46 or c == MIDDLE_DOT  # space - .
 
 
 cdef inline bint after_label(const uint8_t *s, int d) noexcept nogil:
@@ -82,3 +85,12 @@ cdef inline bint joined_right(const uint8_t *s, int f, uint8_t separator) noexce
     length = i - f - 1
     return (length >= 5 or (is_other_number(s[i]) and s[i] != 46) or (s[i] == 46 and is_digit(s[i + 1]))
             or (length == 3 and s[f + 1] == 49 and s[i] == 32))
+
+
+cdef inline int gap_end(const uint8_t *s, int i) noexcept nogil:
+    # Index after one line end at i and the blanks behind it; 0 where two line ends part paragraphs.
+    cdef int e = i, lines = 0
+    while e - i < MAX_GAP and (s[e] == 10 or s[e] == 13 or s[e] == 32 or s[e] == 9 or s[e] == 92):
+        lines += s[e] == 10
+        e += 1
+    return e if lines == 1 else 0

@@ -10,6 +10,7 @@ cdef int ORGANISATION_W[8]
 cdef int VIN_W[17]
 cdef uint8_t ASSIGNED[1000]
 cdef uint8_t USCC_START[128 * 128]
+cdef uint8_t IMEI_START[100]
 
 
 def _fill_checks():
@@ -17,6 +18,7 @@ def _fill_checks():
     cdef Py_UCS4 letter
     for i in range(100):
         PROVINCE_OK[i] = i in tables.PROVINCE_NUMBERS
+        IMEI_START[i] = i in tables.IMEI_STARTS
     for i in range(1000):
         ASSIGNED[i] = i in tables.MOBILE_STARTS
     for i in range(256):
@@ -64,10 +66,15 @@ cdef inline bint is_date8(const uint8_t *t) noexcept nogil:
     return (century == 19 or century == 20) and is_date(century * 100 + two(t + 2), two(t + 4), two(t + 6))
 
 
+cdef inline bint has_resident_form(const uint8_t *t) noexcept nogil:
+    # region and date; a leading 9 is a foreigner's permanent residence card
+    return (PROVINCE_OK[two(t)] or (t[0] == 57 and PROVINCE_OK[two(t + 1)])) and is_date8(t + 6)
+
+
 cdef inline bint is_resident18(const uint8_t *t) noexcept nogil:
-    # 17 digits and a digit, x or X; GB 11643. A leading 9 is a foreigner's permanent residence card.
+    # 17 digits and a digit, x or X; GB 11643
     cdef int i, total = 0
-    if not (PROVINCE_OK[two(t)] or (t[0] == 57 and PROVINCE_OK[two(t + 1)])) or not is_date8(t + 6):
+    if not has_resident_form(t):
         return 0
     for i in range(17):
         total += (t[i] - 48) * RESIDENT_W[i]
@@ -92,6 +99,11 @@ cdef inline bint is_luhn(const uint8_t *t, int n) noexcept nogil:
                 digit -= 9
         total += digit
     return total % 10 == 0
+
+
+cdef inline bint is_bare_imei(const uint8_t *t) noexcept nogil:
+    # 15 digits that are believed without their word: who assigned them, and Luhn
+    return IMEI_START[two(t)] and is_luhn(t, 15)
 
 
 cdef inline int card_start(const uint8_t *t, int n) noexcept nogil:
@@ -126,23 +138,29 @@ cdef inline bint is_assigned(const uint8_t *t) noexcept nogil:
     return ASSIGNED[(t[0] - 48) * 100 + two(t + 1)]
 
 
-cdef inline bint is_uscc(const uint8_t *t) noexcept nogil:
-    # GB 32100: weights are powers of 3 modulo 31. All-digit codes look like order numbers, so for them the
-    # check character of the organisation code inside (GB 11714) must hold as well.
-    cdef int i, total = 0, letters = 0
+cdef inline bint has_uscc_form(const uint8_t *t) noexcept nogil:
+    # department, region, and only characters that a code has
+    cdef int i
     if t[0] >= 128 or t[1] >= 128 or not USCC_START[(t[0] & 0xDF if t[0] >= 97 else t[0]) * 128 + t[1]]:
         return 0
     for i in range(18):
         if USCC_VALUE[t[i]] < 0 or (2 <= i < 8 and not is_digit(t[i])):
             return 0
-        letters += not is_digit(t[i])
-    if not (PROVINCE_OK[two(t + 2)] or two(t + 2) == 10):
+    return PROVINCE_OK[two(t + 2)] or two(t + 2) == 10
+
+
+cdef inline bint is_uscc(const uint8_t *t) noexcept nogil:
+    # GB 32100: weights are powers of 3 modulo 31. All-digit codes look like order numbers, so for them the
+    # check character of the organisation code inside (GB 11714) must hold as well.
+    cdef int i, total = 0, letters = 0
+    if not has_uscc_form(t):
         return 0
     for i in range(17):
         total += USCC_VALUE[t[i]] * USCC_W[i]
+        letters += not is_digit(t[i])
     if USCC_VALUE[t[17]] != (31 - total % 31) % 31:
         return 0
-    return letters > 0 or is_organisation(t + 8)
+    return letters > 0 or not is_digit(t[17]) or is_organisation(t + 8)
 
 
 cdef inline bint is_organisation(const uint8_t *t) noexcept nogil:

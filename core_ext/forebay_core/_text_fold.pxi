@@ -1,5 +1,32 @@
 # Folding of a cell to one byte a character, and the output of hits. Included by _text.pyx.
 
+cdef struct Buffers:
+    uint8_t *symbols
+    uint8_t *kinds
+    int32_t *pos
+    uint16_t *points
+    Py_ssize_t room  # of the longest cell
+
+
+cdef bint make_buffers(Buffers *b, Py_ssize_t longest) noexcept nogil:
+    b.symbols = <uint8_t *> malloc(longest + PAD + REST)
+    b.kinds = <uint8_t *> malloc(longest + PAD + REST)
+    b.pos = <int32_t *> malloc((longest + 2 * PAD) * sizeof(int32_t))
+    b.points = <uint16_t *> malloc((longest + 2 * PAD) * sizeof(uint16_t))
+    if b.symbols == NULL or b.kinds == NULL or b.pos == NULL or b.points == NULL:
+        return False
+    memset(b.symbols, 0, PAD)
+    memset(b.kinds, 0, PAD)
+    return True
+
+
+cdef void free_buffers(Buffers *b) noexcept nogil:
+    free(b.symbols)
+    free(b.kinds)
+    free(b.pos)
+    free(b.points)
+
+
 cdef inline int hex_value(uint8_t c) noexcept nogil:
     if is_digit(c):
         return c - 48
@@ -16,7 +43,7 @@ cdef inline int escaped(const uint8_t *raw, int i, int n, int *code) noexcept no
         return 0
     c = raw[i + 1]
     if c == 110 or c == 114 or c == 116 or c == 98 or c == 102:  # n r t b f
-        code[0] = 10
+        code[0] = 10 if c == 110 else (13 if c == 114 else 9)  # of b and f no rule says anything: blanks
         return 2
     if c != 117 or i + 6 > n:  # u
         return 0

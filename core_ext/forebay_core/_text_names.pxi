@@ -86,12 +86,12 @@ cdef int name_at(const uint16_t *p, int k, int level) noexcept nogil:
     if level == FIELD:
         return e
     if e - i == 2:
-        if level == ROLE:
-            return e if s + g1 + g >= 6 else 0
+        if level == ROLE:  # a verb behind it is a second sign
+            return e if s + g1 + g >= (5 if word(p + e, W_AFTER) else 6) else 0
         return e if g1 >= 2 and g >= 2 else 0
     if level == ROLE:
         if is_closed(p, e):
-            return e if s == 3 or (s + g1 >= 4 and g1 >= 2) else 0
+            return e if s == 3 or (g1 >= 2 and s + g1 >= (3 if word(p + e, W_AFTER) else 4)) else 0
         return e if s == 3 and g1 >= 2 else 0
     return e if g1 == 3 else 0
 
@@ -221,7 +221,9 @@ cdef int segment(Cell *c, Hits *out, Hits *who, int j) noexcept nogil:
         return 0
     if word(p + i, W_AFTER | W_TITLE):
         return 0
-    certain = latin_label(p, j) or labelled_by_colon(p, j) or beside_number(c, out, j, f)
+    certain = c.context >> NEAR_PERSON & 1 and j == PAD and f == c.end
+    certain = certain or p[j - 1] == 64 or latin_label(p, j) or labelled_by_colon(p, j)
+    certain = certain or beside_number(c, out, j, f)
     if certain or beside_gender(p, f) or goes_on(c, who, j):
         return emit_person(c, who, j, f, NAME, 75)
     if compound:

@@ -74,18 +74,24 @@ cdef void merge_people(Hits *out, Hits *who) noexcept nogil:
             who.spans[3 * kept + 1], who.spans[3 * kept + 2] = start, end
             who.codes[kept], who.confidence[kept] = who.codes[i], who.confidence[i]
             kept += 1
+    insert_hits(out, who, kept)
+
+
+cdef void insert_hits(Hits *out, Hits *more, Py_ssize_t kept) noexcept nogil:
+    # Put the first hits of another list among those of the row, in order.
+    cdef Py_ssize_t i, k
     if kept == 0 or not make_room(out, kept):
         return
     i = out.n - 1
     out.n += kept
     k = out.n - 1
     while kept:
-        if i >= out.row_from and out.spans[3 * i + 1] > who.spans[3 * kept - 2]:
+        if i >= out.row_from and out.spans[3 * i + 1] > more.spans[3 * kept - 2]:
             copy_hit(out, k, out, i)
             i -= 1
         else:
             kept -= 1
-            copy_hit(out, k, who, kept)
+            copy_hit(out, k, more, kept)
         k -= 1
 
 

@@ -124,8 +124,11 @@ cdef int chain(Cell *c, Hits *who, int start, bint label) noexcept nogil:
     cdef const uint16_t *p = c.cp
     cdef int i = start, last = start, divisions = 0, named = 0, numbered = 0, e, kind = 0, house
     while i < c.end and i - start < CHAIN:
-        if i > start and last == i and (p[i] == 32 or p[i] == 44 or p[i] == 45):
-            i += 1
+        if i > start and last == i:
+            if p[i] == 32 or p[i] == 44 or p[i] == 45:
+                i += 1
+            elif (p[i] == 10 or p[i] == 13) and gap_end(c.s, i):
+                i = gap_end(c.s, i)
         e = 0 if named or numbered else division(p, i)
         if e:
             divisions += 1

@@ -1,15 +1,21 @@
 # One rule per shape of identifier. Included by _text.pyx. A rule gets symbol indices, emits hits and
 # returns the index where the scan goes on.
 
+cdef inline bint is_somebodys(Cell *c, int d) noexcept nogil:
+    # Is a number without a check digit not behind a word for another one or a thing, or is it behind its own?
+    if within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+        return 1
+    return not (within(c, d, NEAR_OTHER, LABEL_BYTES) or within(c, d, NEAR_THING, LABEL_BYTES))
+
+
 cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     # A maximal run [d, f) of 11 digits or more.
     cdef const uint8_t *t = c.s + d
     cdef int n = f - d, kind
     if in_fraction(c.s, d):
         return f
-    if n == 17 and (c.s[f] | 0x20) == 120 and not is_alnum(c.s[f + 1]) and is_resident18(t):
-        emit(c, out, d, f + 1, RESIDENT_ID, 99)
-        return f + 1
+    if n == 17 and (c.s[f] | 0x20) == 120 and not is_alnum(c.s[f + 1]) and has_resident_form(t):
+        return resident(c, out, d, f + 1)
     if n == 18 and is_resident18(t):
         emit(c, out, d, f, RESIDENT_ID, 99)
         return f
@@ -24,16 +30,38 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
         emit(c, out, d + 4, f, MOBILE, 90)
     elif n == 18 and is_uscc(t):
         emit(c, out, d, f, USCC, 95)
-    elif n == 15 and is_luhn(t, 15) and near(c, d, NEAR_IMEI):
+    elif n == 18 and has_resident_form(t) and within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+        emit(c, out, d, f, RESIDENT_ID, 75)
+    elif n == 18 and has_uscc_form(t) and within(c, d, NEAR_USCC, LABEL_BYTES):
+        emit(c, out, d, f, USCC, 75)
+    elif n == 15 and is_luhn(t, 15) and near(c, d, NEAR_IMEI) and (
+            not within(c, d, NEAR_OTHER, VERSION_BYTES) or within(c, d, NEAR_IMEI, LABEL_BYTES)):
         emit(c, out, d, f, IMEI, 95)
-    elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE):
+    elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE) and not (
+            within(c, d, NEAR_OTHER, VERSION_BYTES)):
         emit(c, out, d, f, LANDLINE, 75)
     elif n >= 13:
         kind = is_card(t, n)
-        if kind == 1 or (kind == 2 and near(c, d, NEAR_CARD)):
+        if (kind == 1 and (n > 15 or is_somebodys(c, d))) or (kind == 2 and near(c, d, NEAR_CARD)):
             emit(c, out, d, f, BANK_CARD, sure(c, d, 90))
-        elif n == 15 and is_resident15(t):
+        elif 14 <= n <= 16 and within(c, d, NEAR_IMEI, LABEL_BYTES):
+            emit(c, out, d, f, IMEI, 70)  # mistyped, without its check digit, or with the software's version
+        elif n == 15 and is_bare_imei(t) and not (
+                within(c, d, NEAR_OTHER, VERSION_BYTES) or within(c, d, NEAR_RESIDENT, LABEL_BYTES)):
+            emit(c, out, d, f, IMEI, 60)
+        elif n == 15 and is_resident15(t) and is_somebodys(c, d):
             emit(c, out, d, f, RESIDENT_ID, 70)
+        elif n >= 16 and 51 <= t[0] <= 54 and within(c, d, NEAR_BANK, LABEL_BYTES):
+            emit(c, out, d, f, BANK_CARD, 65)
+    return f
+
+
+cdef inline int resident(Cell *c, Hits *out, int d, int f) noexcept nogil:
+    # 17 digits of its form and an X: by the check digit or, mistyped, by the word.
+    if is_resident18(c.s + d):
+        emit(c, out, d, f, RESIDENT_ID, 99)
+    elif within(c, d, NEAR_RESIDENT, LABEL_BYTES):
+        emit(c, out, d, f, RESIDENT_ID, 75)
     return f
 
 
@@ -117,161 +145,6 @@ cdef inline int labelled(Cell *c, Hits *out, int d, int f) noexcept nogil:
     return 0
 
 
-cdef inline int area_length(const uint8_t *t) noexcept nogil:
-    # Length of the area code with its 0: 010 and 02x have 3, the others 4 digits; 0 if there is none.
-    if t[0] != 48:
-        return 0
-    if t[1] == 49:
-        return 3 if t[2] == 48 else 0
-    if t[1] == 50:
-        return 3 if t[2] != 54 else 0
-    return 4 if t[1] >= 51 else 0
-
-
-cdef inline bint is_local(uint8_t first, int area, int n) noexcept nogil:
-    # n digits after an area code: 8, or 7 where the code has 4
-    return first >= 49 and (n == 8 or (n == 7 and area == 4))
-
-
-cdef inline bint is_landline(const uint8_t *t, int n) noexcept nogil:
-    cdef int area = area_length(t)
-    # 2 to 8 is what exchanges assign; only a number written with its hyphen is believed with another
-    return area and 50 <= t[area] <= 56 and is_local(t[area], area, n - area)
-
-
-cdef struct Groups:
-    uint8_t digits[24]
-    int total[6]  # digits up to and with each group
-    int end[6]  # index after each group
-    uint8_t separator[6]  # after each group
-    int n
-
-
-cdef inline int collect(const uint8_t *s, int d, Groups *g) noexcept nogil:
-    # Digit groups from d on, joined by single separators: at most 6 groups and 20 digits.
-    cdef int i = d, n = 0, before
-    g.n = 0
-    while g.n < 6:
-        before = n
-        while is_digit(s[i]) and n < 20:
-            g.digits[n] = s[i]
-            n += 1
-            i += 1
-        if n == 17 and (s[i] | 0x20) == 120:
-            g.digits[17] = 88
-            n = 18
-            i += 1
-        if is_alnum(s[i]) or n == before:
-            break
-        g.total[g.n], g.end[g.n], g.separator[g.n] = n, i, s[i]
-        g.n += 1
-        if is_separator(s[i]) and is_digit(s[i + 1]):
-            i += 1
-        elif g.n == 1 and s[i] == 41 and s[d - 1] == 40:  # (0571) 87654321
-            i += 1 + (s[i + 1] == 32 or s[i + 1] == 45)
-        else:
-            break
-    return g.n
-
-
-cdef inline int joined(Cell *c, Hits *out, int d) noexcept nogil:
-    # Numbers written in groups. Returns the index after the hit, 0 if there is none.
-    cdef Groups g
-    cdef int k, last
-    if collect(c.s, d, &g) < 2 or g.total[g.n - 1] < 11:
-        return 0
-    for k in range(1, g.n):
-        if g.total[k] == 18 and g.separator[0] != 46 and is_resident18(g.digits) and not in_fraction(c.s, d):
-            emit(c, out, d, g.end[k], RESIDENT_ID, 97)
-            return g.end[k]
-    if g.digits[0] == 48 or (g.digits[0] == 56 and c.s[d - 1] == 43):
-        last = joined_landline(c, out, d, &g)
-        if last:
-            return last
-    last = card_groups(&g)
-    while last >= 1:
-        if joined_left(c.s, d, g.separator[0]) and joined_right(c.s, g.end[last], g.separator[0]) and (
-                is_card(g.digits, g.total[last]) == 1):
-            emit(c, out, d, g.end[last], BANK_CARD, 88)
-            return g.end[last]
-        last = 3 if last == 4 else 0
-    if g.total[0] == 3 and is_mobile(g.digits):
-        last = 2 if g.n > 2 and g.total[1] == 7 and g.total[2] == 11 else (1 if g.total[1] == 11 else 0)
-        if last == 2 and g.separator[0] != g.separator[1]:
-            last = 0
-        if last and joined_left(c.s, d, g.separator[0]) and joined_right(
-                c.s, g.end[last], g.separator[0]) and not (last == 1 and g.separator[0] == 46):
-            emit(c, out, d, g.end[last], MOBILE, 85)
-            return g.end[last]
-    if g.n >= 4 and g.total[0] == 2 and g.total[1] == 8 and g.total[2] == 14 and g.total[3] == 15 and (
-            is_luhn(g.digits, 15) and near(c, d, NEAR_IMEI)):
-        emit(c, out, d, g.end[3], IMEI, 95)
-        return g.end[3]
-    return 0
-
-
-cdef inline int card_groups(Groups *g) noexcept nogil:
-    # Index of the last group of a card written 4-4-4-4, 4-4-4-4-3 or 6-10..13; 0 if it is not.
-    cdef int k
-    if g.separator[0] == 46:
-        return 0
-    if g.total[0] == 6 and 16 <= g.total[1] <= 19:
-        return 1
-    if g.n < 4 or g.total[0] != 4 or g.total[1] != 8 or g.total[2] != 12 or g.total[3] != 16:
-        return 0
-    for k in range(1, 3):
-        if g.separator[k] != g.separator[0]:
-            return 0
-    return 4 if g.n >= 5 and 17 <= g.total[4] <= 19 and g.separator[3] == g.separator[0] else 3
-
-
-cdef inline int joined_landline(Cell *c, Hits *out, int d, Groups *g) noexcept nogil:
-    # 0571-87654321, 010 8888 8888, (0571)87654321, +86-10-12345678, each with an extension of 1-6 digits.
-    cdef int area, first = 0, base, last, local, start = d, end, f
-    cdef uint8_t code[4]
-    if g.digits[0] == 56:  # +86: the area code follows without its 0
-        if g.total[0] != 2 or g.digits[1] != 54 or g.n < 3:
-            return 0
-        first, base = 1, 2
-        code[0], code[1], code[2] = 48, g.digits[2], g.digits[3]
-        area = area_length(code)
-        if area == 0 or g.total[1] != base + area - 1:
-            return 0
-        base = g.total[1]
-        start = g.end[0] + 1
-    else:
-        area = area_length(g.digits)
-        if area == 0 or g.total[0] != area:
-            return 0
-        base = area
-    if g.separator[first] == 46:
-        return 0
-    last = first + 1
-    local = g.total[last] - base
-    if local < 7 and last + 1 < g.n and (local == 4 or local == 3) and (
-            g.separator[last] != 46 and g.total[last + 1] - g.total[last] == 4):
-        last += 1
-        local = g.total[last] - base
-    if not is_local(g.digits[base], area, local):
-        return 0
-    if g.separator[first] == 41:
-        start = d - 1
-    elif first == 0 and not joined_left(c.s, d, g.separator[0]):
-        return 0
-    end = g.end[last]
-    if c.s[end] == 45 and is_digit(c.s[end + 1]):
-        f = end + 1
-        while is_digit(c.s[f]):
-            f += 1
-        if f - end > 7 or is_alnum(c.s[f]) or c.s[f] == 45:
-            return 0
-        end = f
-    elif not joined_right(c.s, end, g.separator[first]):
-        return 0
-    emit(c, out, start, end, LANDLINE, 85)
-    return end
-
-
 cdef inline int alnum_run(Cell *c, Hits *out, int b, int e, int digits) noexcept nogil:
     # A maximal run [b, e) of letters and digits.
     cdef const uint8_t *s = c.s
@@ -288,9 +161,14 @@ cdef inline int alnum_run(Cell *c, Hits *out, int b, int e, int digits) noexcept
     if digits == 0:
         return e
     if digits < n:
-        if n == 18 and is_uscc(s + b) and not (
+        if n == 18 and has_uscc_form(s + b) and not (
                 digits == 17 and (s[e - 1] | 0x20) == 120 and is_resident18(s + b)):
-            emit(c, out, b, e, USCC, 97)
+            kind = is_uscc(s + b)
+            if kind or within(c, b, NEAR_USCC, LABEL_BYTES):
+                emit(c, out, b, e, USCC, 97 if kind else 75)
+                return e
+        if n == 12 and is_hex(s + b) and within(c, b, NEAR_MAC, LABEL_BYTES):
+            emit(c, out, b, e, MAC, 75)
             return e
         kind = vin_kind(s + b) if n == 17 else 0
         if kind and (kind == 1 or near(c, b, NEAR_VIN)):
@@ -340,12 +218,19 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
             end = gps(c, out, d)
             if end:
                 return end
-    if f - d < 2 or not left_open(s, d):
+    if after == DEGREE:
+        return degrees(c, out, d)
+    if (f - d < 2 and not (s[d] == 49 and after == 32 and s[f + 2] == 32)) or not left_open(s, d):
         return 0
     if 6 <= f - d <= 8:
         end = labelled(c, out, d, f)
         if end:
             return end
-    if (is_separator(after) and is_digit(s[f + 1])) or (after == 41 and s[d - 1] == 40):
-        return joined(c, out, d)
-    return 0
+    end = 0
+    if (is_separator(after) and is_digit(s[f + 1])) or (after == 41 and s[d - 1] == 40) or is_wide(s, f) or (
+            (after == 47 or after == 95) and f - d == 3 and is_digit(s[f + 1])):
+        end = joined(c, out, d)
+    if end == 0 and (after == 32 or after == 45) and d == b and is_alnum(s[f + 1]) and (
+            USCC_START[s[d] * 128 + s[d + 1]]):
+        return coded(c, out, d)
+    return end

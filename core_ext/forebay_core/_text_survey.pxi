@@ -19,6 +19,7 @@ cdef extern from *:
             k |= (fb_v16)((b == FB_ALL(58)) | (b - FB_ALL(0x81) < FB_ALL(2))) & FB_ALL(4);
             k |= (fb_v16)(b == FB_ALL(64)) & FB_ALL(8);
             k |= (fb_v16)((b == FB_ALL(92)) | (b == FB_ALL(37))) & FB_ALL(16);
+            k |= (fb_v16)(b == FB_ALL(10)) & FB_ALL(32);
             k |= b & FB_ALL(128);
             seen |= k;
             memcpy(kinds + i, &k, 16);
@@ -42,6 +43,7 @@ cdef enum:
     IS_SIGN = 4  # a rule begins here: : PROVINCE PLATE_END
     IS_AT = 8
     IS_ESCAPE = 16  # \ %
+    IS_BREAK = 32  # a line ends
     IS_HIGH = 128  # no ASCII
 
 
@@ -141,11 +143,17 @@ cdef inline bint idle(const Cell *c, int b, int e, int digits) noexcept nogil:
     cdef uint8_t after = c.s[e]
     if n > 5 and digits and (digits < n or n < 9 or n > 10):
         return False
-    if after == 45 or after == 46:
-        return not c.kinds[e + 1] & IN_RUN
     if n == 2 and c.s[b] | 0x20 == 119:  # WJ
         return False
-    return after != 41 and not (after == 32 and c.kinds[e + 1] & IS_DIGIT)
+    if not GOES_ON[after]:
+        return True
+    if after == 32:
+        return not (c.kinds[e + 1] & IS_DIGIT or c.s[e + 1] == 45)
+    if after == 45 or after == 46:
+        return not c.kinds[e + 1] & IN_RUN
+    if after == 47 or after == 95:  # a mobile number with such signs
+        return n != 3 or c.s[b] != 49
+    return False
 
 
 cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:

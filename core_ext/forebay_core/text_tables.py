@@ -37,7 +37,8 @@ CODES: dict[str, int] = {name: code for code, name in enumerate(CLASSES) if name
 ALL_CLASSES = (1 << len(CLASSES)) - 2
 """Bit mask with the bit `1 << code` of every class."""
 
-PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼" + "滬雲遼魯蘇贛陝閩貴粵寧瓊"
+"""With the traditional forms, which Hong Kong and Macau write."""
 PLATE_ENDS = "警学挂港澳试超领使"
 
 # Folded symbols above ASCII: one byte a character, so that every rule looks at single bytes.
@@ -83,8 +84,12 @@ digits are part of a longer name: a serial number, a hex string."""
 CONTEXT_IMEI, CONTEXT_PERMIT, CONTEXT_CARD, CONTEXT_PHONE, CONTEXT_GPS, CONTEXT_VERSION = 0, 1, 2, 3, 4, 5
 CONTEXT_NAME, CONTEXT_ADDRESS, CONTEXT_PLATE, CONTEXT_VIN, CONTEXT_OTHER = 6, 7, 8, 9, 10
 CONTEXT_COUNTER, CONTEXT_MACHINE = 11, 12
+CONTEXT_RESIDENT, CONTEXT_BANK, CONTEXT_USCC, CONTEXT_MAC = 13, 14, 15, 16
+CONTEXT_PERSON, CONTEXT_THING = 17, 18
 CONTEXT_BYTES = 40
-VERSION_BYTES = 12  # `version` speaks of the number right behind it only
+VERSION_BYTES = (
+    12  # `version` speaks of the number right behind it only; so does `order` of what may be an IMEI
+)
 GPS_BYTES = 24  # the same for `position`
 MACHINE_BYTES = 13  # `工件` before what may well be a position
 COUNTER_BYTES = 6  # the same for `seq=`: two ideographs or signs between
@@ -126,7 +131,7 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
                 "mobile",
                 "拨打",
             ),
-            *("来电", "sms", "短信"),
+            *("来电", "回电", "sms", "短信"),
         ),
         (
             "gps",
@@ -174,6 +179,26 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
         ),
         # coordinates of a machine or a picture
         ("工件", "机床", "机械", "像素", "图像", "刀补", "轴"),
+        # what a mistyped number is taken for behind its word, though its check digit is wrong
+        ("身份证", "证件号", "公民身份", "居民证", "idcard", "id card", "id no", "id_no", "sfz"),
+        (
+            "银行卡",
+            "信用卡",
+            "储蓄卡",
+            "借记卡",
+            "卡号",
+            "bank card",
+            "bankcard",
+            "card no",
+            "cardno",
+            "card_no",
+        ),
+        ("信用代码", "信用码", "营业执照", "税号", "uscc", "credit code"),
+        # twelve hex digits without signs between
+        ("mac:", "mac=", "mac ", 'mac"', "mac：", "mac地址", "mac_addr", "macaddr", "物理地址", "硬件地址"),
+        (),  # a field of the name `owner`: what it holds as a whole may be somebody's name
+        # what has numbers of its own, which are no old resident numbers
+        ("设备", "资产", "机号", "表号", "传感器", "device", "asset", "meter", "sensor"),
     )
 )
 
@@ -190,6 +215,9 @@ MOBILE_STARTS: frozenset[int] = frozenset(
 ) | frozenset((*range(170, 176), *range(176, 179), *range(180, 194), *range(195, 200)))
 """First three digits that the ministry has assigned to operators for telephones, resellers and satellites
 included. Others of 13 to 19 are taken with a word beside them or in groups: assignments go on."""
+
+IMEI_STARTS: frozenset[int] = frozenset((35, 86))
+"""First two digits of an IMEI that is believed without its word: the bodies of Europe and China assign nearly all."""
 
 USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 USCC_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)

@@ -59,7 +59,10 @@ def complete(name: str, text: str) -> str:
     """
     for candidate in _CANDIDATES[name]:
         filled = text.replace("?", candidate).replace("？", chr(ord(candidate) + 0xFEE0))
-        plain = "".join(c for c in filled.translate(_NARROW) if c.isalnum())
+        narrow = (
+            filled.translate(_NARROW).replace("\\r", "").replace("\\n", "")
+        )  # a line end as JSON writes it
+        plain = "".join(c for c in narrow if c.isalnum())
         if CHECKS[name](plain):
             return filled
     raise ValueError(f"no check character makes a {name} of a text of {len(text)} characters")

@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
-from quality_sets import CLASSES, HELD_OUT, Record, Span, generated, written
+from quality_sets import CLASSES, HELD_OUT, HELD_OUT_2, HELD_OUT_3, Record, Span, generated, written
 
 from forebay.blocks import Column, Type
 from forebay.mask import ner
@@ -91,13 +91,15 @@ def measure(records: list[Record], tagger: ner.Tagger | None = None) -> Result:
 
 
 def table(result: Result, classes: Sequence[str] = CLASSES) -> list[str]:
-    """Return a Markdown table of one result."""
+    """Return a Markdown table of one result, of the classes that are there."""
     lines = [
         "| class | marked | found | recall | covered | hits | right | precision |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name in classes:
         marked, hits = result.marked[name], result.hits[name]
+        if not marked and not hits:
+            continue
         recall = f"{result.recall(name):.4f}" if marked else "-"
         precision = f"{result.precision(name):.4f}" if hits else "-"
         covered = result.covered[name] / marked if marked else 1.0
@@ -133,6 +135,8 @@ def report(count: int) -> list[str]:
         (f"Generated set: {count:,} records", measure(generated(count)), 5),
         (f"Written set: {len(written())} texts", measure(written()), 1000),
         (f"Held-out set: {len(written(HELD_OUT))} texts", measure(written(HELD_OUT)), 1000),
+        (f"Second held-out set: {len(written(HELD_OUT_2))} texts", measure(written(HELD_OUT_2)), 1000),
+        (f"Third held-out set: {len(written(HELD_OUT_3))} texts", measure(written(HELD_OUT_3)), 1000),
     )
     lines = [f"Measured on {date.today().isoformat()}.", ""]
     for title, result, most in sets:

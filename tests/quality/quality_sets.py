@@ -35,7 +35,11 @@ class Record(NamedTuple):
 
 
 _MARK = re.compile(rf"\[({'|'.join(CLASSES)})\|([^\]]*)\]")
+_ESCAPES = {r"\n": "\n", r"\r": "\r", r"\\n": r"\n", r"\\r": r"\r"}
+_ESCAPE = re.compile(r"\\\\?[nr]")
 HELD_OUT = Path(__file__).with_name("held_out.txt")
+HELD_OUT_2 = Path(__file__).with_name("held_out_2.txt")
+HELD_OUT_3 = Path(__file__).with_name("held_out_3.txt")
 _WRITTEN = Path(__file__).with_name("written.txt")
 
 
@@ -45,7 +49,7 @@ def written(path: Path = _WRITTEN) -> list[Record]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("# "):
             continue
-        records.append(parse(re.sub(r"\\n", "\n", line)))
+        records.append(parse(_ESCAPE.sub(lambda match: _ESCAPES[match[0]], line)))
     return records
 
 
@@ -104,7 +108,7 @@ STATES = ("高温", "高压", "水位", "液位", "温度", "马达", "线路", 
 LABELS = {
     "landline": ("电话", "座机：", "tel "),
     "passport": ("护照号码 ", "通行证：", "passport no "),
-    "imei": ("IMEI:", "串号 ", "imei="),
+    "imei": ("IMEI:", "串号 ", "imei=", "", "终端 "),
     "gps": ("位置 ", "GPS:", ""),
     "name": ("姓名：", "联系人:", "患者", "户主 ", '"name":"'),
     "address": ("地址：", "住址 ", "家住", "送至"),
@@ -149,17 +153,24 @@ class Generator:
             at += size
         return self.rng.choice((" ", "-", "–", "　")).join(p for p in (*parts, text[at:]) if p)
 
+    def broken(self, text: str) -> str:
+        """Return the text cut in two by a line end in one of twelve cases."""
+        if self.rng.random() > 1 / 12:
+            return text
+        at = self.rng.randrange(3, len(text) - 3)
+        return text[:at] + self.rng.choice(("\n", "\r\n", "\\n", "\n  ")) + text[at:]
+
     # --- classes
 
     def resident_id(self) -> str:
         number = self.fake.ssn(min_age=1, max_age=90)
         number = number.lower() if self.rng.random() < 0.3 else number
-        return self.wide(self.groups(number, (6, 8)))
+        return self.broken(self.wide(self.groups(number, (6, 8))))
 
     def mobile(self) -> str:
         start = self.rng.choice(STARTS)
         number = self.groups(start + self.digits(8), (3, 4))
-        return self.wide(number)
+        return self.broken(self.wide(number))
 
     def landline(self) -> str:
         area = self.rng.choice(("010", "020", "021", "0752", "0755", "0571", "0991"))
@@ -180,9 +191,8 @@ class Generator:
                 ("622260", 17),
             )
         )
-        return self.wide(
-            self.groups(check_digits.complete("bank_card", head + self.digits(n - 7) + "?"), (4, 4, 4, 4))
-        )
+        number = check_digits.complete("bank_card", head + self.digits(n - 7) + "?")
+        return self.broken(self.wide(self.groups(number, (4, 4, 4, 4))))
 
     def uscc(self) -> str:
         body = "".join(self.rng.choice(check_digits.USCC) for _ in range(8))
@@ -279,6 +289,14 @@ class Generator:
                 lambda: f"{pick(STATES)}告警",
                 lambda: f"{self.rng.randrange(1, 9)}号泵 {self.rng.randrange(1, 40)}号阀",
                 lambda: "0x" + f"{self.rng.getrandbits(64):016X}",
+                lambda: "设备号" + d(15),
+                lambda: "编号" + pick(("86", "35")) + d(13),
+                lambda: "8986" + d(16),
+                lambda: f"{self.rng.getrandbits(48):012x}",
+                lambda: d(7) + "\n" + d(7),
+                lambda: f"{d(5)}\n2024-03-{self.rng.randrange(10, 30)} 10:{self.rng.randrange(10, 60)}:00",
+                lambda: f"count={d(3)}\n{d(8)} bytes",
+                lambda: f"夹角{self.rng.randrange(90)}°{self.rng.randrange(60)}'",
             )
         )()
 

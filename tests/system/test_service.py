@@ -353,6 +353,31 @@ def test_in_safe_mode_the_link_stays_up_when_the_policy_is_bad_too(plant):
     stopped(plant, child)
 
 
+@pytest.mark.parametrize("broken", ["steps: [{scael: {}}]", "steps: [{"])
+def test_safe_mode_without_an_earlier_run_keeps_spool_link_and_status_up(plant, broken):
+    append(plant, "a", 0, 100)
+    append(plant, "b", 0, 100)
+    plant.configure(TWO % DOUBLE)
+    good = (plant.folder / "agent.yaml").read_text()
+    (plant.folder / "agent.yaml").write_text(good.replace(f"steps: [{DOUBLE}]", broken, 1))
+    plant.start_receiver()
+    assert plant.process("run", "agent.yaml", expect=2)
+    child = plant.start_agent("--safe-mode")
+    eventually(lambda: "only spool, link and status run" in plant.log(), "a word on why")
+    eventually((plant.spool / "agent.sock").exists, "the local socket")
+    eventually(lambda: plant.status().get("link", {}).get("state") == "up", "the link")
+    facts = plant.status()
+    assert facts["config"]["safe_mode"]
+    assert facts["pipelines"] == {}
+    assert facts["spool"]["state"] == "ok"
+    assert not (plant.spool / "last-good.json").exists()  # a bad one is not kept for a good one
+    (plant.folder / "agent.yaml").write_text(good)
+    plant.cli("reload", "agent.yaml")
+    assert plant.status()["config"]["safe_mode"] == ""
+    eventually(arrived(plant, "a", 100), "rows after the mend")
+    stopped(plant, child)
+
+
 # -- watchdog -----------------------------------------------------------------------------------------------
 
 

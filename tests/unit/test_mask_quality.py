@@ -101,3 +101,14 @@ def test_the_check_characters_of_the_sets_are_right_and_wrong_ones_are_refused()
     assert check_digits.complete("vin", "1HGBH41J?MN109186") == "1HGBH41JXMN109186"
     with pytest.raises(ValueError, match="bank_card"):
         check_digits.complete("bank_card", "4111111111111112")
+
+
+@pytest.mark.parametrize(
+    ("path", "recall"),
+    [(quality_sets.HELD_OUT_2, 0.7), (quality_sets.HELD_OUT_3, 0.8)],
+    ids=["second", "third"],
+)
+def test_names_in_the_other_sets_kept_back_keep_their_floors(path, recall):
+    result = quality.measure(quality_sets.written(path))
+    assert result.recall("name") >= recall
+    assert result.precision("name") >= 0.98

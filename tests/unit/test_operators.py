@@ -393,3 +393,17 @@ def test_a_leak_is_told_once_and_without_the_value(policy_of, caplog):
     assert len(caplog.records) == 1
     assert "class=mobile" in caplog.text
     assert "138" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["1381234\n5678", "1381234 \r\n  5678", r"1381234\n5678", r"1381234\\r\\n5678"]
+)
+def test_a_number_over_a_line_end_gives_the_token_and_the_cipher_of_the_whole_one(policy_of, text):
+    tokens = policy_of("classes: {mobile: {operator: token}}\n")
+    (plain, broken), _ = masked(tokens, ["回电13812345678谢", f"回电{text}谢"])
+    assert broken == plain
+    (plain, broken), _ = masked(
+        policy_of("classes: {mobile: {operator: fpe}}\n"), ["回电13812345678谢", f"回电{text}谢"]
+    )
+    ends = text[7:-4]
+    assert broken == plain[:9] + ends + plain[9:]

@@ -152,7 +152,10 @@ class MaskRun:
                 name = "" if source is None else source.name
                 writer.write(self._image(reader.read(), out_suffix or ".jpg", name))
             else:
-                mask_files.mask_lines(reader, writer, form, self._records, self.report)
+                size = source.stat().st_size if source is not None else 0
+                mask_files.mask_lines(
+                    reader, writer, form, self._records, self.report, lambda read: self._read(read, size)
+                )
             writer.flush()
 
     def _folder(self, source: Path, target: Path) -> None:
@@ -177,12 +180,17 @@ class MaskRun:
                 # the text of the error is about the file, and the file's place tells which one
                 self.report.failed.append(f"{name}: {getattr(error, 'message', type(error).__name__)}")
 
+    def _read(self, done: int, size: int) -> None:
+        if self._progress is not None:
+            self._progress.read(done, size)
+
     def _explain(self, line: int, name: str, start: int, end: int, class_name: str, operator: str) -> None:
         """Say where a hit was; of a folder the file, too."""
         if self._progress is not None:
             self._progress.end()
         place = f"{self._file}:{line}" if self._file else f"line {line}"
-        click.echo(f"{place}: {name}: bytes {start}-{end}: {class_name}: {operator}", err=True)
+        where = f"bytes {start}-{end}" if end else "whole"
+        click.echo(f"{place}: {name}: {where}: {class_name}: {operator}", err=True)
 
     def _image(self, data: bytes, suffix: str, name: str) -> bytes:
         if suffix not in mask_files.IMAGE_SUFFIXES:

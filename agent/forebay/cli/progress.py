@@ -24,6 +24,13 @@ class Progress:
         """Tell how much of the file is done."""
         self._show(f"{self._name} {100 * done // max(of, 1)} %".lstrip())
 
+    def read(self, done: int, size: int) -> None:
+        """Tell how many bytes of a file were read; a size of 0 is one that nobody knows."""
+        if size > done:
+            self.part(done, size)
+        else:
+            self._show(f"{self._name} {done / 1e6:.1f} MB".lstrip())
+
     def end(self) -> None:
         """Leave the line empty, for good or for something else that is said."""
         if self._shown:

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -132,20 +133,39 @@ def _build(
 
 
 def _start_safely(config: Path, error: ConfigError, stopping: threading.Event) -> Agent:
-    """Run the configuration that ran last, or of that only spool and link when its models or policy are bad too."""
+    """Run the configuration that ran last, or only spool and link where there is none or it is bad, too."""
     from forebay.lastgood import LastGood, spool_folder
 
     set_up()
     for line in str(error).splitlines():
         log.error("bad configuration: %s", line)
-    loaded = LastGood(spool_folder(config)).load()
     why = f"{config} is bad: {str(error).splitlines()[0]}"
+    try:
+        loaded = LastGood(spool_folder(config)).load()
+    except ConfigError as none:
+        log.error("safe mode: %s: only spool, link and status run; mend the file, then: forebay reload", none)
+        return _start_bare(config, why, stopping)
     log.error("safe mode: the configuration that ran last runs; mend the file, then: forebay reload")
     try:
         return _build(loaded, stopping=stopping, why_safe=why)
     except ConfigError as worse:
         log.error("safe mode: pipelines cannot run, only spool and link do: %s", worse)
         return _build(loaded, stopping=stopping, why_safe=why, bare=True)
+
+
+def _start_bare(config: Path, why: str, stopping: threading.Event) -> Agent:
+    """Run spool, link and status of what the bad configuration says of them."""
+    from forebay.lastgood import salvaged
+
+    loaded = salvaged(config)
+    try:
+        return _build(loaded, stopping=stopping, why_safe=why, bare=True)
+    except ConfigError as worse:
+        if loaded.config.forward is None:
+            raise
+        log.error("safe mode: there is no link: %s", worse)
+        alone = replace(loaded, config=loaded.config.model_copy(update={"forward": None}))
+        return _build(alone, stopping=stopping, why_safe=why, bare=True)
 
 
 def _run_once(agent: Agent) -> int:

@@ -10,9 +10,10 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -79,8 +80,16 @@ def guess_format(head: bytes, suffix: str) -> str:
     return "csv" if plausible and not any(c.isdigit() for n in names for c in n[:1]) else "text"
 
 
-def mask_lines(source: BinaryIO, target: BinaryIO, form: str, masker: RecordMasker, report: Report) -> None:
-    """Mask a stream of lines. `form` is `jsonl`, `json`, `csv` or `text`."""
+def mask_lines(
+    source: BinaryIO,
+    target: BinaryIO,
+    form: str,
+    masker: RecordMasker,
+    report: Report,
+    progress: Callable[[int], None] = lambda _read: None,
+) -> None:
+    """Mask a stream of lines. `form` is `jsonl`, `json`, `csv` or `text`. `progress` is told the bytes read so far."""
+    began = report.bytes_in
     masker.first_line = 1  # it may have masked another file before
     if form == "json":
         source = _whole_document(source, target, masker, report)
@@ -94,7 +103,10 @@ def mask_lines(source: BinaryIO, target: BinaryIO, form: str, masker: RecordMask
         if len(batch) >= _BATCH_LINES or held >= _BATCH_BYTES:
             batch = writer.write(batch, at_end=False)
             held = sum(len(x.text) for x in batch)
+            masker.tell()
+            progress(report.bytes_in - began)
     writer.write(batch, at_end=True)
+    masker.tell()
 
 
 def _whole_document(source: BinaryIO, target: BinaryIO, masker: RecordMasker, report: Report) -> BinaryIO:
@@ -109,7 +121,9 @@ def _whole_document(source: BinaryIO, target: BinaryIO, masker: RecordMasker, re
     except (ValueError, RecursionError):
         return rest
     mark = "\ufeff" if text.startswith("\ufeff") else ""
-    out = (mark + mask_json_lines([text.removeprefix("\ufeff")], masker, lambda: None)[0]).encode()
+    text = text.removeprefix("\ufeff")
+    masker.over_lines(text)
+    out = (mark + mask_json_lines([text], masker, lambda: None)[0]).encode()
     report.lines += len(data.splitlines())
     report.bytes_in += len(data)
     report.bytes_out += len(out)
@@ -213,17 +227,38 @@ class _Lines:
             rest = self._write_csv(lines, at_end)
             self._masker.first_line += len(lines) - len(rest)
             return rest
+        if self._form == "text":
+            return self._write_text(lines, at_end)
         texts = [line.text for line in lines]
-        masked = (
-            mask_json_lines([t.removeprefix("\ufeff") for t in texts], self._masker, self._broken)
-            if self._form == "jsonl"
-            else self._masker.mask_text(texts, range(len(texts)))
-        )
+        masked = mask_json_lines([t.removeprefix("\ufeff") for t in texts], self._masker, self._broken)
         for line, before, after in zip(lines, texts, masked, strict=True):
-            mark = "\ufeff" if self._form == "jsonl" and before.startswith("\ufeff") else ""
+            mark = "\ufeff" if before.startswith("\ufeff") else ""
             self._put(mark + after, line)
         self._masker.first_line += len(lines)
         return []
+
+    def _write_text(self, lines: list[_Line], at_end: bool) -> list[_Line]:
+        # Lines that an identifier goes over are masked as one text, and their line ends are kept. The last line
+        # waits for the next batch: it may go on there.
+        broken = self._masker.breaks([line.text for line in lines])
+        groups: list[list[_Line]] = []
+        for number, line in enumerate(lines):
+            if number - 1 in broken:
+                groups[-1].append(line)
+            else:
+                groups.append([line])
+        rest = [] if at_end or len(groups) == 1 else groups.pop()
+        starts = list(accumulate((len(group) for group in groups), initial=0))
+        texts = ["\n".join(line.text for line in group) for group in groups]
+        for group, text in zip(groups, self._masker.mask_text(texts, starts[:-1]), strict=True):
+            pieces = text.split("\n")
+            pieces += [""] * (len(group) - len(pieces))
+            if len(pieces) != len(group):
+                raise MaskError("masking changed the number of lines")
+            for line, piece in zip(group, pieces, strict=True):
+                self._put(piece, line)
+        self._masker.first_line += starts[-1]
+        return rest
 
     def _write_csv(self, lines: list[_Line], at_end: bool) -> list[_Line]:
         start = 0

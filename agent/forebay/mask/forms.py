@@ -10,6 +10,7 @@ prefix stay as they were.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _DIGITS = "0123456789"
 _ALNUM = _DIGITS + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PLATE = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 _VIN = "0123456789ABCDEFGHJKLMNPRSTUVWXYZ"
+_LINE_END = re.compile(r"\\+[rnt]")
 _WALK = 1000  # cycle walking ends long before: at least a third of all values are valid
 
 
@@ -166,7 +168,8 @@ def _walk(form: Form, symbols: str, free: list[int], turn: Callable[[list[int]],
 def _symbols(text: str, form: Form) -> tuple[list[int], str]:
     """Return the places of symbols in a text, and the symbols in their plain form."""
     places, symbols = [], []
-    for place, char in enumerate(text):
+    # what stands for a line end is no symbol; it keeps its length, so that places stay
+    for place, char in enumerate(_LINE_END.sub(lambda escape: " " * len(escape[0]), text)):
         plain = unicodedata.normalize("NFKC", char)
         plain = plain if form.alphabet is _ALNUM else plain.upper()
         if len(plain) == 1 and (plain in form.alphabet or plain in form.extra):

@@ -24,6 +24,7 @@ from forebay.config.operators import Generalise, Noise
 from forebay.errors import MaskError
 from forebay.mask.escapes import hidden, written_out
 from forebay.mask.images import Detector, ImageMasker, Origin
+from forebay.mask.loader import Place
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
 from forebay.mask.search import Searcher, count_codes, search
@@ -43,7 +44,7 @@ log = logging.getLogger("forebay.mask")
 
 Trace = Callable[[str, I64Array, list[tuple[str, str, str]]], None]
 """Called with a field's name, spans int64 (k, 3) in the original cells (escapes there written out, where they hid
-something) and (class, operator, rule) of each hit.
+something; 0 to 0: the value as a whole) and (class, operator, rule) of each hit.
 The rule is the key of the policy and where it stands."""
 
 
@@ -192,7 +193,7 @@ class Masker:
         if plan.action is Action.PASS:
             return column
         if plan.action is Action.NULL:
-            return self._null(plan, column, hits)
+            return self._null(name, plan, column, hits)
         if plan.action is Action.NUMBER:
             return self._number(name, plan, column, hits)
         if plan.action is Action.DIGITS:
@@ -203,12 +204,13 @@ class Masker:
             return self._bytes(name, plan, column, hits)
         return self._text(name, plan, column, hits)
 
-    def _null(self, plan: Plan, column: Column, hits: Counter[str]) -> Column:
+    def _null(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         present = ~column.is_null()
         count = int(present.sum())
         if count:
             label = f"{plan.label}:suppress" if plan.code == q.SUPPRESSED else "guard:no_rule"
             hits[label] += count
+            self._tell_whole(name, plan, present, label.rpartition(":")[2])
         return null_out(replace(column, spans=None), present, plan.code)
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
@@ -248,6 +250,7 @@ class Masker:
         assert isinstance(plan.rule, Generalise)
         if count:
             hits[f"{plan.label}:{plan.rule.operator}"] += count
+            self._tell_whole(name, plan, present, plan.rule.operator)
         values = np.where(present, numbers(plan.rule, column.values), 0)
         return replace(column, values=values.astype(column.values.dtype), spans=None)
 
@@ -324,10 +327,24 @@ class Masker:
         known = []
         for code in codes.tolist():
             at = plan.at if plan.action is Action.CELL else view.class_rule(names[code])
-            place = view.where(at)
-            rule = ".".join(at) + (f" ({place})" if place else "")
-            known.append((names[code], done or operator(code), rule))
+            known.append((names[code], done or operator(code), _rule(view, at)))
         self._trace(name, spans, known)
+
+    def _tell_whole(self, name: str, plan: Plan, present: npt.NDArray[np.bool_], done: str) -> None:
+        """Tell of values that were masked as a whole, without a look at what they say."""
+        if self._trace is None:
+            return
+        rows = np.flatnonzero(present)
+        spans = np.zeros((len(rows), 3), dtype=np.int64)
+        spans[:, 0] = rows
+        rule = _rule(self.policy.for_stream(self._stream or ""), plan.at)
+        self._trace(name, spans, [(plan.label or "none", done, rule)] * len(rows))
+
+
+def _rule(view: Policy, at: Place) -> str:
+    """Return the key of a policy, and where it stands."""
+    place = view.where(at)
+    return ".".join(at) + (f" ({place})" if place else "")
 
 
 def _origin(block: Block) -> Origin:

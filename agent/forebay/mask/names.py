@@ -44,7 +44,7 @@ def safe_names(schema: Schema, classes: int) -> tuple[Schema, Counter[str]]:
 
 def named_hits(schema: Schema, classes: int, least_confidence: int = 0) -> dict[int, str]:
     """Return the class found in a field's name, as used or as given in the source, by the field's place."""
-    texts = [f"{f.name}\n{f.given}" for f in schema.fields]
+    texts = [f"{f.name}\n\n{f.given}" for f in schema.fields]  # an empty line: neither goes on in the other
     column = Column.of(Type.STR, texts)
     if column.offsets is None or not texts:
         return {}

@@ -26,6 +26,7 @@ from forebay.config.masking import (
 )
 from forebay.config.operators import KEYED, OPERATOR_STRICTNESS, ClassRule, FieldRule, type_conflict
 from forebay.mask.loader import Place, read_policy
+from forebay_core import text_tables as tables
 
 
 class Action(Enum):
@@ -62,22 +63,32 @@ class Plan:
 
 # What a field's name says about every value in it, as bits of text_tables.CONTEXTS.
 _NAME_CONTEXTS: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
-    (1 << k, re.compile(pattern, re.IGNORECASE))
-    for k, pattern in enumerate(
+    (1 << context, re.compile(pattern, re.IGNORECASE))
+    for context, pattern in (
+        (tables.CONTEXT_IMEI, "imei|串号"),
+        (tables.CONTEXT_PERMIT, "passport|permit|护照|通行证|证件"),
+        (tables.CONTEXT_CARD, "card|acct|account|卡号|账号|帐号"),
+        (tables.CONTEXT_PHONE, "phone|mobile|(^|[_.])tel|fax|电话|手机|传真|座机"),
+        (tables.CONTEXT_GPS, "gps|(^|[_.])(lat|lng|lon)|coord|position|location|坐标|经纬|位置"),
+        (tables.CONTEXT_VERSION, "version|firmware|(^|[_.])(ver|fw)([_.]|$)|版本|固件"),
         (
-            "imei|串号",
-            "passport|permit|护照|通行证|证件",
-            "card|acct|account|卡号|账号|帐号",
-            "phone|(^|_)tel|fax|电话|传真|座机",
-            "gps|(^|_)(lat|lng|lon)|coord|position|location|坐标|经纬|位置",
-            "version|firmware|(^|_)(ver|fw)(_|$)|版本|固件",
-            "姓名|联系人|户主|户名|收件人|申请人|经办人|患者|(^|_)xm$|linkman"
+            tables.CONTEXT_NAME,
+            "姓名|联系人|户主|户名|收件人|申请人|经办人|患者|(^|[_.])xm$|linkman"
             "|(real|full|patient|customer|contact|owner|driver|person|staff|employee|receiver)_?name$",
-            "地址|住址|(^|_)addr",
-            "plate|车牌|号牌",
-            "(^|_)vin(_|$)|车架",
-            "(^|_)(order|serial|sn)(_|$)|流水|序列号|订单|单号",
-        )
+        ),
+        (tables.CONTEXT_ADDRESS, "地址|住址|(^|[_.])addr"),
+        (tables.CONTEXT_PLATE, "plate|车牌|号牌"),
+        (tables.CONTEXT_VIN, "(^|[_.])vin([_.]|$)|车架"),
+        (tables.CONTEXT_OTHER, "(^|[_.])(order|serial|sn)([_.]|$)|流水|序列号|订单|单号"),
+        (tables.CONTEXT_RESIDENT, "身份证|证件号|(^|[_.])id_?(card|no)([_.]|$)|(^|[_.])sfz"),
+        (tables.CONTEXT_BANK, "银行卡|卡号|(bank|credit)_?card|card_?no"),
+        (tables.CONTEXT_USCC, "uscc|信用代码|税号"),
+        (
+            tables.CONTEXT_PERSON,
+            "(^|[_.])(name|contact|owner|patient|driver|operator|person|receiver|recipient|customer|holder"
+            "|worker|staff|user|client|author|guest|reporter|inspector|applicant)$|负责人|经手人|责任人",
+        ),
+        (tables.CONTEXT_MAC, "(^|[_.])mac([_.]|$)|macaddr"),
     )
 )
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +23,16 @@ from forebay.errors import ConfigError
 from forebay.mask.guard import Guard
 from forebay.mask.masker import Masker
 from forebay.mask.policy import Policy
+from forebay_core import text_tables
+from forebay_core.text import scan
 
 _INT64 = 2**63
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null', re.DOTALL)
+
+# What may stand beside a line end within an identifier, and how far around it one reaches.
+_GOES_ON = re.compile(r"[0-9A-Za-z０-９.:@_·-][ \t]*$")
+_GOES_ON_TO = re.compile(r"[ \t]*[0-9A-Za-z０-９.:@_·-]")
+_REACH = 120
 
 Scalar = str | int | float | bool
 LineTrace = Callable[[int, str, int, int, str, str], None]
@@ -47,7 +55,8 @@ class RecordMasker:
     ----------
     policy : what to do
     stream : name that rules of the form `stream.field` know the input by
-    trace : told of each hit: number of the line, field, first and last byte, class, operator with its rule
+    trace : told of each hit: number of the line, field, first and last byte (0 and 0: the value as a whole),
+        class, operator with its rule. Told by `tell`, in the order of the lines
     """
 
     def __init__(self, policy: Policy, stream: str, trace: LineTrace | None = None) -> None:
@@ -58,7 +67,7 @@ class RecordMasker:
                 hint="noise is for `forebay run`, which keeps what was spent with its data",
             )
         told = None if trace is None else self._tell
-        self._stream, self._trace = stream, trace
+        self._policy, self._stream, self._trace = policy, stream, trace
         self._values = Masker(policy, trace=told, drop_rows=False), Guard(policy)
         # Names are no data, so no rule for data nulls them; an identifier in one is masked all the same.
         undeclared = policy.options.undeclared.model_copy(update={"text": "scan"})
@@ -68,6 +77,8 @@ class RecordMasker:
         self.hits: Counter[str] = Counter()
         self.first_line = 1  # number of the first line of what is being masked
         self._lines: list[int] = []  # line of each row of the column being masked, from first_line
+        self._line_of: list[int] = []  # of each place of a record that goes over several lines
+        self._told: list[tuple[int, str, int, int, str, str]] = []
 
     def mask(self, leaves: Sequence[Leaf]) -> dict[tuple[int, int], Scalar | None]:
         """Return the new value of each leaf that masking changed, by (line, place). None: it became null."""
@@ -80,9 +91,12 @@ class RecordMasker:
             column = Column.of(type_, [_as(type_, leaf.value) for leaf in group])
             schema = Schema(self._stream, (Field(path, type_),))
             block = Block(schema, np.zeros(len(group), np.int64), (column,))
-            self._lines = [leaf.line for leaf in group]
+            self._lines = [self._line(leaf) for leaf in group]
             masker, guard = self._names if is_key else self._values
-            out = guard.check(masker.apply(block))
+            masked = masker.apply(block)
+            out = guard.check(masked)
+            if self._trace is not None:
+                self._note_stopped(masked.schema.fields[0].name, masked.columns[0], out.columns[0])
             if masker.dropped is not None:
                 dropped.update(leaf.line for leaf, gone in zip(group, masker.dropped, strict=True) if gone)
             self.hits.update(out.hits)
@@ -110,11 +124,50 @@ class RecordMasker:
             for i, text in enumerate(lines)
         ]
 
+    def over_lines(self, document: str) -> None:
+        """Number the lines of hits in the one record that comes next, which goes over several lines."""
+        if self._trace is not None:
+            starts = [match.start() for match in _TOKEN.finditer(document)]
+            lines = [document.count("\n", a, b) for a, b in pairwise([0, *starts])]
+            self._line_of = list(accumulate(lines))
+
+    def breaks(self, lines: Sequence[str]) -> set[int]:
+        """Return which lines of text end in the middle of an identifier that goes on in the next line."""
+        ends = [
+            i
+            for i in range(len(lines) - 1)
+            if _GOES_ON_TO.match(lines[i + 1]) and _GOES_ON.search(lines[i], max(0, len(lines[i]) - _REACH))
+        ]
+        if not ends:
+            return set()
+        heads = [lines[i][-_REACH:].encode() for i in ends]
+        cells = [head + b"\n" + lines[i + 1][:_REACH].encode() for head, i in zip(heads, ends, strict=True)]
+        offsets = np.zeros(len(cells) + 1, dtype=np.int64)
+        np.cumsum([len(cell) for cell in cells], out=offsets[1:])
+        classes = sum(1 << text_tables.CODES[name] for name in self._policy.scanned_classes)
+        spans, _, _ = scan(np.frombuffer(b"".join(cells), dtype=np.uint8), offsets, classes, 0)
+        return {ends[row] for row, start, end in spans.tolist() if start < len(heads[row]) < end - 1}
+
+    def tell(self) -> None:
+        """Tell the trace of the hits since the last call."""
+        told, self._told, self._line_of = sorted(self._told, key=lambda hit: hit[0]), [], []
+        for hit in told:
+            assert self._trace is not None
+            self._trace(*hit)
+
+    def _line(self, leaf: Leaf) -> int:
+        return self._line_of[leaf.place] if self._line_of else leaf.line
+
     def _tell(self, name: str, spans: I64Array, known: list[tuple[str, str, str]]) -> None:
-        assert self._trace is not None
         for (row, start, end), (class_name, operator, rule) in zip(spans.tolist(), known, strict=True):
             line = self.first_line + self._lines[row]
-            self._trace(line, name, start, end, class_name, f"{operator}, {rule}")
+            self._told.append((line, name, start, end, class_name, f"{operator}, {rule}"))
+
+    def _note_stopped(self, name: str, masked: Column, out: Column) -> None:
+        """Note what the guard took away behind masking."""
+        for row in np.flatnonzero(out.is_null() & ~masked.is_null()).tolist():
+            line = self.first_line + self._lines[row]
+            self._told.append((line, name, 0, 0, "guard", "suppress, the second look found an identifier"))
 
 
 def _type(value: Scalar) -> Type:

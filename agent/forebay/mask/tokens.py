@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 import unicodedata
 
 from forebay.mask.keyring import Keyring
 
 _CACHE_ENTRIES = 8192  # tokens remembered between blocks, about 1 MB; then the memory starts anew
-_SEPARATORS = dict.fromkeys(map(ord, " -.·•()\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_SEPARATORS = dict.fromkeys(map(ord, " -.·•()/_\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_LINE_END = re.compile(r"[ \t]*(?:[\r\n]|\\+[rn])[ \t\r\n]*")  # also as often escaped as it may be
 _KEEP_SIGNS = frozenset({"email", "ipv4", "ipv6", "gps", "name", "address", "field"})
 
 
@@ -47,6 +49,8 @@ class Tokens:
 def normalise(class_name: str, text: bytes) -> bytes:
     """Return the one form of a value, whatever way it was written."""
     plain = unicodedata.normalize("NFKC", text.decode("utf-8", "surrogateescape")).casefold()
+    if class_name != "field":  # of a field masked whole every sign may tell values apart
+        plain = _LINE_END.sub("", plain)
     if class_name not in _KEEP_SIGNS:
         plain = plain.translate(_SEPARATORS)
     return plain.strip().encode("utf-8", "surrogateescape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from forebay_core import text_tables as tables
 
 PASS, KEEP, REPLACE, REMOVE = range(4)
+
+_LINE_END = re.compile(rb"\\+[nrt]")  # as often escaped as it may be
+_UNKNOWN_ESCAPE = re.compile(rb"%|\\(?!\\*[nrt])")
 
 
 def splice(
@@ -99,7 +103,7 @@ def keep(text: bytes, first: int, last: int, fill: bytes) -> bytes:
     """Mask all but the ends; everything where less than a third would be masked."""
     characters = _characters(text)
     counted = [i for i, (_, counts) in enumerate(characters) if counts]
-    if 3 * (len(counted) - first - last) < len(counted) or b"\\" in text or b"%" in text:
+    if 3 * (len(counted) - first - last) < len(counted) or _UNKNOWN_ESCAPE.search(text):
         first = last = 0
     gone = set(counted[first : len(counted) - last])
     return b"".join(fill if i in gone else char for i, (char, _) in enumerate(characters))
@@ -108,6 +112,11 @@ def keep(text: bytes, first: int, last: int, fill: bytes) -> bytes:
 def _characters(text: bytes) -> list[tuple[bytes, bool]]:
     out, i = [], 0
     while i < len(text):
+        escape = _LINE_END.match(text, i)
+        if escape:
+            out.append((escape[0], False))
+            i = escape.end()
+            continue
         length = _length(text, i)
         code = text[i]
         if length == 2:

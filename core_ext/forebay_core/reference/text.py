@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from forebay_core import text_tables as tables
 from forebay_core.reference import text_checks as check
-from forebay_core.reference.text_address import AddressRules
-from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
+from forebay_core.reference.text_breaks import over_breaks
+from forebay_core.reference.text_checks import ALNUM, DIGITS, HEX
 from forebay_core.reference.text_fold import PAD
+from forebay_core.reference.text_groups import SEPARATORS, SLASHES, GroupRules
 from forebay_core.reference.text_people import People, merged
 
-SEPARATORS = frozenset(b" -.")
 PEOPLE = 1 << tables.CODES["name"] | 1 << tables.CODES["address"]
 
 
@@ -29,8 +28,10 @@ def scan(
     raw = np.asarray(data).tobytes()
     hits: list[tuple[int, int, int, int, int]] = []
     for row, (start, end) in enumerate(pairwise(bounds)):
-        cell = _Cell(raw[start:end], classes, context)
+        cell = Cell(raw[start:end], classes, context)
         found = cell.scan()
+        if 10 in cell.s:
+            found = over_breaks(cell, found)
         if classes & PEOPLE:
             found = merged(found, People(cell.points, cell.pos, found, classes, context).find())
         hits += [(row, *hit) for hit in found]
@@ -74,14 +75,9 @@ def long_floats(
     return rows.astype(np.int64), values[rows].astype(np.int64)
 
 
-class _Groups(NamedTuple):
-    digits: bytes
-    total: list[int]
-    end: list[int]
-    separator: list[int]
+class Cell(GroupRules):
+    """A folded cell and every rule of the first pass."""
 
-
-class _Cell(AddressRules):
     def scan(self) -> list[tuple[int, int, int, int]]:
         s, j, colons_until = self.s, PAD, 0
         while j < self.end:
@@ -99,51 +95,6 @@ class _Cell(AddressRules):
             else:
                 j += 1
         return self.hits
-
-    # --- what stands around a number
-
-    def left_open(self, d: int) -> bool:
-        if self.s[d - 1] not in LETTERS:
-            return not self.in_fraction(d)
-        b = d
-        while self.s[b - 1] in LETTERS:
-            b -= 1
-        if self.s[b - 1] in DIGITS and d - b <= 2:  # a short one behind a digit is part of a name
-            return False
-        return self.s[b:d].decode().lower() in tables.LABELS
-
-    def right_open(self, f: int) -> bool:
-        s = self.s
-        if s[f] in LETTERS:
-            return False
-        if s[f] == 0x2E and s[f + 1] in DIGITS:
-            return s[self.while_in(f + 1, frozenset(b"0"))] not in ALNUM
-        return True
-
-    def joined_left(self, d: int, separator: int) -> bool:
-        s = self.s
-        if not self.left_open(d):
-            return False
-        if s[d - 1] != separator or s[d - 2] not in DIGITS:
-            return True
-        i = d - 1
-        while s[i - 1] in DIGITS:
-            i -= 1
-        if s[i : d - 1] in (b"86", b"0086"):
-            return True
-        return separator == 0x20 and (d - 1 - i >= 5 or s[i - 1] in b"-:/." or s[i - 1] in LETTERS)
-
-    def joined_right(self, f: int, separator: int) -> bool:
-        s = self.s
-        if not self.right_open(f):
-            return False
-        if s[f] != separator or s[f + 1] not in DIGITS:
-            return True
-        i = self.while_in(f + 1, DIGITS)
-        length = i - f - 1
-        next_mobile = length == 3 and s[f + 1] == 0x31 and s[i] == 0x20
-        other = length >= 5 or s[i] in b"-:/" or s[i] in LETTERS or (s[i] == 0x2E and s[i + 1] in DIGITS)
-        return separator == 0x20 and (other or next_mobile)
 
     # --- rules
 
@@ -181,8 +132,14 @@ class _Cell(AddressRules):
         """Try what is made of letters and digits."""
         s = self.s
         resident = len(run) == 18 and run[:17].isdigit() and run[17] in b"xX" and check.is_resident18(run)
-        if len(run) == 18 and check.is_uscc(run) and not resident:
-            self.emit(b, e, "uscc", 97)
+        if len(run) == 18 and check.has_uscc_form(run) and not resident:
+            sure = check.is_uscc(run)
+            if sure or self.within(b, tables.CONTEXT_USCC, tables.LABEL_BYTES):
+                self.emit(b, e, "uscc", 97 if sure else 75)
+                return True
+        mac = len(run) == 12 and all(c in HEX for c in run)
+        if mac and self.within(b, tables.CONTEXT_MAC, tables.LABEL_BYTES):
+            self.emit(b, e, "mac", 75)
             return True
         kind = check.vin_kind(run) if len(run) == 17 else 0
         if kind and (kind == 1 or self.near(b, tables.CONTEXT_VIN)):
@@ -206,8 +163,11 @@ class _Cell(AddressRules):
         t = s[d:f]
         if self.in_fraction(d):
             return f
-        if n == 17 and s[f] in b"xX" and s[f + 1] not in ALNUM and check.is_resident18(s[d : f + 1]):
-            self.emit(d, f + 1, "resident_id", 99)
+        if n == 17 and s[f] in b"xX" and s[f + 1] not in ALNUM and check.has_resident_form(t):
+            if check.is_resident18(s[d : f + 1]):
+                self.emit(d, f + 1, "resident_id", 99)
+            elif self.within(d, tables.CONTEXT_RESIDENT, tables.LABEL_BYTES):
+                self.emit(d, f + 1, "resident_id", 75)
             return f + 1
         if n == 18 and check.is_resident18(t):
             self.emit(d, f, "resident_id", 99)
@@ -227,17 +187,61 @@ class _Cell(AddressRules):
             self.emit(d + 4, f, "mobile", 90)
         elif n == 18 and check.is_uscc(t):
             self.emit(d, f, "uscc", 95)
-        elif n == 15 and check.is_luhn(t) and self.near(d, tables.CONTEXT_IMEI):
+        elif n == 18 and self.mistyped(d, t):
+            self.emit(d, f, self.mistyped(d, t), 75)
+        elif n == 15 and check.is_luhn(t) and self.named_imei(d):
             self.emit(d, f, "imei", 95)
-        elif n in (11, 12) and self.plain_landline(t) and self.near(d, tables.CONTEXT_PHONE):
+        elif n in (11, 12) and self.plain_landline(t) and self.named_phone(d):
             self.emit(d, f, "landline", 75)
         elif n >= 13:
             kind = check.card_kind(t)
-            if kind == 1 or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
+            sure = kind == 1 and (n > 15 or self.is_somebodys(d))
+            if sure or (kind == 2 and self.near(d, tables.CONTEXT_CARD)):
                 self.emit(d, f, "bank_card", self.sure(d, 90))
-            elif n == 15 and check.is_resident15(t):
+            elif 14 <= n <= 16 and self.within(d, tables.CONTEXT_IMEI, tables.LABEL_BYTES):
+                self.emit(d, f, "imei", 70)
+            elif n == 15 and self.is_bare_imei(d, t):
+                self.emit(d, f, "imei", 60)
+            elif n == 15 and check.is_resident15(t) and self.is_somebodys(d):
                 self.emit(d, f, "resident_id", 70)
+            elif n >= 16 and 0x33 <= t[0] <= 0x36 and self.within(d, tables.CONTEXT_BANK, tables.LABEL_BYTES):
+                self.emit(d, f, "bank_card", 65)
         return f
+
+    def mistyped(self, d: int, t: bytes) -> str:
+        """Return the class that the word before 18 digits makes of them, though their check digit is wrong."""
+        if check.has_resident_form(t) and self.within(d, tables.CONTEXT_RESIDENT, tables.LABEL_BYTES):
+            return "resident_id"
+        if check.has_uscc_form(t) and self.within(d, tables.CONTEXT_USCC, tables.LABEL_BYTES):
+            return "uscc"
+        return ""
+
+    def named_phone(self, d: int) -> bool:
+        """Does a word for telephone stand near, and no word for another number right before?"""
+        other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)
+        return self.near(d, tables.CONTEXT_PHONE) and not other
+
+    def named_imei(self, d: int) -> bool:
+        """Does the word for an IMEI stand near, and no word for another number right before?"""
+        other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)
+        return self.near(d, tables.CONTEXT_IMEI) and (
+            not other or self.within(d, tables.CONTEXT_IMEI, tables.LABEL_BYTES)
+        )
+
+    def is_bare_imei(self, d: int, t: bytes) -> bool:
+        other = self.within(d, tables.CONTEXT_OTHER, tables.VERSION_BYTES)
+        resident = self.within(d, tables.CONTEXT_RESIDENT, tables.LABEL_BYTES)
+        return check.is_bare_imei(t) and not other and not resident
+
+    def is_somebodys(self, d: int) -> bool:
+        """Is a number without a check digit not behind a word for another one or a thing, or behind its own?"""
+        thing = self.within(d, tables.CONTEXT_THING, tables.LABEL_BYTES)
+        return self.within(d, tables.CONTEXT_RESIDENT, tables.LABEL_BYTES) or not (
+            thing or self.beside_other(d)
+        )
+
+    def beside_other(self, d: int) -> bool:
+        return self.within(d, tables.CONTEXT_OTHER, tables.LABEL_BYTES)
 
     def country_before(self, d: int) -> bool:
         b = d - 1 if self.s[d - 1] in SEPARATORS else d
@@ -245,7 +249,7 @@ class _Cell(AddressRules):
 
     def sure(self, d: int, confidence: int) -> int:
         """Lower what stands right behind the word for another number: masked, but no alarm of the guard."""
-        return 60 if self.within(d, tables.CONTEXT_OTHER, tables.LABEL_BYTES) else confidence
+        return 60 if self.beside_other(d) else confidence
 
     @staticmethod
     def plain_landline(t: bytes) -> bool:
@@ -265,15 +269,24 @@ class _Cell(AddressRules):
             end = 0 if self.in_fraction(d) else self.gps(d)
             if end:
                 return end
-        if f - d < 2 or not self.left_open(d):
+        if after == tables.DEGREE:
+            return self.degrees(d)
+        single = s[d] == 0x31 and after == 0x20 and s[f + 2] == 0x20  # `1 3 8 0 ...`
+        if (f - d < 2 and not single) or not self.left_open(d):
             return 0
         if 6 <= f - d <= 8:
             end = self.labelled(d, f)
             if end:
                 return end
-        if (after in SEPARATORS and s[f + 1] in DIGITS) or (after == 0x29 and s[d - 1] == 0x28):
-            return self.joined(d)
-        return 0
+        bracket = after == 0x29 and s[d - 1] == 0x28
+        slash = after in SLASHES and f - d == 3
+        end = 0
+        if ((after in SEPARATORS or slash) and s[f + 1] in DIGITS) or bracket or self.is_wide(f):
+            end = self.joined(d)
+        starts = d == b and s[d : d + 2].decode() in tables.USCC_STARTS
+        if not end and after in b" -" and s[f + 1] in ALNUM and starts:
+            return self.coded(d)
+        return end
 
     def labelled(self, d: int, f: int) -> int:
         """Try 6 to 8 digits that only the word before them makes something."""
@@ -298,122 +311,3 @@ class _Cell(AddressRules):
             self.emit(d, f, "landline", 60)
             return f
         return 0
-
-    def collect(self, d: int) -> _Groups:
-        s, i = self.s, d
-        digits = bytearray()
-        groups = _Groups(b"", [], [], [])
-        while len(groups.total) < 6:
-            before = len(digits)
-            while s[i] in DIGITS and len(digits) < 20:
-                digits.append(s[i])
-                i += 1
-            if len(digits) == 17 and s[i] in b"xX":
-                digits += b"X"
-                i += 1
-            if s[i] in ALNUM or len(digits) == before:
-                break
-            groups.total.append(len(digits))
-            groups.end.append(i)
-            groups.separator.append(s[i])
-            if s[i] in SEPARATORS and s[i + 1] in DIGITS:
-                i += 1
-            elif len(groups.total) == 1 and s[i] == 0x29 and s[d - 1] == 0x28:
-                i += 2 if s[i + 1] in b" -" else 1
-            else:
-                break
-        return groups._replace(digits=bytes(digits))
-
-    def joined(self, d: int) -> int:
-        g = self.collect(d)
-        if len(g.total) < 2:
-            return 0
-        for k in range(1, len(g.total)):
-            whole = g.total[k] == 18 and g.separator[0] != 0x2E and not self.in_fraction(d)
-            if whole and check.is_resident18(g.digits[:18]):
-                self.emit(d, g.end[k], "resident_id", 97)
-                return g.end[k]
-        if g.digits[:1] == b"0" or (g.digits[:1] == b"8" and self.s[d - 1] == 0x2B):
-            end = self.joined_landline(d, g)
-            if end:
-                return end
-        return self.joined_card(d, g) or self.joined_mobile(d, g) or self.joined_imei(d, g)
-
-    def fits(self, d: int, g: _Groups, last: int) -> bool:
-        return self.joined_left(d, g.separator[0]) and self.joined_right(g.end[last], g.separator[0])
-
-    def joined_card(self, d: int, g: _Groups) -> int:
-        if g.separator[0] == 0x2E:
-            return 0
-        candidates: list[int] = []
-        if g.total[0] == 6 and 16 <= g.total[1] <= 19:
-            candidates = [1]
-        elif g.total[:4] == [4, 8, 12, 16] and len(set(g.separator[:3])) == 1:
-            longer = len(g.total) >= 5 and 17 <= g.total[4] <= 19 and g.separator[3] == g.separator[0]
-            candidates = [4, 3] if longer else [3]
-        for last in candidates:
-            if self.fits(d, g, last) and check.card_kind(g.digits[: g.total[last]]) == 1:
-                self.emit(d, g.end[last], "bank_card", 88)
-                return g.end[last]
-        return 0
-
-    def joined_mobile(self, d: int, g: _Groups) -> int:
-        if g.total[0] != 3 or not check.is_mobile(g.digits):
-            return 0
-        if g.total[1:3] == [7, 11]:
-            if g.separator[0] != g.separator[1]:
-                return 0
-            last = 2
-        elif g.total[1] == 11 and g.separator[0] != 0x2E:
-            last = 1
-        else:
-            return 0
-        if not self.fits(d, g, last):
-            return 0
-        self.emit(d, g.end[last], "mobile", 85)
-        return g.end[last]
-
-    def joined_imei(self, d: int, g: _Groups) -> int:
-        if g.total[:4] != [2, 8, 14, 15] or not check.is_luhn(g.digits[:15]):
-            return 0
-        if not self.near(d, tables.CONTEXT_IMEI):
-            return 0
-        self.emit(d, g.end[3], "imei", 95)
-        return g.end[3]
-
-    def joined_landline(self, d: int, g: _Groups) -> int:
-        s, start, first = self.s, d, 0
-        if g.digits[:1] == b"8":
-            if g.total[0] != 2 or g.digits[1:2] != b"6" or len(g.total) < 3:
-                return 0
-            area = check.area_length(b"0" + g.digits[2:4])
-            if not area or g.total[1] != 1 + area:
-                return 0
-            first, start = 1, g.end[0] + 1
-        else:
-            area = check.area_length(g.digits)
-            if not area or g.total[0] != area:
-                return 0
-        base, last = g.total[first], first + 1
-        if g.separator[first] == 0x2E:
-            return 0
-        local = g.total[last] - base
-        halved = local in (3, 4) and last + 1 < len(g.total) and g.separator[last] != 0x2E
-        if halved and g.total[last + 1] - g.total[last] == 4:
-            last, local = last + 1, local + 4
-        if not check.is_local(g.digits[base], area, local):
-            return 0
-        if g.separator[first] == 0x29:
-            start = d - 1
-        elif first == 0 and not self.joined_left(d, g.separator[0]):
-            return 0
-        end = g.end[last]
-        if s[end] == 0x2D and s[end + 1] in DIGITS:
-            f = self.while_in(end + 1, DIGITS)
-            if f - end > 7 or s[f] in ALNUM or s[f] == 0x2D:
-                return 0
-            end = f
-        elif not self.joined_right(end, g.separator[first]):
-            return 0
-        self.emit(start, end, "landline", 85)
-        return end

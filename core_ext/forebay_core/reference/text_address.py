@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from forebay_core import text_tables as tables
 from forebay_core.reference.text_checks import ALNUM, DIGITS, HEX, LETTERS
 from forebay_core.reference.text_fold import PAD, fold
@@ -9,6 +11,17 @@ from forebay_core.reference.text_fold import PAD, fold
 CODE = tables.CODES
 LOCAL = ALNUM | frozenset(b"._%+-")
 DOMAIN = ALNUM | frozenset(b".-")
+QUARTERS = frozenset(b"nsewNSEW")  # of the globe
+MAX_GAP = 40  # symbols: a line end and what the next line is indented by
+
+
+def gap_end(s: Sequence[int], i: int) -> int:
+    """Return the index after one line end at i and the blanks behind it; 0 where two line ends part paragraphs."""
+    e, lines = i, 0
+    while e - i < MAX_GAP and s[e] in (0x0A, 0x0D, 0x20, 0x09, 0x5C):
+        lines += s[e] == 0x0A
+        e += 1
+    return e if lines == 1 else 0
 
 
 class AddressRules:
@@ -126,7 +139,8 @@ class AddressRules:
             if end >= self.end:
                 return 0
             sign = s[end] == 0x2D and end > first and s[end + 1] in DIGITS
-            plain = plain and (s[end] in b" ,;/|" or sign)
+            quarter = s[end] in QUARTERS and (s[end + 1] in DIGITS or s[end + 1] == 0x20)
+            plain = plain and (s[end] in b" ,;/|" or sign or quarter)
             end += 1
         if end == first:
             return 0
@@ -143,7 +157,53 @@ class AddressRules:
         there = not (plain and in_china) and low <= 90 and high <= 180 and word and not machine
         if not here and not there:
             return 0
-        self.emit(d - 1 if s[d - 1] in b"+-" else d, second, "gps", 80)
+        before = s[d - 1] in b"+-" or (s[d - 1] in QUARTERS and s[d - 2] not in ALNUM)
+        self.emit(d - 1 if before else d, second, "gps", 80)
+        return second
+
+    def angle_end(self, d: int) -> int:
+        """Return the index after degrees, minutes and perhaps seconds (`23°06'44.5"N`), 0 if they are not there."""
+        s, i = self.s, d
+        for k in range(3):
+            f = i
+            while s[f] in DIGITS and f - i < 3:
+                f += 1
+            if f == i:
+                return i if k == 2 else 0
+            i = f
+            if k == 2 and s[i] == 0x2E:
+                i = self.while_in(i + 1, DIGITS)
+            if s[i] not in ((tables.DEGREE,) if k == 0 else (0x27, 0x22, tables.OTHER)):
+                return 0
+            i += 1
+            if k == 2 and s[i - 1 : i + 1] == b"''":
+                i += 1
+            if k < 2 and s[i] == 0x20 and s[i + 1] in DIGITS:
+                i += 1
+        return i
+
+    def degrees(self, d: int) -> int:
+        """Two angles near each other, with their quarters of the globe or behind a word for a position."""
+        s = self.s
+        first = self.angle_end(d)
+        if not first:
+            return 0
+        end, start, quarters = first, d, 0
+        while s[end] not in DIGITS and end - first < 8:
+            if end >= self.end:
+                return 0
+            quarters += s[end] in QUARTERS
+            end += 1
+        second = self.angle_end(end)
+        if not second:
+            return 0
+        if s[d - 1] in QUARTERS and s[d - 2] not in ALNUM:
+            start, quarters = d - 1, quarters + 1
+        if s[second] in QUARTERS and s[second + 1] not in ALNUM:
+            second, quarters = second + 1, quarters + 1
+        if quarters < 2 and not self.within(d, tables.CONTEXT_GPS, tables.GPS_BYTES):
+            return 0
+        self.emit(start, second, "gps", 80)
         return second
 
     def mac_end(self, b: int, width: int) -> int:

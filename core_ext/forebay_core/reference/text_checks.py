@@ -21,9 +21,14 @@ def is_date8(t: bytes) -> bool:
     return t[:2] in (b"19", b"20") and is_date(int(t[:4]), int(t[4:6]), int(t[6:8]))
 
 
-def is_resident18(t: bytes) -> bool:
+def has_resident_form(t: bytes) -> bool:
+    """Whether region and date of 18 characters are those of a resident number."""
     regions = tables.PROVINCE_NUMBERS
-    if not (int(t[:2]) in regions or (t[:1] == b"9" and int(t[1:3]) in regions)) or not is_date8(t[6:14]):
+    return (int(t[:2]) in regions or (t[:1] == b"9" and int(t[1:3]) in regions)) and is_date8(t[6:14])
+
+
+def is_resident18(t: bytes) -> bool:
+    if not has_resident_form(t):
         return False
     total = sum((digit - 48) * w for digit, w in zip(t, tables.RESIDENT_WEIGHTS, strict=False))
     return tables.RESIDENT_CHECK[total % 11] == t[17:18].upper()[0]
@@ -44,6 +49,11 @@ def is_luhn(t: bytes) -> bool:
         value = digit - 48
         total += value if place % 2 == 0 else sum(divmod(2 * value, 10))
     return total % 10 == 0
+
+
+def is_bare_imei(t: bytes) -> bool:
+    """Whether 15 digits are believed without their word: who assigned them, and Luhn."""
+    return int(t[:2]) in tables.IMEI_STARTS and is_luhn(t)
 
 
 def card_kind(t: bytes) -> int:
@@ -74,11 +84,17 @@ def is_assigned(t: bytes) -> bool:
     return int(t[:3]) in tables.MOBILE_STARTS
 
 
-def is_uscc(t: bytes) -> bool:
+def has_uscc_form(t: bytes) -> bool:
+    """Whether department, region and characters are those of a social credit code."""
     text = t.decode("latin-1").upper()
     if text[:2] not in tables.USCC_STARTS or any(c not in _USCC for c in text) or not t[2:8].isdigit():
         return False
-    if int(text[2:4]) not in tables.PROVINCE_NUMBERS and text[2:4] != "10":
+    return int(text[2:4]) in tables.PROVINCE_NUMBERS or text[2:4] == "10"
+
+
+def is_uscc(t: bytes) -> bool:
+    text = t.decode("latin-1").upper()
+    if not has_uscc_form(t):
         return False
     total = sum(_USCC[c] * w for c, w in zip(text, tables.USCC_WEIGHTS, strict=False))
     if _USCC[text[17]] != -total % 31:

@@ -6,7 +6,7 @@ from forebay_core import text_tables as tables
 from forebay_core.reference.text_checks import HEX
 
 PAD = 8
-_ESCAPES = frozenset(b"nrtbf")
+_ESCAPES = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 9, ord("f"): 9}
 _UNKNOWN = 1  # code point of what is no character of the basic plane
 
 
@@ -47,7 +47,7 @@ def _character(raw: bytes, i: int, inside: bool) -> tuple[int, int]:
 def _escape(raw: bytes, i: int) -> tuple[int, int]:
     follow = raw[i + 1 : i + 6]
     if follow and follow[0] in _ESCAPES:
-        return 10, 2
+        return _ESCAPES[follow[0]], 2
     if len(follow) == 5 and follow[:1] == b"u" and all(c in HEX for c in follow[1:]):
         return int(follow[1:], 16), 6
     return raw[i], 1

@@ -141,10 +141,11 @@ class People(Places):
             return e
         g1 = self.given(i)
         if level == ROLE:
+            verb = bool(self.word(e, t.AFTER))  # behind it is a second sign
             if third:
-                return e if s + g1 + g >= 6 else 0
+                return e if s + g1 + g >= 6 - verb else 0
             if self.is_closed(e):
-                return e if s == 3 or (s + g1 >= 4 and g1 >= 2) else 0
+                return e if s == 3 or (g1 >= 2 and s + g1 >= 4 - verb) else 0
             return e if s == 3 and g1 >= 2 else 0
         if third:
             return e if g1 >= 2 and g >= 2 else 0
@@ -207,7 +208,14 @@ class People(Places):
             return 0
         if self.word(i, t.AFTER | t.TITLE):
             return 0
-        sign = self.latin_label(j) or self.labelled_by_colon(j) or self.beside_number(j, f)
+        whole = self.context >> tables.CONTEXT_PERSON & 1 and j == PAD and f == self.end
+        sign = (
+            whole
+            or self.cp[j - 1] == 0x40
+            or self.latin_label(j)
+            or self.labelled_by_colon(j)
+            or self.beside_number(j, f)
+        )
         if sign or self.beside_gender(f) or self.goes_on(j):
             return self.emit(j, f, NAME, 75)
         if compound:

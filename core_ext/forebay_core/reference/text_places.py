@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forebay_core import text_people as t
+from forebay_core.reference.text_address import gap_end
 from forebay_core.reference.text_checks import ALNUM, DIGITS
 from forebay_core.reference.text_words import ADDRESS, SEPARATORS, Points
 
@@ -84,8 +85,11 @@ class Places(Points):
         i, last = start, start
         divisions = named = numbered = 0
         while i < self.end and i - start < CHAIN:
-            if i > start and self.cp[i] in (0x20, 0x2C, 0x2D) and last == i:
-                i += 1
+            if i > start and last == i:
+                if self.cp[i] in (0x20, 0x2C, 0x2D):
+                    i += 1
+                elif self.cp[i] in (0x0A, 0x0D):
+                    i = gap_end(self.cp, i) or i
             e = 0 if named or numbered else self.division(i)
             if e:
                 divisions += 1

@@ -189,6 +189,7 @@ def test_a_store_of_the_first_version_is_carried_over(tmp_path, clock, gateway):
         old.execute("DROP TABLE checkpoints")
         old.execute("DROP TABLE gateway_streams")
         old.execute("DROP TABLE positions")
+        old.execute("DROP TABLE models")
         old.execute("ALTER TABLE boots DROP COLUMN met")
         old.execute("PRAGMA user_version=1")
     old.close()

@@ -40,8 +40,8 @@ cdef inline bint digit_near(const uint8_t *s, int j, int step) noexcept nogil:
 
 
 cdef inline int gap_at(const Cell *c, int i, int *behind) noexcept nogil:
-    # Index after the line end at i and its blanks, if an identifier may go over it: one of its neighbours is a
-    # digit, or it may be an e-mail address. `behind` is the index after the last symbol before.
+    # Index after the line end at i and its blanks, if an identifier may go over it: one of its neighbours is
+    # a digit, or it may be an e-mail address. `behind` is the index after the last symbol before.
     cdef int b = i, e = gap_end(c.s, i)
     while b > PAD and is_blank(c.s[b - 1]):
         b -= 1

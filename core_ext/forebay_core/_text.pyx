@@ -148,6 +148,7 @@ cdef struct Cell:
     bint plain  # ASCII without escapes: symbols are the bytes, `pos` and `cp` are not filled
     bint han  # holds ideographs
     bint broken  # holds line ends
+    bint at  # holds an at sign
     uint32_t context  # kinds of context that the caller vouches for (a field named imei)
 
 cdef struct Hits:
@@ -220,7 +221,7 @@ cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons
     if not c.plain:
         c.end = fold(c.raw, <int> length, b.symbols, b.pos, b.points, &c.han)
         seen = survey(b.symbols + PAD, c.end, b.kinds + PAD)
-    c.broken = (seen & IS_BREAK) != 0
+    c.broken, c.at = (seen & IS_BREAK) != 0, (seen & IS_AT) != 0
     return True
 
 

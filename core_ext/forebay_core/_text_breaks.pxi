@@ -23,20 +23,53 @@ cdef inline bint parts_groups(const uint8_t *left, int k, const uint8_t *right, 
             or (right[e + m] == 32 and is_digit(right[e + m + 1])))
 
 
-cdef int without_breaks(const Cell *c, Buffers *to, int *gaps) noexcept nogil:
+cdef inline bint is_blank(uint8_t symbol) noexcept nogil:
+    return symbol == 32 or symbol == 9 or symbol == 13 or symbol == 92  # a line end that was escaped twice
+
+
+cdef inline bint digit_near(const uint8_t *s, int j, int step) noexcept nogil:
+    # Is one of four symbols from j on a digit, with nothing between that an identifier cannot hold?
+    cdef int k
+    for k in range(4):
+        if is_digit(s[j]):
+            return True
+        if not joins(s[j]):
+            return False
+        j += step
+    return False
+
+
+cdef inline int gap_at(const Cell *c, int i, int *behind) noexcept nogil:
+    # Index after the line end at i and its blanks, if an identifier may go over it: one of its neighbours is
+    # a digit, or it may be an e-mail address. `behind` is the index after the last symbol before.
+    cdef int b = i, e = gap_end(c.s, i)
+    while b > PAD and is_blank(c.s[b - 1]):
+        b -= 1
+    behind[0] = b
+    if e == 0 or b == PAD or not joins(c.s[b - 1]) or not joins(c.s[e]):
+        return 0
+    return e if c.at or digit_near(c.s, b - 1, -1) or digit_near(c.s, e, 1) else 0
+
+
+cdef inline bint has_gap(const Cell *c) noexcept nogil:
+    cdef int i = PAD, behind = 0
+    while True:
+        i = next_of(c, i, IS_BREAK)
+        if i >= c.end:
+            return False
+        if gap_at(c, i, &behind):
+            return True
+        i += 1
+
+
+cdef int without_breaks(const Cell *c, Buffers *to) noexcept nogil:
     # Copy a cell's symbols without such line ends. Returns the index behind the last symbol.
-    cdef int i = PAD, k = PAD, e, behind
-    gaps[0] = 0
+    cdef int i = PAD, k = PAD, e, behind = 0
     while i < c.end:
         if c.s[i] == 10 or c.s[i] == 13:
-            behind = k
-            while behind > PAD and (to.symbols[behind - 1] == 32 or to.symbols[behind - 1] == 9
-                                    or to.symbols[behind - 1] == 92):  # a line end that was escaped twice
-                behind -= 1
-            e = gap_end(c.s, i)
-            if e and behind > PAD and joins(to.symbols[behind - 1]) and joins(c.s[e]):
-                k = behind
-                gaps[0] += 1
+            e = gap_at(c, i, &behind)
+            if e:
+                k -= i - behind
                 if parts_groups(to.symbols, k, c.s, e):
                     to.symbols[k], to.points[k], to.pos[k] = 32, 32, byte_of(c, i)
                     k += 1
@@ -117,16 +150,16 @@ cdef bint holds_over(Cell *c, int code, int confidence, int b, int e, int gap) n
 
 cdef void scan_broken(Cell *c, Buffers *whole, Hits *out, Hits *over) noexcept nogil:
     cdef Cell j
-    cdef int gaps, b, e, gap
+    cdef int b, e, gap
     cdef Py_ssize_t i, kept = 0
     over.n = 0
+    if not has_gap(c):
+        return
     if whole.symbols == NULL and not make_buffers(whole, whole.room):
         out.failed = 1
         return
     j = c[0]
-    j.end = without_breaks(c, whole, &gaps)
-    if gaps == 0:
-        return
+    j.end = without_breaks(c, whole)
     j.s, j.kinds, j.pos, j.cp, j.plain = whole.symbols, whole.kinds, whole.pos, whole.points, False
     survey(whole.symbols + PAD, j.end, whole.kinds + PAD)
     over.classes = out.classes

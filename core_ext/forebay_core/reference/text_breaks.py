@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from copy import copy
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from forebay_core import text_tables as tables
@@ -58,12 +59,10 @@ def _without_breaks(cell: Cell) -> tuple[Cell, list[int]]:
     gaps, i = [], PAD
     while i < cell.end:
         if s[i] in b"\n\r":
-            behind = len(symbols)
-            while behind > PAD and symbols[behind - 1] in b" \t\\":  # a line end may be escaped twice
-                behind -= 1
-            e = gap_end(s, i)
-            if e and behind > PAD and symbols[behind - 1] in _JOINS and s[e] in _JOINS:
-                del symbols[behind:], pos[behind:], points[behind:]
+            behind, e = _gap_at(cell, i)
+            if e:
+                keep = len(symbols) - (i - behind)
+                del symbols[keep:], pos[keep:], points[keep:]
                 if _parts_groups(symbols, s, e):
                     symbols.append(0x20)
                     pos.append(cell.pos[i])
@@ -80,6 +79,26 @@ def _without_breaks(cell: Cell) -> tuple[Cell, list[int]]:
     whole.s, whole.pos = bytes(symbols) + bytes(PAD), pos + [len(cell.raw)] * PAD
     whole.points, whole.hits = points + [0] * PAD, []
     return whole, gaps
+
+
+def _gap_at(cell: Cell, i: int) -> tuple[int, int]:
+    """Return the index after the last symbol before the line end at i, and the one after it and its blanks.
+
+    The second is 0 if no identifier may go over it: none of its neighbours is a digit, and there is no at sign.
+    """
+    s, behind = cell.s, i
+    while behind > PAD and s[behind - 1] in b" \t\r\\":  # a line end may be escaped twice
+        behind -= 1
+    e = gap_end(s, i)
+    if not e or behind == PAD or s[behind - 1] not in _JOINS or s[e] not in _JOINS:
+        return behind, 0
+    near = _digit_near(s[behind - 4 : behind][::-1]) or _digit_near(s[e : e + 4])
+    return behind, e if 0x40 in s or near else 0
+
+
+def _digit_near(symbols: bytes) -> bool:
+    """Is one of these a digit, with nothing before it that an identifier cannot hold?"""
+    return any(c in DIGITS for c in takewhile(lambda c: c in _JOINS, symbols))
 
 
 def _parts_groups(left: bytearray, right: bytes, e: int) -> bool:

@@ -11,6 +11,7 @@ from forebay.keys import generate
 from forebay.receive.caps import DAY_NS, EpochGate, Limits
 from forebay.receive.sql_tables import VERSION
 from forebay.receive.sqlite_schema import open_database
+from forebay.receive.tables import SYSTEM_TABLES, table_name
 from forebay.signing import sign, sign_apart, verify
 from forebay.wire import messages as m
 from forebay.wire.checkpoint import DOMAIN, Statement
@@ -315,3 +316,12 @@ def test_a_child_process_signs_like_this_one(tmp_path, monkeypatch):
         signature = sign_apart(path, b"text")
     assert verify(KEY.public.signing, b"text", signature)
     assert not verify(KEY.public.signing, b"other", signature)
+
+
+def test_no_stream_gets_a_table_of_the_system(tmp_path):
+    """`positions` and `models` were missing: the rows of such a stream could not be stored."""
+    db = open_database(tmp_path / "center.db")
+    made = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+    db.close()
+    assert {name for name in made if not name.startswith("sqlite_")} == set(SYSTEM_TABLES)
+    assert all(table_name(name) != name for name in made)

@@ -10,7 +10,7 @@ from forebay.blocks import Field, Schema, Type
 SYSTEM_COLUMNS = ("time", "quality", "quality_detail", "gateway", "epoch", "seq")
 SYSTEM_TABLES = (
     "batches", "gaps", "boots", "columns", "unplaced", "marks", "bodies", "store", "checkpoints",
-    "gateway_streams", "clock_corrections",
+    "gateway_streams", "clock_corrections", "positions", "models",
 )  # fmt: skip
 MOST_COLUMNS = 1_000  # SQLite's own limit is 2,000
 _RESERVED_PREFIX = re.compile(r"sqlite_", re.IGNORECASE)

@@ -224,7 +224,7 @@ def test_hundreds_of_kills_at_system_calls_lose_and_double_nothing(plant):
     record(
         "kill-syscall",
         "kill -9 at a chosen system call of agent or receiver",
-        f"FOREBAY_SYSCALL_KILLS={KILLS} {HERE} -m torture -k hundreds_of_kills",
+        f"FOREBAY_SYSCALL_KILLS={KILLS} FOREBAY_KILL_SEED={SEED} {HERE} -m torture -k hundreds_of_kills",
         killed,
         verdict,
         note=f"of {KILLS} tried: {listed(faults.hit)}; {verdict.sent} rows sent, {verdict.stored} stored",
@@ -241,7 +241,7 @@ def test_hundreds_of_failing_system_calls_lose_and_double_nothing(plant):
     record(
         "error-syscall",
         "EIO or ENOSPC at a chosen system call on a file of agent or receiver",
-        f"FOREBAY_SYSCALL_ERRORS={ERRORS} {HERE} -m torture -k hundreds_of_failing",
+        f"FOREBAY_SYSCALL_ERRORS={ERRORS} FOREBAY_KILL_SEED={SEED} {HERE} -m torture -k hundreds_of_failing",
         failed,
         verdict,
         note=f"of {ERRORS} tried: {listed(faults.hit)}; {faults.ended} ended the process, which was started again,"

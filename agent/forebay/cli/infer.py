@@ -46,6 +46,7 @@ _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 3
               help="Least score of a detection; score from which a row is marked.")  # fmt: skip
 @click.option("--class", "classes", multiple=True, help="Label to keep; may be given again.")
 @click.option("--tiles", type=click.IntRange(1, 4), default=1, help="Look also at N x N tiles.")
+@click.option("--read", is_flag=True, help="Read what stands in each box (extra `ocr`).")
 @click.option("--inputs", help="Fields that the model watches, with commas; all numeric ones by default.")
 @click.option("--key", help="CSV column that tells devices apart.")
 @click.option(
@@ -61,6 +62,7 @@ def infer_command(
     threshold: float | None,
     classes: tuple[str, ...],
     tiles: int,
+    read: bool,
     inputs: str | None,
     key: str | None,
     calibration: int,
@@ -68,8 +70,8 @@ def infer_command(
     """Run MODEL (a bundle's name or path) on INPUT: CSV, image or video."""
     try:
         if source.suffix.lower() in TABLE:
-            if classes or tiles != 1:
-                raise click.UsageError("--class and --tiles go with images")
+            if classes or tiles != 1 or read:
+                raise click.UsageError("--class, --tiles and --read go with images")
             run = _Table(source, model, folder, inputs, key, calibration)
             _print_table(run, as_json, out, 0.9 if threshold is None else threshold)
             return
@@ -77,9 +79,13 @@ def infer_command(
             raise click.UsageError("--inputs and --key go with CSV")
         from forebay.infer.vision import load_detector
 
-        detector = load_detector(
+        detector: Any = load_detector(
             model, threshold, bundles_dir=folder, base=Path(), tiles=tiles, classes=classes
         )
+        if read:
+            from forebay import infer
+
+            detector = _Reading(detector, infer.build_reader())
         if source.suffix.lower() in VIDEO:
             told = Progress() if show_progress or sys.stderr.isatty() else None
             _video(detector, source, out, as_json, told)
@@ -88,6 +94,18 @@ def infer_command(
     except ForebayError as error:
         click.echo(f"error: {error}", err=True)
         raise SystemExit(1) from None
+
+
+class _Reading:
+    """A detector whose boxes are read."""
+
+    def __init__(self, detector: Any, reader: Any) -> None:
+        self._detector, self._reader = detector, reader
+        self.model = f"{detector.model} {reader.model}"
+
+    def detect_labelled(self, frame: Any) -> list[Any]:
+        found: list[Any] = self._reader.read_boxes(frame, self._detector.detect_labelled(frame))
+        return found
 
 
 class _Table:
@@ -258,6 +276,8 @@ def _print_table(run: _Table, as_json: bool, out: Path | None, threshold: float)
 
 def _facts(detection: Any, **more: Any) -> str:
     facts = {**more, "label": detection.label, "score": detection.score, "box": list(detection.box)}
+    if detection.text is not None:
+        facts |= {"text": detection.text, "text_score": detection.text_score}
     return json.dumps(facts, ensure_ascii=False)
 
 
@@ -267,7 +287,8 @@ def _show(detections: list[Any], as_json: bool, **more: Any) -> None:
             click.echo(_facts(d, **more))
         else:
             where = "".join(f"{k} {v}  " for k, v in more.items())
-            click.echo(f"{where}{d.label}  {d.score:.2f}  {' '.join(f'{v:.0f}' for v in d.box)}")
+            read = "" if d.text is None else f"  {d.text}"
+            click.echo(f"{where}{d.label}  {d.score:.2f}  {' '.join(f'{v:.0f}' for v in d.box)}{read}")
 
 
 def draw(frame: Any, detections: list[Any]) -> Any:

@@ -28,11 +28,16 @@ MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object: its label, score 0..1 and box x1, y1, x2, y2 in pixels of the frame."""
+    """One object: its label, score 0..1 and box x1, y1, x2, y2 in pixels of the frame.
+
+    `text` is what was read in the box and `text_score` how surely; None where nobody read.
+    """
 
     label: str
     score: float
     box: tuple[float, float, float, float]
+    text: str | None = None
+    text_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,11 @@ class Detector:
         self._outputs = tuple(t.name for t in manifest.outputs)
         self._mean = np.array(prep.mean, dtype=np.float32)
         self._scale = np.array(prep.scale, dtype=np.float32)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that it may give."""
+        return tuple(k for k, wanted in zip(self._labels, self._wanted.tolist(), strict=True) if wanted)
 
     def detect(self, frame: Frame) -> F32:
         """Return float32 (n, 5): x1, y1, x2, y2, score in pixels of the frame, best first.

@@ -27,12 +27,14 @@ class Finder:
     tiles : that it looks at unless the policy says otherwise
     threshold : least score, the manifest's if None. Lower than for counting: a region covered in vain costs
         less than a face shown (docs/images-and-video.md has what each costs and finds).
+    is_read : what it finds is read, by the extra `ocr`
     """
 
     bundle: str
     classes: tuple[str, ...] = ()
     tiles: int = 1
     threshold: float | None = None
+    is_read: bool = False
 
 
 FINDERS: dict[str, Finder] = {
@@ -40,6 +42,7 @@ FINDERS: dict[str, Finder] = {
     "plate": Finder("plates-cn"),
     "person": Finder("street-objects", ("Person",), tiles=2, threshold=0.3),
     "text": Finder("text-lines"),
+    "identifier": Finder("text-lines", is_read=True),
 }
 
 
@@ -85,7 +88,7 @@ class Detectors(Mapping[str, Any]):
         from forebay import infer
 
         finder = FINDERS[name]
-        return infer.build_detector(
+        detector = infer.build_detector(
             finder.bundle,
             threshold=finder.threshold,
             classes=finder.classes,
@@ -94,6 +97,11 @@ class Detectors(Mapping[str, Any]):
             models=self._models,
             pool=self._pool() if self._pool else None,
         )
+        if not finder.is_read:
+            return detector
+        from forebay.infer.reading import LineReader
+
+        return LineReader(detector, infer.build_reader(self._models))
 
     def digest(self, kinds: Iterable[str]) -> str:
         """Return a digest of the bundles in `models.dir` that find these, empty where there are none.

@@ -44,7 +44,7 @@ class Hold:
         self._direction = 0
 
     def update(self, time_ns: int, shape: tuple[int, ...], found: dict[str, Boxes]) -> dict[str, Boxes]:
-        """Take what was found in a frame; return (n, 4) boxes by kind to cover beside it.
+        """Take what was found in a frame, (n, 4 or more); return (n, 4) boxes by kind to cover beside it.
 
         A frame of another size, or one whose time turns back, begins anew.
         """
@@ -56,7 +56,7 @@ class Hold:
         self._direction = step or self._direction
         held = {}
         for kind, boxes in found.items():
-            now, missed = self._follow(self._tracks.get(kind, []), boxes, time_ns)
+            now, missed = self._follow(self._tracks.get(kind, []), boxes[:, :4], time_ns)
             held[kind] = np.array([self._grown(t, time_ns) for t in missed]).reshape(-1, 4)
             self._tracks[kind] = (now + missed)[:MAX_TRACKS]
         return held

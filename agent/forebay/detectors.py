@@ -27,6 +27,8 @@ class Finder:
     tiles : that it looks at unless the policy says otherwise
     threshold : least score, the manifest's if None. Lower than for counting: a region covered in vain costs
         less than a face shown (docs/images-and-video.md has what each costs and finds).
+    most : model pixels per frame pixel, where the frame is still looked at in one piece; 0: as the manifest says
+    again : least score of what is looked at a second time, larger; None: nothing is
     is_read : what it finds is read, by the extra `ocr`
     """
 
@@ -34,11 +36,13 @@ class Finder:
     classes: tuple[str, ...] = ()
     tiles: int = 1
     threshold: float | None = None
+    most: float = 0.0
+    again: float | None = None
     is_read: bool = False
 
 
 FINDERS: dict[str, Finder] = {
-    "face": Finder("faces", threshold=0.25),
+    "face": Finder("faces", threshold=0.25, most=1.0, again=0.05),
     "plate": Finder("plates-cn"),
     "person": Finder("street-objects", ("Person",), tiles=2, threshold=0.3),
     "text": Finder("text-lines"),
@@ -93,6 +97,8 @@ class Detectors(Mapping[str, Any]):
             threshold=finder.threshold,
             classes=finder.classes,
             tiles=finder.tiles if self._tiles is None else self._tiles,
+            most=finder.most,
+            again=finder.again,
             base=self._base,
             models=self._models,
             pool=self._pool() if self._pool else None,

@@ -78,6 +78,8 @@ def build_detector(
     threshold: float | None = None,
     classes: tuple[str, ...] = (),
     tiles: int = 1,
+    most: float = 0.0,
+    again: float | None = None,
     base: Path | None = None,
     models: ModelsOptions | None = None,
     pool: SessionPool | None = None,
@@ -89,7 +91,9 @@ def build_detector(
     from forebay.infer.vision import Detector
 
     bundle, session = _opener(models or ModelsOptions(), None, base, pool)(model)
-    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes)
+    return Detector(
+        bundle, session, threshold=threshold, tiles=tiles, classes=classes, most=most, again=again
+    )
 
 
 def build_reader(models: ModelsOptions | None = None) -> Reader:

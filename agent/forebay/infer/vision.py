@@ -24,6 +24,10 @@ TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour sees too
 PART = 0.8  # a box this far inside a larger one of another pass is a part of it,
 LESSER_PART = 0.6  # and this far inside a better one
 MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
+AGAIN_SIDE = 3.0  # a second look sees so many times the larger side of a box,
+AGAIN_PIXELS = 40  # in which that side then has so many pixels: 3 ms with `faces`,
+AGAIN_SAME = 0.3  # and what it finds must overlap with the box so much (IoU)
+MAX_AGAIN = 48  # second looks at one frame, the best boxes first
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,9 @@ class Detector:
     tiles : look also at tiles x tiles parts of the frame (models of fixed input size)
     classes : labels to keep; empty keeps all
     resolution : model pixels per frame pixel in place of the manifest's (models of variable input size)
+    most : a higher resolution, for frames that it still lets the model see in one piece
+    again : boxes below the threshold that have at least this score are looked at a second time, larger, and
+        count if that reaches the threshold (models of variable input size); None: none are
     """
 
     def __init__(
@@ -95,6 +102,8 @@ class Detector:
         tiles: int = 1,
         classes: tuple[str, ...] = (),
         resolution: float | None = None,
+        most: float = 0.0,
+        again: float | None = None,
     ) -> None:
         manifest = bundle.manifest
         prep = manifest.preprocessing
@@ -111,7 +120,8 @@ class Detector:
         self._labels = manifest.labels
         self._wanted = np.array([not classes or label in classes for label in manifest.labels], dtype=bool)
         self._prep, self._session, self._tiles = prep, session, tiles
-        self._resolution = prep.resolve if resolution is None else resolution
+        self._resolution, self._most = prep.resolve if resolution is None else resolution, most
+        self._least = self.threshold if again is None else min(again, self.threshold)
         if manifest.decoding is not None:
             self._decode = yolo.make(manifest.decoding, len(manifest.labels))
         else:
@@ -163,8 +173,35 @@ class Detector:
         np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32), out=boxes)
         usable = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1) & self._wanted[labels]
         boxes, scores, labels, passes = boxes[usable], scores[usable], labels[usable], passes[usable]
+        if self._least < self.threshold:
+            keep = suppress(boxes, scores, labels, self._iou)  # so that nothing is looked at twice more
+            boxes, scores, labels, passes = boxes[keep], scores[keep], labels[keep], passes[keep]
+            self._look_again(frame, boxes, scores, labels)
+            sure = scores >= self.threshold
+            boxes, scores, labels, passes = boxes[sure], scores[sure], labels[sure], passes[sure]
         keep = suppress(boxes, scores, labels, self._iou)
         return boxes[keep], scores[keep], labels[keep], passes[keep]
+
+    def _look_again(self, frame: Frame, boxes: F32, scores: F32, labels: I32) -> None:
+        """Look at each box below the threshold, larger; write what is seen there in its place."""
+        height, width = frame.shape[:2]
+        for k in np.flatnonzero(scores < self.threshold)[:MAX_AGAIN].tolist():
+            x1, y1, x2, y2 = boxes[k].tolist()
+            side = max(x2 - x1, y2 - y1)
+            reach = side * AGAIN_SIDE / 2
+            left, top = max(0, int((x1 + x2) / 2 - reach)), max(0, int((y1 + y2) / 2 - reach))
+            right, bottom = (
+                min(width, int((x1 + x2) / 2 + reach) + 1),
+                min(height, int((y1 + y2) / 2 + reach) + 1),
+            )
+            w, h = right - left, bottom - top
+            part = _Pass(top, left, h, w, *_scaled(h, w, AGAIN_PIXELS / side))
+            seen, sure, kinds = self._look(frame, part)
+            same = np.flatnonzero((kinds == labels[k]) & (_overlaps(boxes[k], seen) >= AGAIN_SAME))
+            if len(same):
+                best = same[sure[same].argmax()]
+                np.clip(seen[best], 0, (width, height, width, height), out=boxes[k])
+                scores[k] = sure[best]
 
     def _look(self, frame: Frame, p: _Pass) -> Found:
         """Run the model on one region, return what it found in pixels of the frame."""
@@ -187,7 +224,7 @@ class Detector:
         # NaN compares false: such a model would find nothing, and masking would let everything pass
         if not all(bool(np.isfinite(out).all()) for out in outputs):
             raise ModelError("the model answered with numbers that are not finite", place=self.name)
-        boxes, scores, labels = self._decode(outputs, height, width, self.threshold)
+        boxes, scores, labels = self._decode(outputs, height, width, self._least)
         boxes = (boxes - np.array([left, top, left, top], dtype=np.float32)) * np.array(
             [p.width / p.inner_width, p.height / p.inner_height] * 2, dtype=np.float32
         ) + np.array([p.left, p.top, p.left, p.top], dtype=np.float32)
@@ -213,7 +250,8 @@ class Detector:
     def _plan_scaled(self, height: int, width: int) -> list[_Pass]:
         """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview."""
         prep, long = self._prep, max(height, width)
-        ratio = max(self._resolution, min(prep.min_side / long, 4.0)) * self._tiles
+        resolution = max(self._resolution, min(self._most, prep.max_side / long))
+        ratio = max(resolution, min(prep.min_side / long, 4.0)) * self._tiles
         whole = _Pass(0, 0, height, width, *_scaled(height, width, min(ratio, prep.max_side / long)))
         passes = [whole]
         if ratio * long > prep.max_side:
@@ -225,6 +263,15 @@ class Detector:
         if prep.overview and max(whole.inner_height, whole.inner_width) > 1.5 * prep.overview:
             passes.append(_Pass(0, 0, height, width, *_scaled(height, width, prep.overview / long)))
         return passes
+
+
+def _overlaps(box: F32, others: F32) -> F32:
+    """Return the intersection over union of a box with each of the others."""
+    size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    both = np.clip(size, 0, None).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    shares: F32 = both / np.maximum(areas - both, 1e-6)
+    return shares
 
 
 def _scaled(height: int, width: int, ratio: float) -> tuple[int, int]:
@@ -260,6 +307,7 @@ def load_detector(
     tiles: int = 1,
     classes: tuple[str, ...] = (),
     resolution: float | None = None,
+    again: float | None = None,
 ) -> Detector:
     """Return a detector by bundle name or path.
 
@@ -269,7 +317,7 @@ def load_detector(
     threshold : least score, the manifest's if None
     bundles_dir, base : see bundle.find
     pool, options, verify : sessions shared through `pool`; golden check at load
-    tiles, classes, resolution : see Detector
+    tiles, classes, resolution, again : see Detector
 
     Raises
     ------
@@ -278,4 +326,6 @@ def load_detector(
     """
     bundle = load(find(name, bundles_dir=bundles_dir, base=base))
     session = open_session(bundle, pool or SessionPool(), options or SessionOptions(), verify=verify)
-    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution)
+    return Detector(
+        bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution, again=again
+    )

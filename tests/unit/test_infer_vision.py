@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,30 @@ def test_a_resolution_that_would_cost_tiles_is_not_taken() -> None:
     bundle = load(find("faces"))
     faces = Detector(bundle, open_session(bundle, SessionPool(), SessionOptions(), verify=False), most=1.0)
     assert next((p.inner_height, p.inner_width) for p in faces._plan(540, 960)) == (540, 960)
-    whole, *others = faces._plan(1080, 1920)
-    assert whole.inner_width == 1600
-    assert [p.inner_width for p in others] == [416], "the overview alone"
+    *whole, overview = faces._plan(1080, 1920)
+    assert {p.inner_width for p in whole} == {1600}, "bands of the whole width, no tiles"
+    assert overview.inner_width == 416
+
+
+@pytest.mark.parametrize("shape", [(540, 960), (1080, 1920), (1920, 1080), (4000, 900), (3000, 4000)])
+def test_bands_cover_the_frame_share_an_overlap_and_stay_small(shape: tuple[int, int]) -> None:
+    *bands, overview = detector("faces")._plan(*shape)
+    assert (overview.height, overview.width) == shape
+    whole = [b for b in bands if b.inner_width == bands[0].inner_width and b.width == shape[1]]
+    assert whole[0].top == 0
+    assert whole[-1].top + whole[-1].height == shape[0]
+    ratio = whole[0].inner_width / whole[0].width
+    for above, below in pairwise(whole):
+        assert above.top + above.height - below.top >= vision.BAND_OVERLAP / ratio - 1
+    if len(whole) > 1:
+        assert max(b.inner_height * b.inner_width for b in whole) < 1.6 * vision.BAND_PIXELS
+
+
+def test_a_face_on_the_edge_of_two_bands_is_found_whole() -> None:
+    frame = np.full((1080, 1920, 3), 90, np.uint8)
+    first = detector("faces")._plan(1080, 1920)[0]
+    top = first.top + first.height - 128  # the edge goes through the face
+    frame[top : top + 256, 300:556] = cv2.resize(photo("astronaut.jpg"), (256, 256))
+    (found,) = detector("faces").detect_labelled(frame)
+    expected = tuple(v / 2 + o for v, o in zip(FACES["astronaut.jpg"], (300, top) * 2, strict=True))
+    assert iou(expected, found.box) > 0.5

@@ -24,6 +24,8 @@ TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour sees too
 PART = 0.8  # a box this far inside a larger one of another pass is a part of it,
 LESSER_PART = 0.6  # and this far inside a better one
 MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
+BAND_PIXELS = 530_000  # of a model's input; the memory of a run grows with them
+BAND_OVERLAP = 128  # model pixels that two bands share: what is larger shows in the overview
 AGAIN_SIDE = 3.0  # a second look sees so many times the larger side of a box,
 AGAIN_PIXELS = 40  # in which that side then has so many pixels: 3 ms with `faces`,
 AGAIN_SAME = 0.3  # and what it finds must overlap with the box so much (IoU)
@@ -248,12 +250,16 @@ class Detector:
         return _Pass(top, left, height, width, inner_height, inner_width)
 
     def _plan_scaled(self, height: int, width: int) -> list[_Pass]:
-        """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview."""
+        """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview.
+
+        Where there is an overview, a large frame is seen in bands: as much is found, and memory stays bounded.
+        """
         prep, long = self._prep, max(height, width)
         resolution = max(self._resolution, min(self._most, prep.max_side / long))
         ratio = max(resolution, min(prep.min_side / long, 4.0)) * self._tiles
-        whole = _Pass(0, 0, height, width, *_scaled(height, width, min(ratio, prep.max_side / long)))
-        passes = [whole]
+        first = min(ratio, prep.max_side / long)
+        whole = _Pass(0, 0, height, width, *_scaled(height, width, first))
+        passes = _bands(whole, first) if prep.overview else [whole]
         if ratio * long > prep.max_side:
             rows, columns = (max(1, math.ceil(s * ratio / prep.max_side)) for s in (height, width))
             coarser = max(1.0, math.sqrt(rows * columns / MAX_TILES))
@@ -276,6 +282,17 @@ def _overlaps(box: F32, others: F32) -> F32:
 
 def _scaled(height: int, width: int, ratio: float) -> tuple[int, int]:
     return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def _bands(whole: _Pass, ratio: float) -> list[_Pass]:
+    """Return overlapping bands from the top down, one if the pass is small enough."""
+    count = math.ceil(whole.inner_height * whole.inner_width / BAND_PIXELS)
+    overlap = math.ceil(BAND_OVERLAP / ratio)
+    size = math.ceil((whole.height + (count - 1) * overlap) / count)
+    if count == 1 or size <= 2 * overlap:
+        return [whole]
+    starts = [round(k * (whole.height - size) / (count - 1)) for k in range(count)]
+    return [_Pass(top, 0, size, whole.width, *_scaled(size, whole.width, ratio)) for top in starts]
 
 
 def _grid(height: int, width: int, rows: int, columns: int) -> list[tuple[int, int, int, int]]:

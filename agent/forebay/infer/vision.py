@@ -92,7 +92,7 @@ class Detector:
     resolution : model pixels per frame pixel in place of the manifest's (models of variable input size)
     most : a higher resolution, for frames that it still lets the model see in one piece
     again : boxes below the threshold that have at least this score are looked at a second time, larger, and
-        count if that reaches the threshold (models of variable input size); None: none are
+        count if that reaches the manifest's threshold (models of variable input size); None: none are
     """
 
     def __init__(
@@ -123,6 +123,7 @@ class Detector:
         self._wanted = np.array([not classes or label in classes for label in manifest.labels], dtype=bool)
         self._prep, self._session, self._tiles = prep, session, tiles
         self._resolution, self._most = prep.resolve if resolution is None else resolution, most
+        self._sure = max(self.threshold, manifest.thresholds.score)
         self._least = self.threshold if again is None else min(again, self.threshold)
         if manifest.decoding is not None:
             self._decode = yolo.make(manifest.decoding, len(manifest.labels))
@@ -200,8 +201,8 @@ class Detector:
             part = _Pass(top, left, h, w, *_scaled(h, w, AGAIN_PIXELS / side))
             seen, sure, kinds = self._look(frame, part)
             same = np.flatnonzero((kinds == labels[k]) & (_overlaps(boxes[k], seen) >= AGAIN_SAME))
-            if len(same):
-                best = same[sure[same].argmax()]
+            best = int(same[sure[same].argmax()]) if len(same) else -1
+            if best >= 0 and sure[best] >= self._sure:
                 np.clip(seen[best], 0, (width, height, width, height), out=boxes[k])
                 scores[k] = sure[best]
 
@@ -255,7 +256,8 @@ class Detector:
         Where there is an overview, a large frame is seen in bands: as much is found, and memory stays bounded.
         """
         prep, long = self._prep, max(height, width)
-        resolution = max(self._resolution, min(self._most, prep.max_side / long))
+        most = self._most if self._tiles == 1 else 0.0  # tiles enlarge enough
+        resolution = max(self._resolution, min(most, prep.max_side / long))
         ratio = max(resolution, min(prep.min_side / long, 4.0)) * self._tiles
         first = min(ratio, prep.max_side / long)
         whole = _Pass(0, 0, height, width, *_scaled(height, width, first))

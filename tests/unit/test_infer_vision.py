@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from forebay import shipped
 from forebay.errors import InputError, ModelError
+from forebay.infer import vision
+from forebay.infer.bundle import find, load, open_session
 from forebay.infer.decoders import blazeface_anchors, retinaface_priors, ssd_anchors
 from forebay.infer.nms import drop_parts
+from forebay.infer.session import SessionOptions, SessionPool
 from forebay.infer.vision import Detector, _cuts, load_detector
 
 cv2 = pytest.importorskip("cv2")
@@ -224,3 +229,74 @@ def test_the_same_thing_seen_worse_by_another_pass_is_dropped_but_not_two_inside
 def test_photographs_have_a_notice() -> None:
     notice = (PHOTOS / "NOTICE.md").read_text(encoding="utf-8")
     assert all(p.name in notice for p in Path(PHOTOS).glob("*.jpg"))
+
+
+def small_faces(size: int) -> tuple[np.ndarray, list[tuple[float, ...]]]:
+    """A frame with three faces of `size` pixels, and where they are."""
+    frame = cv2.resize(photo("coffee.jpg"), (960, 540))
+    portrait, ratio = photo("astronaut.jpg")[40:230, 140:310], size / 103
+    small = cv2.resize(portrait, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+    x1, y1, x2, y2 = FACES["astronaut.jpg"]
+    face, places = ((x1 - 140) * ratio, (y1 - 40) * ratio, (x2 - 140) * ratio, (y2 - 40) * ratio), []
+    for left, top in ((40, 30), (500, 300), (860, 450)):
+        frame[top : top + small.shape[0], left : left + small.shape[1]] = small
+        places.append((face[0] + left, face[1] + top, face[2] + left, face[3] + top))
+    return frame, places
+
+
+def test_a_second_look_finds_what_the_first_was_unsure_of_and_says_where() -> None:
+    frame, places = small_faces(27)
+    once = load_detector("faces", 0.4)
+    twice = load_detector("faces", 0.4, again=0.05)
+    assert len(once.detect(frame)) < 3
+    found = twice.detect(frame)
+    assert len(found) == 3
+    assert (found[:, 4] >= 0.4).all()
+    assert [max(iou(place, tuple(f[:4])) for f in found) > 0.4 for place in places] == [True] * 3
+
+
+def test_a_second_look_lets_what_is_none_go_and_looks_at_so_many_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = np.random.default_rng(5).integers(0, 255, (480, 640, 3), np.uint8)
+    unsure = load_detector("faces", 0.4, again=0.001)
+    looks: list[Any] = []
+    monkeypatch.setattr(
+        unsure, "_look", lambda frame, p, real=unsure._look: looks.append(p) or real(frame, p)
+    )
+    assert unsure.detect(noise).shape == (0, 5)
+    assert len(looks) <= len(unsure._plan(480, 640)) + vision.MAX_AGAIN
+    assert len(looks) > len(unsure._plan(480, 640))
+
+
+def test_a_resolution_that_would_cost_tiles_is_not_taken() -> None:
+    bundle = load(find("faces"))
+    faces = Detector(bundle, open_session(bundle, SessionPool(), SessionOptions(), verify=False), most=1.0)
+    assert next((p.inner_height, p.inner_width) for p in faces._plan(540, 960)) == (540, 960)
+    *whole, overview = faces._plan(1080, 1920)
+    assert {p.inner_width for p in whole} == {1600}, "bands of the whole width, no tiles"
+    assert overview.inner_width == 416
+
+
+@pytest.mark.parametrize("shape", [(540, 960), (1080, 1920), (1920, 1080), (4000, 900), (3000, 4000)])
+def test_bands_cover_the_frame_share_an_overlap_and_stay_small(shape: tuple[int, int]) -> None:
+    *bands, overview = detector("faces")._plan(*shape)
+    assert (overview.height, overview.width) == shape
+    whole = [b for b in bands if b.inner_width == bands[0].inner_width and b.width == shape[1]]
+    assert whole[0].top == 0
+    assert whole[-1].top + whole[-1].height == shape[0]
+    ratio = whole[0].inner_width / whole[0].width
+    for above, below in pairwise(whole):
+        assert above.top + above.height - below.top >= vision.BAND_OVERLAP / ratio - 1
+    if len(whole) > 1:
+        assert max(b.inner_height * b.inner_width for b in whole) < 1.6 * vision.BAND_PIXELS
+
+
+def test_a_face_on_the_edge_of_two_bands_is_found_whole() -> None:
+    frame = np.full((1080, 1920, 3), 90, np.uint8)
+    first = detector("faces")._plan(1080, 1920)[0]
+    top = first.top + first.height - 128  # the edge goes through the face
+    frame[top : top + 256, 300:556] = cv2.resize(photo("astronaut.jpg"), (256, 256))
+    (found,) = detector("faces").detect_labelled(frame)
+    expected = tuple(v / 2 + o for v, o in zip(FACES["astronaut.jpg"], (300, top) * 2, strict=True))
+    assert iou(expected, found.box) > 0.5

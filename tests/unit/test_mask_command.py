@@ -202,6 +202,27 @@ def test_a_folder_of_pictures_and_tables_is_masked_and_the_unknown_left_behind(
     assert (tmp_path / "out" / "notes.csv").read_text() == "a,b\n1,138****5678\n"
 
 
+def test_explain_of_pictures_tells_class_detector_place_score_and_rule(run, pictures, tmp_path, monkeypatch):
+    class Named(_Faces):
+        model = "faces@1.0.0#01234567"
+
+    monkeypatch.setattr(mask_module, "load_detectors", lambda _: {"face": Named(), "plate": _Faces()})
+    (tmp_path / "p.yaml").write_text(
+        "name: p\nversion: 1\nextends: base\nimages:\n  plate: pixelate\n"
+        "  zones: [{name: sky, polygon: [[0, 0], [1, 0], [1, 0.5]]}]\n"
+    )
+    result = run(tmp_path / "p.yaml", "--explain", "-i", pictures, "-o", tmp_path / "out", "--json")
+    face = "faces@1.0.0#01234567: pixels 8,8-32,32: face: fill, score 0.90, images.face ("
+    assert f"a.png: {face}" in result.stderr
+    assert f"sub/b.jpg: {face}" in result.stderr
+    assert "a.png: detector: pixels 8,8-32,32: plate: pixelate, score 0.90, images.plate (" in result.stderr
+    assert "p.yaml:5:" in result.stderr
+    assert "a.png: sky: pixels 0,0-80,30: zone: fill, images.zones (" in result.stderr
+    assert json.loads(result.stdout)["hits"]["detector:faces@1.0.0#01234567"] == 2
+    one = run("--explain", "-i", pictures / "a.png", "-o", tmp_path / "one.png")
+    assert f"picture: {face}" in one.stderr
+
+
 def test_a_detector_that_fails_writes_no_picture_and_exits_1(run, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(mask_module, "load_detectors", lambda _: _all(_Broken()))
     result = run("-i", pictures, "-o", tmp_path / "out")

@@ -87,3 +87,20 @@ def test_many_regions_of_a_broken_detector_stay_bounded() -> None:
         found = {"face": np.concatenate([corner, corner + 2], axis=1)}
         hold.update(n * MS, SHAPE, found)
     assert len(hold.update(9 * MS, SHAPE, boxes())["face"]) <= 600
+
+
+def test_the_upper_half_alone_does_not_take_the_place_of_the_whole() -> None:
+    hold = Hold(500 * MS)
+    whole, half = (100.0, 100.0, 150.0, 250.0), (100.0, 100.0, 150.0, 160.0)
+    hold.update(0, SHAPE, boxes(whole))
+    assert covers(hold.update(40 * MS, SHAPE, boxes(half))["face"], whole)
+    assert covers(hold.update(80 * MS, SHAPE, boxes())["face"], whole)
+
+
+def test_who_walks_beside_another_keeps_to_their_own_track() -> None:
+    hold = Hold(500 * MS)
+    other = (170.0, 100.0, 210.0, 250.0)  # more than a width away, less than a height
+    hold.update(0, SHAPE, boxes((100, 100, 140, 250), other))
+    held = hold.update(40 * MS, SHAPE, boxes((104, 100, 144, 250)))["face"]
+    assert covers(held, other)
+    assert hold.update(80 * MS, SHAPE, boxes(other))["face"].shape == (1, 4), "the first one is held now"

@@ -182,3 +182,12 @@ def test_a_target_that_cannot_be_a_video_is_refused_at_once(run, tmp_path: Path)
     result = run(Finder(fails_at=0), "-i", source, "-o", tmp_path / "out.gif")
     assert result.exit_code == 1
     assert "cannot write a video as `.gif`" in result.stderr
+
+
+def test_explain_tells_each_region_with_its_frame_and_what_was_held(run, tmp_path: Path) -> None:
+    source = video(tmp_path / "in.avi", frames=6)
+    result = run(Finder(3), "-i", source, "-o", tmp_path / "out.avi", "--explain")
+    assert result.exit_code == 0
+    assert "frame 0: detector: pixels 17,36-53,84: face: fill, score 0.90, images.face (" in result.stderr
+    assert "frame 3: hold: pixels " in result.stderr
+    assert "frame 3: detector: " not in result.stderr

@@ -110,6 +110,30 @@ def test_an_optional_dependency_that_is_asked_for_and_missing_is_an_error_at_its
     assert f"forebay[{extra}]" in capsys.readouterr().out
 
 
+def test_what_reads_text_in_pictures_is_asked_for_at_its_place(tmp_path, monkeypatch):
+    file = tmp_path / "agent.yaml"
+    (tmp_path / "read.yaml").write_text("name: r\nversion: 1\nextends: base\nimages:\n  identifier: fill\n")
+    read = HEAD + "      - infer: {model: plates-cn, field: x, read: true}\n"
+    texts = {
+        read: (":9:", "steps[0].infer.read"),
+        TOP + STILLS + "masking: {policy: read.yaml}\n": (":5:", "read.yaml:5:"),
+    }
+    monkeypatch.setitem(sys.modules, "rapidocr", None)  # as if it were not installed
+    for text, (place, key) in texts.items():
+        file.write_text(text)
+        (finding,) = preflight(load_agent(file))
+        assert place in str(finding)
+        assert key in str(finding)
+        assert "pip install 'forebay[ocr]'" in str(finding)
+    monkeypatch.delitem(sys.modules, "rapidocr")
+    (tmp_path / "site" / "rapidocr").mkdir(parents=True)
+    (tmp_path / "site" / "rapidocr" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    for text in texts:
+        file.write_text(text)
+        assert preflight(load_agent(file)) == []
+
+
 def test_pictures_that_are_not_opened_need_no_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     file = tmp_path / "agent.yaml"

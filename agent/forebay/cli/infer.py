@@ -37,6 +37,7 @@ _PALETTE = ((60, 180, 75), (48, 130, 245), (200, 130, 0), (75, 25, 230), (180, 3
               help="Least score of a detection; score from which a row is marked.")  # fmt: skip
 @click.option("--class", "classes", multiple=True, help="Label to keep; may be given again.")
 @click.option("--tiles", type=click.IntRange(1, 4), default=1, help="Look also at N x N tiles.")
+@click.option("--read", is_flag=True, help="Read what stands in each box (extra `ocr`).")
 @click.option("--inputs", help="Fields that the model watches, with commas; all numeric ones by default.")
 @click.option("--key", help="CSV column that tells devices apart.")
 @click.option(
@@ -54,6 +55,7 @@ def infer_command(
     threshold: float | None,
     classes: tuple[str, ...],
     tiles: int,
+    read: bool,
     inputs: str | None,
     key: str | None,
     calibration: int | None,
@@ -63,8 +65,8 @@ def infer_command(
         if out is not None and out.exists() and out.samefile(source):
             raise InputError("would be overwritten by `-o`", place=str(source), hint="give another name")
         if source.suffix.lower() in TABLE:
-            if classes or tiles != 1:
-                raise click.UsageError("--class and --tiles go with images")
+            if classes or tiles != 1 or read:
+                raise click.UsageError("--class, --tiles and --read go with images")
             from forebay.cli.infer_table import Table, print_table
 
             run = Table(source, model, folder, inputs, key, calibration)
@@ -74,9 +76,13 @@ def infer_command(
             raise click.UsageError("--inputs, --key and --calibration go with CSV")
         from forebay.infer.vision import load_detector
 
-        detector = load_detector(
+        detector: Any = load_detector(
             model, threshold, bundles_dir=folder, base=Path(), tiles=tiles, classes=classes
         )
+        if read:
+            from forebay import infer
+
+            detector = _Reading(detector, infer.build_reader())
         if source.suffix.lower() in VIDEO:
             told = Progress() if show_progress or sys.stderr.isatty() else None
             _video(detector, source, out, as_json, told)
@@ -87,8 +93,22 @@ def infer_command(
         raise SystemExit(1) from None
 
 
+class _Reading:
+    """A detector whose boxes are read."""
+
+    def __init__(self, detector: Any, reader: Any) -> None:
+        self._detector, self._reader = detector, reader
+        self.model = f"{detector.model} {reader.model}"
+
+    def detect_labelled(self, frame: Any) -> list[Any]:
+        found: list[Any] = self._reader.read_boxes(frame, self._detector.detect_labelled(frame))
+        return found
+
+
 def _facts(detection: Any, **more: Any) -> str:
     facts = {**more, "label": detection.label, "score": detection.score, "box": list(detection.box)}
+    if detection.text is not None:
+        facts |= {"text": detection.text, "text_score": detection.text_score}
     return json.dumps(facts, ensure_ascii=False)
 
 
@@ -98,7 +118,8 @@ def _show(detections: list[Any], as_json: bool, **more: Any) -> None:
             click.echo(_facts(d, **more))
         else:
             where = "".join(f"{k} {v}  " for k, v in more.items())
-            click.echo(f"{where}{d.label}  {d.score:.2f}  {' '.join(f'{v:.0f}' for v in d.box)}")
+            read = "" if d.text is None else f"  {d.text}"
+            click.echo(f"{where}{d.label}  {d.score:.2f}  {' '.join(f'{v:.0f}' for v in d.box)}{read}")
 
 
 def draw(frame: Any, detections: list[Any]) -> Any:

@@ -15,11 +15,11 @@ from typing import Any, BinaryIO, cast
 import click
 
 from forebay.cli.progress import Progress
-from forebay.errors import ConfigError, ForebayError, InputError
+from forebay.errors import ConfigError, ForebayError, InputError, MissingExtra
 from forebay.mask import Detector, Policy, load_policy
 from forebay.mask import files as mask_files
 from forebay.mask.files import Report
-from forebay.mask.images import ImageMasker
+from forebay.mask.images import Covered, ImageMasker
 from forebay.mask.records import RecordMasker
 
 DetectorProvider = Callable[[int | None], Mapping[str, Detector]]
@@ -50,9 +50,7 @@ def load_detectors(tiles: int | None) -> Mapping[str, Detector]:
 @click.option(
     "--progress", "show_progress", is_flag=True, help="Tell how far it is, also where stderr is no terminal."
 )
-@click.option(
-    "--explain", is_flag=True, help="Say on stderr where each hit in text was and what was done to it."
-)
+@click.option("--explain", is_flag=True, help="Say on stderr where each hit was and what was done to it.")
 def mask_command(
     policy: str,
     source: Path | None,
@@ -124,6 +122,7 @@ class MaskRun:
         self._progress = progress
         self._file = ""  # of a folder, while one is masked
         self._images: ImageMasker | None = None
+        self._explains = explain
         self._records = RecordMasker(policy, stream, self._explain if explain else None)
         self._records.hits = self.report.hits
 
@@ -178,7 +177,9 @@ class MaskRun:
                 raise
             except (ForebayError, OSError) as error:
                 # the text of the error is about the file, and the file's place tells which one
-                self.report.failed.append(f"{name}: {getattr(error, 'message', type(error).__name__)}")
+                reason = getattr(error, "message", type(error).__name__)
+                hint = f" ({error.hint})" if isinstance(error, MissingExtra) else ""
+                self.report.failed.append(f"{name}: {reason}{hint}")
 
     def _read(self, done: int, size: int) -> None:
         if self._progress is not None:
@@ -192,6 +193,22 @@ class MaskRun:
         where = f"bytes {start}-{end}" if end else "whole"
         click.echo(f"{place}: {name}: {where}: {class_name}: {operator}", err=True)
 
+    def _explain_picture(self, covered: Covered) -> None:
+        self._explain_region(self._file or "picture", covered)
+
+    def _explain_frame(self, number: int, covered: Covered) -> None:
+        """Say what was covered in a frame of a video, the first one being 0."""
+        self._explain_region(f"{self._file}:{number}" if self._file else f"frame {number}", covered)
+
+    def _explain_region(self, place: str, covered: Covered) -> None:
+        """Say what was covered, in the form of hits in text: place, by whom, where, class, what was done."""
+        if self._progress is not None:
+            self._progress.end()
+        left, top, right, bottom = covered.box
+        done = covered.operator if covered.score is None else f"{covered.operator}, score {covered.score:.2f}"
+        where = f"pixels {left},{top}-{right},{bottom}"
+        click.echo(f"{place}: {covered.by}: {where}: {covered.kind}: {done}, {covered.rule}", err=True)
+
     def _image(self, data: bytes, suffix: str, name: str) -> bytes:
         if suffix not in mask_files.IMAGE_SUFFIXES:
             raise InputError(f"cannot write a picture as `{suffix}`", hint="name the output .jpg or .png")
@@ -200,8 +217,9 @@ class MaskRun:
         quality = self.policy.options.images.quality
         with _detectors_may_fail("picture"):
             return mask_files.mask_image(
-                data, suffix, quality, self._masker(), self.report, stream=self._stream, name=name
-            )
+                data, suffix, quality, self._masker(), self.report, stream=self._stream, name=name,
+                tell=self._explain_picture if self._explains else None,
+            )  # fmt: skip
 
     def _video(self, source: Path | None, target: Path | None) -> None:
         if source is None or target is None:
@@ -220,6 +238,7 @@ class MaskRun:
             mask_video(
                 source, target, self._masker(), hold_ns, self.report,
                 stream=self._stream, name=source.name, progress=part,
+                tell=self._explain_frame if self._explains else None,
             )  # fmt: skip
 
     def _pictures_pass(self) -> bool:

@@ -27,7 +27,7 @@ TEXT_CLASSES: tuple[str, ...] = (
 DECLARED_CLASSES: tuple[str, ...] = TEXT_CLASSES
 """Classes that a field may declare and a policy may rule on."""
 
-IMAGE_CLASSES: tuple[str, ...] = ("face", "plate", "person", "text")
+IMAGE_CLASSES: tuple[str, ...] = ("face", "plate", "person", "text", "identifier")
 
 SENSITIVE_CLASSES: tuple[PersonalClass, ...] = ("resident_id", "passport", "bank_card", "gps", "face")
 """Sensitive personal data after GB/T 35273-2020, annex B: papers, accounts, whereabouts, biometrics."""
@@ -105,6 +105,10 @@ class Images(Options):
 
     text: Literal["fill", "pixelate", "blur", "pass"] = "pass"
     """Lines of text, printed or written, whatever they say."""
+
+    identifier: Literal["fill", "pixelate", "blur", "pass"] = "pass"
+    """Lines of text in which an identifier stands that `classes` does not let pass, and lines that cannot be read.
+    Needs the extra `ocr`."""
 
     zones: list[Zone] = Field(default_factory=list, max_length=64)
     """Parts of the picture that are always covered."""

@@ -109,6 +109,9 @@ class InferOptions(Options):
     """`drop`: images that came, by their own stamps, while the model was busy with those before are dropped and
     counted as filtered, so that a live camera is never far behind: the newest image wins. `keep`: none are, and
     the source waits."""
+    read: bool = False
+    """Read what stands in each box (a plate's number) into the field `text` of the detections. Where all that the
+    model finds are plates, the field is of class `plate`, and masked as such. Needs the extra `ocr`."""
     resolution: Annotated[float, Field(gt=0, le=2)] | None = None
     """Model pixels per frame pixel of models of variable input size (`faces`: 0.8 finds faces of 24 pixels);
     less is faster and misses small objects."""
@@ -117,7 +120,7 @@ class InferOptions(Options):
     def _one_kind(self) -> Self:
         if bool(self.inputs) == bool(self.field):
             raise ValueError("give either `inputs` (numeric fields) or `field` (an image field)")
-        vision = {"threshold", "every", "classes", "tiles", "resolution", "on_load"}
+        vision = {"threshold", "every", "classes", "tiles", "resolution", "on_load", "read"}
         series = {"calibration", "memory", "max_keys"}
         wrong = sorted(self.model_fields_set & (vision if self.inputs else series))
         if wrong:

@@ -17,12 +17,13 @@ from forebay.stages import Step
 
 if TYPE_CHECKING:
     from forebay.infer.bundle import Bundle
+    from forebay.infer.reading import Reader
     from forebay.infer.session import Session, SessionPool
     from forebay.infer.shadow import ScoreStep
     from forebay.infer.signing import Trust
     from forebay.infer.vision import Detector
 
-__all__ = ["build", "build_detector", "build_watch", "trust_of"]
+__all__ = ["build", "build_detector", "build_reader", "build_watch", "trust_of"]
 
 
 def trust_of(models: ModelsOptions, base: Path | None = None) -> Trust:
@@ -77,6 +78,8 @@ def build_detector(
     threshold: float | None = None,
     classes: tuple[str, ...] = (),
     tiles: int = 1,
+    most: float = 0.0,
+    again: float | None = None,
     base: Path | None = None,
     models: ModelsOptions | None = None,
     pool: SessionPool | None = None,
@@ -88,7 +91,19 @@ def build_detector(
     from forebay.infer.vision import Detector
 
     bundle, session = _opener(models or ModelsOptions(), None, base, pool)(model)
-    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes)
+    return Detector(
+        bundle, session, threshold=threshold, tiles=tiles, classes=classes, most=most, again=again
+    )
+
+
+def build_reader(models: ModelsOptions | None = None) -> Reader:
+    """Return the reader of the extra `ocr`, limited as `models:` says. Raises MissingExtra, ModelError."""
+    from forebay.infer.reading import Reader
+    from forebay.infer.session import SessionOptions
+
+    models = models or ModelsOptions()
+    options = SessionOptions(threads=models.threads, limit_ns=models.time_limit)
+    return Reader(options, verify=models.verify)
 
 
 def build(
@@ -138,7 +153,8 @@ def build(
             key=key,
             share=options.shadow_share,
         )
-    return _detect_step(name, options, key, opened, clock or SystemClock())
+    reader = build_reader(models) if options.read else None
+    return _detect_step(name, options, key, opened, clock or SystemClock(), reader)
 
 
 def _detect_step(
@@ -147,6 +163,7 @@ def _detect_step(
     key: str,
     opened: Callable[[str], tuple[Bundle, Session]],
     clock: Clock,
+    reader: Reader | None,
 ) -> Step:
     """Return the step for a field of pictures."""
     from forebay.infer.detect import DetectStep
@@ -162,11 +179,12 @@ def _detect_step(
             resolution=options.resolution,
         )
 
-    detector: BoxFinder = made(options.model)
+    incumbent = made(options.model)
+    detector: BoxFinder = incumbent
     if options.shadow:
         detector = ShadowDetector(
             name,
-            detector,
+            incumbent,
             made(options.shadow),
             clock,
             gate=options.promote,
@@ -181,6 +199,8 @@ def _detect_step(
         every_ns=options.every,
         drop_late=options.on_load == "drop",
         clock=clock,
+        reader=reader,
+        read_class="plate" if set(incumbent.labels) == {"plate"} else "",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 import numpy as np
@@ -19,6 +19,9 @@ from forebay.infer.shadow_boxes import BoxFinder, ShadowDetector
 from forebay.infer.vision import Detection
 from forebay.pictures import Frame, decode
 
+if TYPE_CHECKING:
+    from forebay.infer.reading import Reader
+
 _log = logging.getLogger(__name__)
 
 MAX_CACHED_BYTES = 64 * 1024 * 1024  # decoded frames kept beside one block for the masking that follows
@@ -29,10 +32,11 @@ class DetectStep:
     """Passes the images on and adds a stream `{stream}_detections`, one row an object.
 
     Its fields: the key, `frame` (number of the image, also added to the image's own row unless that has such
-    a field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels, `width` and `height` of the image. The time is
-    the image's. The image's row also gets `objects`, how many were found; null where nobody looked. The images
-    that go on are still unmasked; decoded frames go with them for the masking to use. The block of detections
-    comes before that of its images, so that a step behind knows all of an image when it sees it.
+    a field), `label`, `score`, `x1`, `y1`, `x2`, `y2` in pixels, `width` and `height` of the image; with a reader
+    `text` and `text_score`. The time is the image's. The image's row also gets `objects`, how many were found; null
+    where nobody looked. The images that go on are still unmasked; decoded frames go with them for the masking to
+    use. The block of detections comes before that of its images, so that a step behind knows all of an image when
+    it sees it.
 
     Parameters
     ----------
@@ -44,6 +48,8 @@ class DetectStep:
     every_ns : least time between two looks at one camera; 0 for every image
     drop_late : images that came while the model was busy are dropped
     clock : tells how long the model was busy
+    reader : reads what stands in each box, if there is one
+    read_class : personal-data class of what it reads, "" for none
 
     Attributes
     ----------
@@ -62,12 +68,17 @@ class DetectStep:
         every_ns: int = 0,
         drop_late: bool = False,
         clock: Clock | None = None,
+        reader: Reader | None = None,
+        read_class: str = "",
     ) -> None:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.results: Results = Counter()
         self.trial = detector.trial if isinstance(detector, ShadowDetector) else None
         self.models = self.trial.models if self.trial else (detector.model,)
+        self._reader, self._read_classes = reader, (read_class,) if read_class else ()
+        if reader is not None:
+            self.models = (*self.models, reader.model)
         self._detector, self._field, self._key = detector, field, key
         self._output, self._every = output, every_ns
         self._drop_late, self._clock = drop_late, clock or SystemClock()
@@ -197,6 +208,8 @@ class DetectStep:
                 if sum(f.nbytes for f in frames if f is not None) + frame.nbytes <= MAX_CACHED_BYTES:
                     frames[row] = frame
             found = self._detector.detect_labelled(frame)
+            if self._reader is not None:
+                found = self._reader.read_boxes(frame, found)
         except (InputError, ModelError) as error:
             # The picture goes on without detections; masking looks for itself and fails closed.
             self.counts["undecodable" if isinstance(error, InputError) else "model_error"] += 1
@@ -230,6 +243,12 @@ class DetectStep:
         for name, kind, unit, text, cells in made:
             fields.append(Field(name, kind, unit, grade, text, model=self._detector.model))
             columns.append(Column.of(kind, cells))
+        if self._reader is not None:
+            told, model = "what stands in the box", self._reader.model
+            fields.append(Field("text", Type.STR, "", grade, told, classes=self._read_classes, model=model))
+            columns.append(Column.of(Type.STR, [d.text for _, d in found]))
+            fields.append(Field("text_score", Type.F64, "", grade, "confidence, 0 to 1", model=model))
+            columns.append(Column.of(Type.F64, [d.text_score for _, d in found]))
         schema = Schema(
             self._output or f"{block.stream}_detections",
             tuple(fields),

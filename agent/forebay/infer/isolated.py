@@ -142,7 +142,10 @@ class IsolatedSession(Session):
             bufsize=0,
         )
         self.restarts += 1
-        options = {"providers": list(self._options.providers), "threads": self._options.threads}
+        given = self._options
+        options = {
+            "providers": list(given.providers), "threads": given.threads, "planned": given.planned
+        }  # fmt: skip
         try:
             facts = self._ask({"model": self._model, "place": self._place, **options}, START_S)
         except ModelError:
@@ -231,7 +234,9 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         answer: dict[str, Any]
         try:
             if session is None:
-                options = SessionOptions(tuple(message["providers"]), message["threads"])
+                options = SessionOptions(
+                    tuple(message["providers"]), message["threads"], planned=message["planned"]
+                )
                 session = Session(message["model"], options, place="")
                 facts = {"inputs": session.inputs(), "outputs": session.outputs()}
                 answer = {"providers": list(session.providers), **facts}

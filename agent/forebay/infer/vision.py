@@ -24,15 +24,26 @@ TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour sees too
 PART = 0.8  # a box this far inside a larger one of another pass is a part of it,
 LESSER_PART = 0.6  # and this far inside a better one
 MAX_TILES = 64  # a run costs up to a second; beyond, tiles become coarser
+BAND_PIXELS = 530_000  # of a model's input; the memory of a run grows with them
+BAND_OVERLAP = 128  # model pixels that two bands share: what is larger shows in the overview
+AGAIN_SIDE = 3.0  # a second look sees so many times the larger side of a box,
+AGAIN_PIXELS = 40  # in which that side then has so many pixels: 3 ms with `faces`,
+AGAIN_SAME = 0.3  # and what it finds must overlap with the box so much (IoU)
+MAX_AGAIN = 48  # second looks at one frame, the best boxes first
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One object: its label, score 0..1 and box x1, y1, x2, y2 in pixels of the frame."""
+    """One object: its label, score 0..1 and box x1, y1, x2, y2 in pixels of the frame.
+
+    `text` is what was read in the box and `text_score` how surely; None where nobody read.
+    """
 
     label: str
     score: float
     box: tuple[float, float, float, float]
+    text: str | None = None
+    text_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +90,9 @@ class Detector:
     tiles : look also at tiles x tiles parts of the frame (models of fixed input size)
     classes : labels to keep; empty keeps all
     resolution : model pixels per frame pixel in place of the manifest's (models of variable input size)
+    most : a higher resolution, for frames that it still lets the model see in one piece
+    again : boxes below the threshold that have at least this score are looked at a second time, larger, and
+        count if that reaches the manifest's threshold (models of variable input size); None: none are
     """
 
     def __init__(
@@ -90,6 +104,8 @@ class Detector:
         tiles: int = 1,
         classes: tuple[str, ...] = (),
         resolution: float | None = None,
+        most: float = 0.0,
+        again: float | None = None,
     ) -> None:
         manifest = bundle.manifest
         prep = manifest.preprocessing
@@ -106,7 +122,9 @@ class Detector:
         self._labels = manifest.labels
         self._wanted = np.array([not classes or label in classes for label in manifest.labels], dtype=bool)
         self._prep, self._session, self._tiles = prep, session, tiles
-        self._resolution = prep.resolve if resolution is None else resolution
+        self._resolution, self._most = prep.resolve if resolution is None else resolution, most
+        self._sure = max(self.threshold, manifest.thresholds.score)
+        self._least = self.threshold if again is None else min(again, self.threshold)
         if manifest.decoding is not None:
             self._decode = yolo.make(manifest.decoding, len(manifest.labels))
         else:
@@ -115,6 +133,11 @@ class Detector:
         self._outputs = tuple(t.name for t in manifest.outputs)
         self._mean = np.array(prep.mean, dtype=np.float32)
         self._scale = np.array(prep.scale, dtype=np.float32)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels that it may give."""
+        return tuple(k for k, wanted in zip(self._labels, self._wanted.tolist(), strict=True) if wanted)
 
     def detect(self, frame: Frame) -> F32:
         """Return float32 (n, 5): x1, y1, x2, y2, score in pixels of the frame, best first.
@@ -153,8 +176,35 @@ class Detector:
         np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32), out=boxes)
         usable = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1) & self._wanted[labels]
         boxes, scores, labels, passes = boxes[usable], scores[usable], labels[usable], passes[usable]
+        if self._least < self.threshold:
+            keep = suppress(boxes, scores, labels, self._iou)  # so that nothing is looked at twice more
+            boxes, scores, labels, passes = boxes[keep], scores[keep], labels[keep], passes[keep]
+            self._look_again(frame, boxes, scores, labels)
+            sure = scores >= self.threshold
+            boxes, scores, labels, passes = boxes[sure], scores[sure], labels[sure], passes[sure]
         keep = suppress(boxes, scores, labels, self._iou)
         return boxes[keep], scores[keep], labels[keep], passes[keep]
+
+    def _look_again(self, frame: Frame, boxes: F32, scores: F32, labels: I32) -> None:
+        """Look at each box below the threshold, larger; write what is seen there in its place."""
+        height, width = frame.shape[:2]
+        for k in np.flatnonzero(scores < self.threshold)[:MAX_AGAIN].tolist():
+            x1, y1, x2, y2 = boxes[k].tolist()
+            side = max(x2 - x1, y2 - y1)
+            reach = side * AGAIN_SIDE / 2
+            left, top = max(0, int((x1 + x2) / 2 - reach)), max(0, int((y1 + y2) / 2 - reach))
+            right, bottom = (
+                min(width, int((x1 + x2) / 2 + reach) + 1),
+                min(height, int((y1 + y2) / 2 + reach) + 1),
+            )
+            w, h = right - left, bottom - top
+            part = _Pass(top, left, h, w, *_scaled(h, w, AGAIN_PIXELS / side))
+            seen, sure, kinds = self._look(frame, part)
+            same = np.flatnonzero((kinds == labels[k]) & (_overlaps(boxes[k], seen) >= AGAIN_SAME))
+            best = int(same[sure[same].argmax()]) if len(same) else -1
+            if best >= 0 and sure[best] >= self._sure:
+                np.clip(seen[best], 0, (width, height, width, height), out=boxes[k])
+                scores[k] = sure[best]
 
     def _look(self, frame: Frame, p: _Pass) -> Found:
         """Run the model on one region, return what it found in pixels of the frame."""
@@ -177,7 +227,7 @@ class Detector:
         # NaN compares false: such a model would find nothing, and masking would let everything pass
         if not all(bool(np.isfinite(out).all()) for out in outputs):
             raise ModelError("the model answered with numbers that are not finite", place=self.name)
-        boxes, scores, labels = self._decode(outputs, height, width, self.threshold)
+        boxes, scores, labels = self._decode(outputs, height, width, self._least)
         boxes = (boxes - np.array([left, top, left, top], dtype=np.float32)) * np.array(
             [p.width / p.inner_width, p.height / p.inner_height] * 2, dtype=np.float32
         ) + np.array([p.left, p.top, p.left, p.top], dtype=np.float32)
@@ -201,11 +251,17 @@ class Detector:
         return _Pass(top, left, height, width, inner_height, inner_width)
 
     def _plan_scaled(self, height: int, width: int) -> list[_Pass]:
-        """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview."""
+        """Whole frame so that the smallest wanted object shows, beyond `max_side` also tiles; an overview.
+
+        Where there is an overview, a large frame is seen in bands: as much is found, and memory stays bounded.
+        """
         prep, long = self._prep, max(height, width)
-        ratio = max(self._resolution, min(prep.min_side / long, 4.0)) * self._tiles
-        whole = _Pass(0, 0, height, width, *_scaled(height, width, min(ratio, prep.max_side / long)))
-        passes = [whole]
+        most = self._most if self._tiles == 1 else 0.0  # tiles enlarge enough
+        resolution = max(self._resolution, min(most, prep.max_side / long))
+        ratio = max(resolution, min(prep.min_side / long, 4.0)) * self._tiles
+        first = min(ratio, prep.max_side / long)
+        whole = _Pass(0, 0, height, width, *_scaled(height, width, first))
+        passes = _bands(whole, first) if prep.overview else [whole]
         if ratio * long > prep.max_side:
             rows, columns = (max(1, math.ceil(s * ratio / prep.max_side)) for s in (height, width))
             coarser = max(1.0, math.sqrt(rows * columns / MAX_TILES))
@@ -217,8 +273,28 @@ class Detector:
         return passes
 
 
+def _overlaps(box: F32, others: F32) -> F32:
+    """Return the intersection over union of a box with each of the others."""
+    size = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    both = np.clip(size, 0, None).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
+    shares: F32 = both / np.maximum(areas - both, 1e-6)
+    return shares
+
+
 def _scaled(height: int, width: int, ratio: float) -> tuple[int, int]:
     return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def _bands(whole: _Pass, ratio: float) -> list[_Pass]:
+    """Return overlapping bands from the top down, one if the pass is small enough."""
+    count = math.ceil(whole.inner_height * whole.inner_width / BAND_PIXELS)
+    overlap = math.ceil(BAND_OVERLAP / ratio)
+    size = math.ceil((whole.height + (count - 1) * overlap) / count)
+    if count == 1 or size <= 2 * overlap:
+        return [whole]
+    starts = [round(k * (whole.height - size) / (count - 1)) for k in range(count)]
+    return [_Pass(top, 0, size, whole.width, *_scaled(size, whole.width, ratio)) for top in starts]
 
 
 def _grid(height: int, width: int, rows: int, columns: int) -> list[tuple[int, int, int, int]]:
@@ -250,6 +326,7 @@ def load_detector(
     tiles: int = 1,
     classes: tuple[str, ...] = (),
     resolution: float | None = None,
+    again: float | None = None,
 ) -> Detector:
     """Return a detector by bundle name or path.
 
@@ -259,7 +336,7 @@ def load_detector(
     threshold : least score, the manifest's if None
     bundles_dir, base : see bundle.find
     pool, options, verify : sessions shared through `pool`; golden check at load
-    tiles, classes, resolution : see Detector
+    tiles, classes, resolution, again : see Detector
 
     Raises
     ------
@@ -268,4 +345,6 @@ def load_detector(
     """
     bundle = load(find(name, bundles_dir=bundles_dir, base=base))
     session = open_session(bundle, pool or SessionPool(), options or SessionOptions(), verify=verify)
-    return Detector(bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution)
+    return Detector(
+        bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution, again=again
+    )

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from forebay.errors import InputError, MaskError
 from forebay.mask import tables
-from forebay.mask.images import ImageMasker
+from forebay.mask.images import ImageMasker, Tell
 from forebay.mask.records import RecordMasker, mask_json_lines
 from forebay.pictures import decode_deep, encode, read_header
 
@@ -140,13 +140,14 @@ def mask_image(
     *,
     stream: str = "",
     name: str = "",
+    tell: Tell | None = None,
 ) -> bytes:
     """Return a picture masked, in the format of `suffix`. Raises ForebayError or what a detector raises.
 
     Grey stays grey and 16 bits stay 16 bits where the format can hold them; alpha and further pages go.
     """
     hits: Counter[str] = Counter()
-    out = encode(masker.mask_frame(decode_deep(data), hits, stream), suffix, quality)
+    out = encode(masker.mask_frame(decode_deep(data), hits, stream, tell), suffix, quality)
     if read_header(data).more:
         report.pages_dropped.append(name)
     report.hits.update(hits)

@@ -14,7 +14,10 @@ import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float64]
 
-NEAR = 1.0  # of the larger side: centres within it are one thing in two frames
+NEAR = 1.0  # of width and height: centres within it are one thing in two frames,
+ALIKE = (
+    2.0  # if the sides of the one are at most so many times those of the other: half a person is not a person
+)
 SMOOTH = 0.5  # weight of the newest motion
 GROW_PER_S = 0.6  # of width and height, added on each side: a person who starts to walk
 MOST_GROWTH = 0.4
@@ -44,7 +47,7 @@ class Hold:
         self._direction = 0
 
     def update(self, time_ns: int, shape: tuple[int, ...], found: dict[str, Boxes]) -> dict[str, Boxes]:
-        """Take what was found in a frame; return (n, 4) boxes by kind to cover beside it.
+        """Take what was found in a frame, (n, 4 or more); return (n, 4) boxes by kind to cover beside it.
 
         A frame of another size, or one whose time turns back, begins anew.
         """
@@ -56,7 +59,7 @@ class Hold:
         self._direction = step or self._direction
         held = {}
         for kind, boxes in found.items():
-            now, missed = self._follow(self._tracks.get(kind, []), boxes, time_ns)
+            now, missed = self._follow(self._tracks.get(kind, []), boxes[:, :4], time_ns)
             held[kind] = np.array([self._grown(t, time_ns) for t in missed]).reshape(-1, 4)
             self._tracks[kind] = (now + missed)[:MAX_TRACKS]
         return held
@@ -65,13 +68,16 @@ class Hold:
         """Return the tracks that were found now, and those that were not and are still held."""
         old = [t for t in tracks if abs(time_ns - t.seen_ns) <= self._hold]
         expected = np.array([_centre(t.box) + t.velocity * (time_ns - t.seen_ns) for t in old]).reshape(-1, 2)
+        sizes = np.array([_size(t.box) for t in old]).reshape(-1, 2)
         free = np.ones(len(old), dtype=bool)
         now = []
         for box in boxes:
-            reach = NEAR * float(max(box[2] - box[0], box[3] - box[1], 1.0))
-            distance = np.where(free, np.abs(expected - _centre(box)).max(axis=1), np.inf)
+            size = _size(box)
+            alike = np.maximum(sizes / size, size / sizes).max(axis=1) <= ALIKE
+            away = (np.abs(expected - _centre(box)) / size).max(axis=1)
+            distance = np.where(free & alike, away, np.inf)
             nearest = int(distance.argmin()) if len(old) else -1
-            if nearest < 0 or distance[nearest] > reach:
+            if nearest < 0 or distance[nearest] > NEAR:
                 now.append(_Track(box, time_ns))
                 continue
             free[nearest] = False
@@ -106,6 +112,11 @@ def hold_both_ways(
         {kind: np.concatenate([a[kind], b[kind]]) for kind in a}
         for a, b in zip(ahead, reversed(back), strict=True)
     ]
+
+
+def _size(box: Boxes) -> Boxes:
+    size: Boxes = np.maximum(box[2:] - box[:2], 1.0)
+    return size
 
 
 def _centre(box: Boxes) -> Boxes:

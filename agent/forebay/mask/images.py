@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import fnmatch
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,19 +24,38 @@ from forebay.config.masking import Zone
 from forebay.errors import InputError, MaskError
 from forebay.mask.hold import Hold
 from forebay.mask.policy import Policy
+from forebay.mask.written import Written
 from forebay.pictures import Frame, Picture, as_bgr, decode, encode, load_cv2
+from forebay_core import text_tables as tables
 
 MAX_CAMERAS = 1_000  # whose regions are held; the one not seen for longest goes
 
 Found = dict[str, npt.NDArray[np.float64]]
-"""Boxes (n, 4), x1 y1 x2 y2 in pixels, by what was found."""
+"""By what was found (n, 5): x1 y1 x2 y2 in pixels and score. An `identifier` has a sixth number: its class."""
 
 
 class Detector(Protocol):
-    """Finds one kind of thing in a picture."""
+    """Finds one kind of thing in a picture. Its `model`, where it has one, is `name@version#hash`."""
 
     def detect(self, frame: Frame) -> npt.NDArray[np.float32]:
         """Return float32 (n, 5): x1, y1, x2, y2 in pixels and score, for a BGR frame uint8 (h, w, 3)."""
+
+
+class Covered(NamedTuple):
+    """A region that was covered: as what, found by whom, where with its margin, how surely, and how and why.
+
+    `by` is a model, `hold`, or a zone's name; only what a model saw in this very frame has a score.
+    """
+
+    kind: str
+    by: str
+    box: tuple[int, int, int, int]
+    score: float | None
+    operator: str
+    rule: str
+
+
+Tell = Callable[[Covered], None]
 
 
 @dataclass(slots=True)
@@ -57,7 +76,9 @@ class ImageMasker:
     def __init__(self, policy: Policy, detectors: Mapping[str, Detector]) -> None:
         self._options = policy.options.images
         self._operators = policy.image_classes
-        self._detectors = detectors
+        self._detectors, self._policy = detectors, policy
+        self._written = Written(policy)
+        self._models: dict[str, str] = {}  # by class, who looked last
         self._holds: OrderedDict[tuple[str, Any], Hold] = OrderedDict()
 
     def apply(self, column: Column, hits: Counter[str], origin: Origin | None = None) -> Column:
@@ -76,6 +97,7 @@ class ImageMasker:
                     frame = self._row(column, row, origin, found)
                     cell = encode(frame, ".jpg", self._options.quality)
                     hits.update(found)
+                    hits.update(self.seen_by())
                 except Exception:  # noqa: BLE001 - a detector is a model: whatever it raises, nothing passes
                     cell, frame = b"", None
                     codes[row] = q.DETECTOR_FAILED
@@ -92,7 +114,7 @@ class ImageMasker:
         assert column.offsets is not None
         held = column.frames[row] if column.frames is not None else None
         frame = decode(column.cell_bytes(row)) if held is None else held
-        found = self.look(frame)
+        found = self.look(frame, origin.stream)
         video = held is not None and column.offsets[row] == column.offsets[row + 1]
         if video and self._options.hold and row < len(origin.times):
             camera = origin.cameras[row] if row < len(origin.cameras) else None
@@ -109,7 +131,9 @@ class ImageMasker:
             self._holds.popitem(last=False)
         return hold
 
-    def mask_frame(self, frame: Picture, hits: Counter[str], stream: str = "") -> Picture:
+    def mask_frame(
+        self, frame: Picture, hits: Counter[str], stream: str = "", tell: Tell | None = None
+    ) -> Picture:
         """Return a copy of the picture, (h, w) or (h, w, 3) of 8 or 16 bits, with all covered that is to be.
 
         Raises
@@ -117,9 +141,11 @@ class ImageMasker:
         MaskError
             A detector is missing or gave no usable answer. Whatever the detector raises goes through.
         """
-        return self.cover(frame, self.look(as_bgr(frame)), hits, stream)
+        covered = self.cover(frame, self.look(as_bgr(frame), stream), hits, stream, tell=tell)
+        hits.update(self.seen_by())
+        return covered
 
-    def look(self, frame: Frame) -> Found:
+    def look(self, frame: Frame, stream: str = "") -> Found:
         """Return what the policy wants covered in a BGR frame. All detectors see the original.
 
         Raises
@@ -132,8 +158,17 @@ class ImageMasker:
             detector = self._detectors.get(kind)
             if detector is None:
                 raise MaskError(f"there is no detector for `{kind}`, which the policy masks")
-            found[kind] = _boxes(detector.detect(frame))
+            self._models[kind] = getattr(detector, "model", "")
+            if kind == "identifier":
+                boxes, texts = detector.read(frame)  # type: ignore[attr-defined]
+                found[kind] = self._written.find(_boxes(boxes), texts, stream)
+            else:
+                found[kind] = _boxes(detector.detect(frame))
         return found
+
+    def seen_by(self) -> Counter[str]:
+        """Return the models that looked at the last picture, counted once each: `detector:name@version#hash`."""
+        return Counter(f"detector:{model}" for model in set(self._models.values()) if model)
 
     def cover(
         self,
@@ -142,6 +177,7 @@ class ImageMasker:
         hits: Counter[str],
         stream: str = "",
         extra: Found | None = None,
+        tell: Tell | None = None,
     ) -> Picture:
         """Return a copy of the picture with regions and zones covered.
 
@@ -152,28 +188,52 @@ class ImageMasker:
         hits : counts go here
         stream : decides which zones there are
         extra : regions held from other frames, counted as `face:held`
+        tell : told of each region
         """
         out = picture.copy()
         for kind, operator in self._operators.items():
-            for boxes, name in ((found.get(kind), operator), ((extra or {}).get(kind), "held")):
+            for boxes, is_held in ((found.get(kind), False), ((extra or {}).get(kind), True)):
                 if boxes is None:
                     continue
-                regions = self._regions(boxes, picture.shape)
-                if regions or name != "held":
-                    hits[f"{kind}:{name}"] += len(regions)
-                for region in regions:
+                regions, rows = self._regions(boxes, picture.shape)
+                if regions or not is_held:
+                    hits[f"{kind}:{'held' if is_held else operator}"] += len(regions)
+                for region, row in zip(regions, rows, strict=True):
                     self._cover(out, operator, region)
+                    if tell is not None:
+                        tell(self._told(kind, operator, region, None if is_held else row))
         for zone in self._options.zones:
             if not zone.streams or any(fnmatch.fnmatchcase(stream, p) for p in zone.streams):
-                self._cover_zone(out, zone)
+                region = self._cover_zone(out, zone)
                 hits[f"zone:{zone.operator}"] += 1
+                if tell is not None:
+                    rule = self._rule("zones")
+                    tell(Covered("zone", zone.name, region, None, zone.operator, rule))
         return out
 
-    def _regions(self, found: Any, shape: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
-        """Return boxes (n, 4 or more) with their margin, as whole pixels within the picture."""
+    def _told(
+        self, kind: str, operator: str, region: tuple[int, int, int, int], row: list[float] | None
+    ) -> Covered:
+        if row is None:
+            return Covered(kind, "hold", region, None, operator, self._rule("hold"))
+        label = kind
+        if len(row) > 5:  # what stands in the line
+            label = f"{kind} ({tables.CLASSES[int(row[5])] or 'unread'})"
+        by = self._models.get(kind) or "detector"
+        return Covered(label, by, region, row[4], operator, self._rule(kind))
+
+    def _rule(self, key: str) -> str:
+        """Return the key of the policy that decides, with its place."""
+        place = self._policy.where(("images", key))
+        return f"images.{key}" + (f" ({place})" if place else "")
+
+    def _regions(
+        self, found: Any, shape: tuple[int, ...]
+    ) -> tuple[list[tuple[int, int, int, int]], list[list[float]]]:
+        """Return boxes (n, 4 or more) with their margin, as whole pixels within the picture, and their rows."""
         rows = np.asarray(found, dtype=np.float64)
         if rows.size == 0:
-            return []
+            return [], []
         x1, y1, x2, y2 = rows[:, :4].T
         across, down = (x2 - x1) * self._options.margin, (y2 - y1) * self._options.margin
         height, width = shape[:2]
@@ -183,7 +243,7 @@ class ImageMasker:
         bottom = np.clip(np.ceil(y2 + down), 0, height).astype(int)
         inside = (right > left) & (bottom > top)
         table = np.stack([left, top, right, bottom], axis=1)[inside].tolist()
-        return [(a, b, c, d) for a, b, c, d in table]
+        return [(a, b, c, d) for a, b, c, d in table], rows[inside].tolist()
 
     def _cover(self, frame: Picture, operator: str, region: tuple[int, int, int, int]) -> None:
         left, top, right, bottom = region
@@ -203,7 +263,8 @@ class ImageMasker:
         small = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
         view[:] = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
 
-    def _cover_zone(self, frame: Picture, zone: Zone) -> None:
+    def _cover_zone(self, frame: Picture, zone: Zone) -> tuple[int, int, int, int]:
+        """Cover a zone and return the rectangle around it."""
         height, width = frame.shape[:2]
         corners = np.array(zone.polygon, dtype=np.float64) * (width, height)
         left, top = np.floor(corners.min(axis=0)).astype(int).tolist()
@@ -217,15 +278,16 @@ class ImageMasker:
         self._cover(patch, zone.operator, (0, 0, patch.shape[1], patch.shape[0]))
         chosen = inside[: view.shape[0], : view.shape[1]].astype(bool)
         view[chosen] = patch[chosen]
+        return region
 
 
 def _boxes(found: Any) -> npt.NDArray[np.float64]:
     rows = np.asarray(found, dtype=np.float64)
     if rows.size == 0 and rows.ndim == 2:
-        return np.zeros((0, 4))
+        return np.zeros((0, 5))
     if rows.ndim != 2 or rows.shape[1] != 5 or not np.isfinite(rows).all():
         raise MaskError(f"a detector answered with shape {rows.shape}, expected finite (n, 5)")
-    return rows[:, :4]
+    return rows
 
 
-__all__ = ["Detector", "Found", "ImageMasker", "InputError", "Origin"]
+__all__ = ["Covered", "Detector", "Found", "ImageMasker", "InputError", "Origin", "Tell"]

@@ -140,6 +140,11 @@ class Policy:
         """Pattern of a field that asks for the neural tagger, so that the extra `ner` is needed; or empty."""
         return next((p for p, r in self.options.fields.items() if r.operator == "scan" and r.ner), "")
 
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether text in pictures is read, so that the extra `ocr` is needed."""
+        return "identifier" in self.image_classes
+
     @cached_property
     def adds_noise(self) -> str:
         """Pattern of a field that gets noise, so that a budget must be kept; empty if none does."""
@@ -386,6 +391,8 @@ def _canonical(options: PolicyOptions) -> bytes:
     if body["keys"] and not body["keys"]["previous"]:
         del body["keys"]["previous"]
     # what a later release adds and a policy does not use leaves its hash alone: receivers list hashes
+    if body["images"]["identifier"] == "pass":
+        del body["images"]["identifier"]
     for section in ("streams", "levels"):
         if not body[section] or body[section] == Levels().model_dump(mode="json"):
             del body[section]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,18 @@ import numpy as np
 from forebay.errors import InputError
 from forebay.mask.files import Report
 from forebay.mask.hold import hold_both_ways
-from forebay.mask.images import Found, ImageMasker
+from forebay.mask.images import Covered, Found, ImageMasker
 from forebay.videos import Video, Writer, codec_of, has_audio
 
 Progress = Callable[[int, int], None]
 """Called with steps done and in all (0: unknown); a frame is two steps."""
+Tell = Callable[[int, Covered], None]
+"""Called with the number of a frame, from 0, and each region covered in it."""
 
 
 def mask_video(
     source: Path, target: Path, masker: ImageMasker, hold_ns: int, report: Report, *,
-    stream: str = "", name: str = "", progress: Progress | None = None,
+    stream: str = "", name: str = "", progress: Progress | None = None, tell: Tell | None = None,
 ) -> None:  # fmt: skip
     """Mask a video file into another of the same picture size and rate.
 
@@ -43,23 +46,25 @@ def mask_video(
     """
     codec_of(target, "")  # said before an hour of looking, not after
     video = Video(source)
-    tell = progress or (lambda _done, _all: None)
+    advance = progress or (lambda _done, _all: None)
     found: list[Found] = []
+    hits: Counter[str] = Counter()
     shape: tuple[int, ...] = ()
     for number, frame in enumerate(video, start=1):
-        found.append(masker.look(frame))
+        found.append(masker.look(frame, stream))
+        hits.update(masker.seen_by())
         shape = frame.shape
-        tell(number, 2 * max(video.announced, number))
+        advance(number, 2 * max(video.announced, number))
     times = [video.time_ns(n) for n in range(len(found))]
     held = hold_both_ways(times, shape, found, hold_ns) if hold_ns else [{} for _ in found]
-    hits: Counter[str] = Counter()
     with Writer(target, video, shape) as writer:
         for number, frame in enumerate(video):
             if number >= len(found):
                 raise InputError("the video changed while it was masked", place=str(source))
-            covered = masker.cover(frame, found[number], hits, stream, held[number])
+            told = partial(tell, number) if tell else None
+            covered = masker.cover(frame, found[number], hits, stream, held[number], told)
             writer.write(np.asarray(covered, dtype=np.uint8))
-            tell(len(found) + number + 1, 2 * len(found))
+            advance(len(found) + number + 1, 2 * len(found))
         if number + 1 != len(found):
             raise InputError("the video changed while it was masked", place=str(source))
     for kind in found[0]:

@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from forebay.config.findings import ConfigErrors
 from forebay.config.loader import load_agent
 from forebay.control.client import ask_once
 from forebay.errors import ForebayError
+from forebay.lastgood import spool_folder
 from forebay.spool import Reader, segment_path
 from forebay.spool.reader import equations_hold
 
@@ -28,14 +30,29 @@ DEFAULT_CONFIG = Path("/etc/forebay/agent.yaml")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status_command(config: Path, as_json: bool) -> int:
     """Say how the agent of CONFIG (/etc/forebay/agent.yaml) is: what was read, dropped, delivered, what waits."""
-    loaded = load_agent(config)
-    folder = loaded.resolve(loaded.config.spool.dir)
+    folder = folder_of(config)
     try:
         facts = ask_once(folder, "status", timeout=ANSWER_S)
     except ForebayError:  # not running, or too busy with its end or start to answer: the file tells
+        loaded = load_agent(config)
         facts = collect(folder, loaded.config.gateway.id, loaded.config.spool.max_bytes)
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else render(facts))
     return 0
+
+
+def folder_of(config: Path) -> Path:
+    """Return the spool of the agent of a configuration.
+
+    Raises ConfigErrors for a bad one, unless an agent runs all the same: in safe mode.
+    """
+    try:
+        loaded = load_agent(config)
+    except ConfigErrors:
+        folder = spool_folder(config)
+        if not is_running(folder):
+            raise
+        return folder
+    return loaded.resolve(loaded.config.spool.dir)
 
 
 def collect(folder: Path, gateway: str, max_bytes: int = 0) -> dict[str, Any]:

@@ -159,7 +159,7 @@ system-packages:  ## what some tests use of Debian: mosquitto, chromium, strace,
 install-tools:  ## what test-install and test-aarch64 use of Debian (as root)
 	[ "$$(id -u)" = 0 ] || { echo "install-tools: needs root" >&2; exit 1; }
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		debootstrap systemd-container podman buildah crun qemu-user-static
+		debootstrap systemd-container podman crun qemu-user-static
 
 clean:  ## everything that was built; .venv stays
 	rm -rf build dist .cache demo-output .mypy_cache .ruff_cache .hypothesis .benchmarks *.egg-info agent/*.egg-info \

@@ -1,6 +1,6 @@
 """Builds what is installed on gateways: wheels, Debian packages, offline bundles, for x86-64 and aarch64.
 
-    python packaging/packages.py [--twice] [--arch ARCH]... [--out dist]
+    python packaging/packages.py [--twice] [--arch ARCH]... [--sign KEY] [--out dist]
 
 Run by `make packages` in the product's environment; tools are in .cache/packaging. Everything is built from the
 sdist of the commit, with SOURCE_DATE_EPOCH set to the commit's time, so the same commit gives the same bytes;
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from debian import build_deb  # noqa: E402 - beside this file, which is no package
 from offline import build_bundle  # noqa: E402
 from sbom import write_sbom  # noqa: E402
-from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, digest, run, write_sums  # noqa: E402
+from targets import EXTRAS, GLIBC, TARGETS, Target, Tools, digest, run, sign, write_sums  # noqa: E402
 
 
 def main() -> int:
@@ -34,12 +34,13 @@ def main() -> int:
     )
     parser.add_argument("--twice", action="store_true", help="build two times and compare")
     parser.add_argument("--arch", action="append", choices=[t.arch for t in TARGETS], help="default: both")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="also write SHA256SUMS.sig: Ed25519, PEM")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     chosen = parser.parse_args()
     os.environ["SOURCE_DATE_EPOCH"] = commit_time()
     tools = Tools(ROOT / ".cache" / "packaging")
     chosen.out.mkdir(parents=True, exist_ok=True)
-    for old in (*chosen.out.glob("forebay[-_]*"), *chosen.out.glob("SHA256SUMS")):
+    for old in (*chosen.out.glob("forebay[-_]*"), *chosen.out.glob("SHA256SUMS*")):
         old.unlink()
     made: list[Path] = []
     differing: list[str] = []
@@ -51,7 +52,9 @@ def main() -> int:
             print(f"{path.stat().st_size:>12,}  {digest(path)[:16]}  {path.name}", flush=True)
         differing += unlike(first, target, tools) if chosen.twice else []
         made += first
-    write_sums(made, chosen.out)
+    sums = write_sums(made, chosen.out)
+    if chosen.sign:
+        sign(sums, chosen.sign)
     if chosen.twice:
         print(
             f"differ between two builds: {', '.join(differing)}"
@@ -177,12 +180,16 @@ def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
 
 
 def without(info: Path, *names: str) -> None:
-    """Take files out of a package's metadata and out of their list."""
+    """Take files out of a package's metadata and out of their list, and from the list the commands, which are gone.
+
+    The sums of these would tell where it was built: a command begins with the path of its interpreter.
+    """
     for name in names:
         (info / name).unlink(missing_ok=True)
     record = info / "RECORD"
     lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith(tuple(f"{info.name}/{name}," for name in names))]
+    gone = ("bin/", *(f"{info.name}/{name}," for name in names))
+    kept = [line for line in lines if not line.startswith(gone)]
     record.write_text("".join(kept), encoding="utf-8")
 
 

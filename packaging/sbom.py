@@ -33,6 +33,7 @@ STATIC: dict[str, dict[str, bytes]] = {
         "libwebp": b"",
         "zlib": b"",
     },
+    "protobuf": {"upb": b"", "utf8_range": b""},
     "pyyaml": {"libyaml": b""},
 }
 # As auditwheel names them: libzmq-2f02442c.so.5.2.5, libopenblasp-r0-59ffcd50.3.15.so

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 GLIBC = "2.17"  # of our own wheels; the libraries beside it want 2.28 (Debian 10 and later)
-EXTRAS = ("vision", "mqtt", "industrial", "web")
+# All but `parquet` (pyarrow would add 166 MB).
+EXTRAS = ("vision", "mqtt", "industrial", "web", "otel", "postgres", "nats", "ner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,24 @@ def write_sums(files: list[Path], folder: Path) -> Path:
     path = folder / "SHA256SUMS"
     path.write_text("".join(f"{digest(f)}  {f.relative_to(folder)}\n" for f in files), encoding="utf-8")
     return path
+
+
+def sign(path: Path, key_file: Path) -> Path:
+    """Write the Ed25519 signature of a file beside it, 64 bytes as `openssl pkeyutl -verify -rawin` reads them.
+
+    The key is what `openssl genpkey -algorithm ed25519` makes, without a passphrase. Exits and says so for any other.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if stat.S_IMODE(key_file.stat().st_mode) & 0o077:
+        raise SystemExit(f"{key_file} can be read by others: chmod 600 {key_file}")
+    try:
+        key = load_pem_private_key(key_file.read_bytes(), None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SystemExit(f"{key_file} is no Ed25519 key in PEM without a passphrase")
+    signature = path.with_name(f"{path.name}.sig")
+    signature.write_bytes(key.sign(path.read_bytes()))
+    return signature

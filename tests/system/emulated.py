@@ -31,7 +31,7 @@ TEST_LIBRARIES = (
     "faker",
 )
 # The sources of the product stay away: what is tested is the package.
-COPIED = ("tests", "config", "docs", "models", "pyproject.toml", "README.md")
+COPIED = ("tests", "benchmarks", "config", "docs", "models", "pyproject.toml", "README.md")
 # Kernels on both their twins, decoders, wire, spool, masking, models: what a compiler or another processor could
 # break. Timing, brokers and whole processes are not the emulator's business.
 TESTS = ("tests/core", "tests/property", "tests/unit")

@@ -187,8 +187,34 @@ def test_services_run_as_their_user_and_keys_stay_root_s(machine: Machine) -> No
     for name in ("agent", "receiver"):
         machine.run("forebay", "check", f"/etc/forebay/{name}.yaml")
         machine.run("systemd-analyze", "verify", f"/lib/systemd/system/forebay-{name}.service")
-    # As the operations page says it, beside the running agent.
-    machine.run("forebay", "check", "/etc/forebay/agent.yaml", "--live", CREDENTIALS_DIRECTORY=KEYS)
+    # As the operations page says it, beside the running agent: by root, and as the service sees it.
+    live = ("forebay", "check", "/etc/forebay/agent.yaml", "--live")
+    assert f"looked for in {KEYS}" in machine.run(*live)
+    as_service = (
+        "systemd-run",
+        "--pipe",
+        "--wait",
+        "--collect",
+        "--uid=forebay",
+        f"--property=LoadCredential=gateway.key:{KEYS}/gateway.key",
+    )
+    assert "looked for" not in machine.run(*as_service, *live)
+    machine.path(SOURCE).chmod(0o600)  # root's
+    assert "the file is not readable by this user" in machine.try_run(*as_service, *live)[1]
+    machine.path(SOURCE).chmod(0o644)
+
+
+def test_what_runs_before_the_start_finds_the_credentials(machine: Machine) -> None:
+    folder = machine.path("/etc/systemd/system/forebay-agent.service.d")
+    folder.mkdir(parents=True)
+    drop_in = "[Service]\nExecStartPre=/usr/bin/forebay check --live /etc/forebay/agent.yaml\n"
+    (folder / "live.conf").write_text(drop_in)  # unlike the unit's own line, one that must end with 0
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "forebay-agent")
+    assert "looked for in" not in machine.journal("forebay-agent")
+    shutil.rmtree(folder)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "forebay-agent")
 
 
 def test_both_services_are_back_after_a_restart_of_the_machine(machine: Machine) -> None:

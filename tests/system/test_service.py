@@ -322,6 +322,8 @@ def test_safe_mode_runs_what_ran_last_until_the_file_is_mended(plant):
     eventually(arrived(plant, "a", 200), "rows in safe mode")
     assert "safe mode" in plant.log()
     assert "did you mean `scale`" in plant.log().lower()
+    assert "SAFE MODE" in plant.cli("status", "agent.yaml")
+    assert "gateway gw-1" in plant.cli("top", "agent.yaml", "--count", "1", "--interval", "50ms")
     (plant.folder / "agent.yaml").write_text(good.replace(DOUBLE, KEEP_ALL))
     plant.cli("reload", "agent.yaml")
     assert plant.status()["config"]["safe_mode"] == ""

@@ -32,8 +32,8 @@ ROWS = 100_000
 
 
 @pytest.fixture
-def cage():
-    made = Cage(f"forebay-test-{os.getpid()}")
+def cage(request):
+    made = Cage(f"forebay-test-{os.getpid()}", groups=getattr(request, "param", True))
     yield made
     made.close()
 
@@ -51,6 +51,7 @@ def start(plant, lines: str, *before: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cage", [True, False], ids=["groups", "ulimit"], indirect=True)
 def test_it_runs_within_256_mb_and_a_quarter_of_a_core(plant, cage):
     append(plant, "a", 0, ROWS)
     plant.configure(CONFIG, window=64)
@@ -82,7 +83,7 @@ def test_it_runs_within_256_mb_and_a_quarter_of_a_core(plant, cage):
         kill(child)
     how = "a cgroup" if cage.folders else "ulimit -d, one core at nice 19"
     record(
-        "weak-memory",
+        "weak-memory" if cage.folders else "weak-memory-ulimit",
         f"agent held to {MEMORY // 2**20} MB and {CORE_SHARE:g} core by {how}",
         f"{HERE} -k quarter",
         1,

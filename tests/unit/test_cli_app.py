@@ -73,6 +73,11 @@ def test_a_command_that_this_build_lacks_is_named(capsys, monkeypatch):
         (click.exceptions.Exit(3), 3, ""),
         (KeyboardInterrupt(), 130, ""),
         (click.Abort(), 130, ""),
+        (
+            PermissionError(13, "denied", "the-secret-value.csv"),
+            1,
+            "run it as root, or as the user of the service",
+        ),
         (ValueError("the-secret-value"), 1, "internal error: ValueError in test_cli_app.py:"),
     ],
 )

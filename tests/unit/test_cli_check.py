@@ -1,6 +1,7 @@
 """`forebay check` and `forebay schema`."""
 
 import json
+import os
 import shutil
 import socket
 
@@ -143,6 +144,48 @@ def test_live_loads_and_runs_each_model_with_the_providers_that_are_there(capsys
     assert code == 1
     assert "pipelines.pump.steps[0].infer: " in out
     assert "CARD.md: expected sha256" in out
+
+
+@pytest.fixture
+def with_credential(site, monkeypatch):
+    """The same folder as a package makes it: the key is systemd's to hand over, and nobody has."""
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    (site / "keys").mkdir()
+    (site / "own.key").rename(site / "keys/own.key")
+    text = (site / "agent.yaml").read_text().replace("own: own.key", 'own: "credential:own.key"')
+    (site / "agent.yaml").write_text(text)
+    return site
+
+
+def test_live_looks_beside_the_configuration_for_what_systemd_hands_to_the_service(capsys, with_credential):
+    code, out = check(capsys, with_credential / "agent.yaml", "--live")
+    assert code == 0, out
+    assert "note     `credential:NAME` is handed to the service by systemd; here it was looked for in" in out
+    assert "CREDENTIALS_DIRECTORY" not in os.environ
+    (with_credential / "keys/own.key").chmod(0o640)
+    code, out = check(capsys, with_credential / "agent.yaml", "--live")
+    assert code == 1
+    assert "forward.keys.own: expected mode 0600, found 0640" in out
+
+
+def test_live_goes_on_where_no_credentials_are_to_be_had(capsys, with_credential):
+    (with_credential / "keys/own.key").unlink()
+    (with_credential / "keys").rmdir()
+    (with_credential / "server.pub").unlink()
+    code, out = check(capsys, with_credential / "agent.yaml", "--live")
+    assert code == 1
+    assert "forward.keys.own: $CREDENTIALS_DIRECTORY is not set" in out
+    assert "forward.keys.server: there is no such file" in out
+
+
+def test_live_takes_systemd_s_credentials_with_their_own_modes(capsys, with_credential, monkeypatch):
+    folder = with_credential / "run"
+    folder.mkdir()
+    (with_credential / "keys/own.key").rename(folder / "own.key")
+    (folder / "own.key").chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    code, out = check(capsys, with_credential / "agent.yaml", "--live")
+    assert (code, "credential:NAME" in out) == (0, False), out
 
 
 def test_live_checks_a_receiver(capsys, site):

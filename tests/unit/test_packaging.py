@@ -53,7 +53,21 @@ def test_units_are_watched_and_get_their_keys_from_systemd(unit):
     text = unit.read_text()
     assert "Type=notify" in text
     assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
+    assert "TimeoutStartSec=300\n" in text
     assert "LoadCredential=" in text
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.name)
+def test_units_are_held_to_memory_and_cpu_time_and_never_swap(unit):
+    text = unit.read_text()
+    for limit in (
+        r"MemoryHigh=\d+M",
+        r"MemoryMax=\d+[MG]",
+        "MemorySwapMax=0",
+        r"CPUWeight=\d\d",
+        r"TasksMax=\d+",
+    ):
+        assert re.search(rf"^{limit}$", text, re.MULTILINE), limit
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda p: p.name)
@@ -134,10 +148,47 @@ def test_metadata_says_neither_where_nor_when_it_was_built(tmp_path, building):
     for name in ("METADATA", "direct_url.json"):
         (info / name).write_text(name)
     lines = [f"{info.name}/METADATA,sha256=a,8\n", f"{info.name}/direct_url.json,sha256=b,15\n"]
+    lines.append("bin/forebay,sha256=c,300\n")  # begins with the path of the interpreter that built it
     (info / "RECORD").write_text("".join(lines))
     building("packages").without(info, "direct_url.json", "uv_cache.json")
     assert sorted(p.name for p in info.iterdir()) == ["METADATA", "RECORD"]
     assert (info / "RECORD").read_text() == lines[0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
+def test_a_release_is_signed_as_the_security_page_tells_to_verify_it(tmp_path, building):
+    text = (ROOT / "docs/security.md").read_text("utf-8")
+    new, public, verify = re.findall(r"^ +(openssl .+|sha256sum .+)$", text, re.MULTILINE)[:3]
+    for command in (new, public):
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True, timeout=30, capture_output=True)
+    key = tmp_path / "forebay-release.key"
+    targets = building("targets")
+    package = tmp_path / "forebay.deb"
+    package.write_bytes(b"package")
+    sums = targets.write_sums([package], tmp_path)
+    assert targets.sign(sums, key) == tmp_path / "SHA256SUMS.sig"
+
+    def verified():
+        done = subprocess.run(
+            verify, shell=True, cwd=tmp_path, check=False, timeout=30, capture_output=True, text=True
+        )
+        return done.returncode == 0, done.stdout + done.stderr
+
+    assert verified() == (True, "Signature Verified Successfully\nforebay.deb: OK\n")
+    package.write_bytes(b"packaqe")
+    assert not verified()[0], "another package"
+    targets.write_sums([package], tmp_path)
+    assert not verified()[0], "another package with a sum of its own"
+
+
+def test_only_a_key_that_nobody_else_reads_signs(tmp_path, building):
+    key = tmp_path / "release.key"
+    key.write_text("no key")
+    for mode, said in ((0o644, "can be read by others"), (0o600, "no Ed25519 key")):
+        key.chmod(mode)
+        with pytest.raises(SystemExit, match=said):
+            building("targets").sign(key, key)
+    assert list(tmp_path.iterdir()) == [key]
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,11 @@ def run(arguments: Sequence[str], command: click.Command = cli) -> int:
         # `forebay decode FILE | head`: the reader has gone. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except PermissionError:
+        # Which file it was is not said: names of files may be data.
+        hint = "run it as root, or as the user of the service"
+        click.echo(f"error: this user may not read or write what the command needs ({hint})", err=True)
+        return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last stop; anything here is our bug
         _report_bug(error)
         return EXIT_FAILED

@@ -13,19 +13,23 @@ import click
 from forebay import risk as risks
 from forebay.audit import Head, summarise, verify
 from forebay.cli.audit_page import facts_of, render
+from forebay.cli.status import DEFAULT_CONFIG
 from forebay.config.loader import load_agent
 from forebay.errors import ConfigError, SpoolError
 from forebay.mask import load_policy
 from forebay.spool import segment_path
 from forebay.spool.audit import AuditReader
 
-_PLACE = click.argument("place", type=click.Path(path_type=Path, exists=True))
+_PLACE = click.argument("place", type=click.Path(path_type=Path, exists=True), default=DEFAULT_CONFIG)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
 def audit_group() -> None:
-    """Verify and report what masking did. PLACE is the agent's configuration, a spool folder or a segment."""
+    """Verify and report what masking did.
+
+    PLACE is the agent's configuration (default /etc/forebay/agent.yaml), a spool folder or a segment.
+    """
 
 
 def _reader(place: Path) -> AuditReader:

@@ -65,8 +65,10 @@ def check_command(config: Path, as_json: bool, try_live: bool, kind: str | None)
         return 2
     findings = list(loaded.warnings)
     if try_live:
-        for live_check in LIVE_CHECKS:
-            findings += live_check(loaded)
+        with live.systemd_keys(loaded) as notes:
+            findings += notes
+            for live_check in LIVE_CHECKS:
+                findings += live_check(loaded)
     failed = any(f.severity is Severity.ERROR for f in findings)
     if as_json:
         click.echo(json.dumps(_as_json(summarise(loaded), findings), ensure_ascii=False, indent=2))

@@ -9,6 +9,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,40 @@ from forebay import secrets
 from forebay.config.agent import AgentConfig, tcp_address
 from forebay.config.base import format_size
 from forebay.config.findings import Finding, KeyPath, Severity
-from forebay.config.loader import LoadedConfig
+from forebay.config.loader import CREDENTIAL, LoadedConfig
 from forebay.config.receiver import ReceiverConfig
 from forebay.config.secrets import secrets_of
 from forebay.errors import ConfigError
 
 CONNECT_TIMEOUT_S = 3.0  # a satellite link answers within 1 s
 SHIPPED_POLICIES = frozenset({"base", "strict"})
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd, for the service alone
 
 Loaded = LoadedConfig[Any]
+
+
+@contextmanager
+def systemd_keys(loaded: Loaded) -> Iterator[list[Finding]]:
+    """Within it `credential:NAME` is `keys/NAME` beside the configuration, where systemd has handed over nothing.
+
+    That is where the packages keep what the units load, and an engineer at the shell has no credentials.
+    """
+    folder = _keys_beside(loaded)
+    if CREDENTIALS in os.environ or not folder.is_dir() or CREDENTIAL not in loaded.config.model_dump_json():
+        yield []
+        return
+    os.environ[CREDENTIALS] = str(folder)
+    try:
+        message = (
+            f"`{CREDENTIAL}NAME` is handed to the service by systemd; here it was looked for in {folder}"
+        )
+        yield [loaded.finding(message, (), severity=Severity.INFO)]
+    finally:
+        del os.environ[CREDENTIALS]
+
+
+def _keys_beside(loaded: Loaded) -> Path:
+    return loaded.base / "keys"
 
 
 def check_files(loaded: Loaded) -> Iterator[Finding]:
@@ -76,7 +102,11 @@ def check_keys(loaded: Loaded) -> Iterator[Finding]:
 
 
 def _private_key(loaded: Loaded, path: Path, keys: KeyPath) -> Iterator[Finding]:
-    whole = loaded.resolve(path)
+    try:
+        whole = loaded.resolve(path)
+    except ConfigError as error:
+        yield loaded.finding(error.message, keys, hint=error.hint)
+        return
     try:
         mode = stat.S_IMODE(whole.stat().st_mode)
     except OSError:
@@ -87,8 +117,9 @@ def _private_key(loaded: Loaded, path: Path, keys: KeyPath) -> Iterator[Finding]
     if not os.access(whole, os.R_OK):
         yield loaded.finding("the key is not readable by this user", keys)
     # systemd hands credentials out read-only, with modes of its own
-    given = os.environ.get("CREDENTIALS_DIRECTORY", "")
-    if mode & 0o077 and not (given and whole.is_relative_to(given)):
+    given = os.environ.get(CREDENTIALS, "")
+    by_systemd = given and whole.is_relative_to(given) and Path(given) != _keys_beside(loaded)
+    if mode & 0o077 and not by_systemd:
         yield loaded.finding(
             f"expected mode 0600, found {mode:04o}: others can read the key", keys, hint=f"chmod 600 {whole}"
         )

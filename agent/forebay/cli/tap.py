@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from forebay.cli.status import DEFAULT_CONFIG
-from forebay.config.loader import load_agent
+from forebay.cli.status import DEFAULT_CONFIG, folder_of
 from forebay.control.client import ask
 
 LONGEST_TEXT = 32
@@ -30,10 +29,9 @@ def tap_command(config: Path, pipeline: str | None, most: int | None, as_json: b
     They are shown as they go to the spool: after all steps, masked. A slow looker misses rows; the road does not
     wait for it.
     """
-    loaded = load_agent(config)
     as_json = as_json or not sys.stdout.isatty()
     shown = 0
-    for row in ask(loaded.resolve(loaded.config.spool.dir), "tap", pipeline=pipeline):
+    for row in ask(folder_of(config), "tap", pipeline=pipeline):
         if row is None:
             continue
         click.echo(

@@ -9,9 +9,8 @@ from typing import Any
 
 import click
 
-from forebay.cli.status import DEFAULT_CONFIG, count, short, size, span
+from forebay.cli.status import DEFAULT_CONFIG, count, folder_of, short, size, span
 from forebay.config.base import parse_duration
-from forebay.config.loader import load_agent
 from forebay.control.client import ask_once
 
 KINDS = ("read", "accepted", "delivered")
@@ -28,8 +27,7 @@ def top_command(config: Path, interval: str, looks: int | None, as_json: bool) -
         pause_s = parse_duration(interval) / 1e9
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--interval") from None
-    loaded = load_agent(config)
-    folder = loaded.resolve(loaded.config.spool.dir)
+    folder = folder_of(config)
     before, done = ask_once(folder, "status"), 0
     while True:
         time.sleep(pause_s)

@@ -84,7 +84,7 @@ def _regions(operator: str) -> Case:
     policy = load_policy("base", Path())
     masker = ImageMasker(policy, {})
     frame = _frame()
-    regions = masker._regions(_Boxes().detect(frame), frame.shape)
+    regions, _ = masker._regions(_Boxes().detect(frame), frame.shape)
 
     def run() -> np.ndarray:
         for region in regions:

@@ -27,7 +27,9 @@ PLANTS = (
     ("worker=0.04", "instructions"),
     ("bytes=0.02", "bytes"),
     ("text-mask=0.5", "cpu"),
-    ("road=0.5", "cpu"),
+    # Threads of two processes on a crowded machine: by CPU time the whole road swings by half. What is less shows in
+    # the instructions of its parts.
+    ("road=1", "cpu"),
 )
 _WORSE = re.compile(r"^(instructions|bytes|cpu) +(\S+) .* ([+-][0-9.]+%) +WORSE", re.MULTILINE)
 

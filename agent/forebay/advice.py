@@ -55,7 +55,7 @@ ADVICE = (
     Advice("an identifier got past masking", "the guard nulled it",
            "declare the field's class in the policy, or `unguarded` if it must leave readable"),
     Advice("masking failed", "values were kept back, none left unmasked", "report it with forebay support"),
-    Advice("safe mode", "the configuration is bad, the one that ran last runs",
+    Advice("safe mode", "the configuration is bad: the one that ran last runs, or only spool, link and status",
            "mend the file (forebay check), then: forebay reload"),
     Advice("the configuration was not reloaded", "the new configuration is bad, the old one goes on",
            "mend the file (forebay check), then: forebay reload"),

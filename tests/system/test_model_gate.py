@@ -14,6 +14,8 @@ from forebay import infer
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.models import InferOptions
 
+pytestmark = pytest.mark.slow  # some seconds each, at a pace that two cores keep up with the compiled core only
+
 GRAPHS = Path(__file__).parents[1] / "data" / "models"
 GATE = ", shadow: sensor-anomaly@{0}, promote: {{after: 1s, min_rows: {1}, probation: 1h, {2}}}"
 # Only the bound that a test is about is tight: latencies swing on a busy machine (a second of them swings less), and
@@ -81,9 +83,15 @@ def test_candidates_that_turn_bad_in_the_shadow_never_serve(plant: Plant) -> Non
             assert report["candidate"].startswith(f"sensor-anomaly@{version}#")
             assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
             feeder.stuck.clear()
-        found = {model.partition("#")[0]: events for model, events in models_of(plant).items()}
-        for version in ("1.1.0", "1.2.0"):
-            assert found[f"sensor-anomaly@{version}"] == {"rejected": 1}, "it gave nothing"
+        wanted = {f"sensor-anomaly@{n}": {"rejected": 1} for n in ("1.1.0", "1.2.0")}  # they gave nothing
+        eventually(
+            lambda: by_version(plant).items() >= wanted.items(), "both rejections in the ledger, on disk"
+        )
+
+
+def by_version(plant: Plant) -> dict[str, dict[str, int]]:
+    """Return what the ledger counts, by model and version."""
+    return {model.partition("#")[0]: events for model, events in models_of(plant).items()}
 
 
 # -- thresholds ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from forebay import shipped
 from forebay.errors import ModelError
 from forebay.infer import signing, store
-from forebay.infer.manifest import Manifest, Task
+from forebay.infer.manifest import Manifest
 from forebay.infer.onnx_file import examine
 from forebay.infer.session import Session, SessionOptions, SessionPool
 
@@ -211,7 +211,6 @@ def open_session(
 ) -> Session:
     """Return a session for the verified bytes, its signature and golden output checked. Raises ModelError."""
     name, manifest = "model.onnx", bundle.manifest
-    options = replace(options, planned=manifest.task is Task.DETECTION)
     session = pool.get(manifest.files[name], bundle.files[name], options, place=bundle.place)
     for what, stated, found in (
         ("input", manifest.inputs, session.inputs()),

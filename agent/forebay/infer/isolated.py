@@ -142,10 +142,7 @@ class IsolatedSession(Session):
             bufsize=0,
         )
         self.restarts += 1
-        given = self._options
-        options = {
-            "providers": list(given.providers), "threads": given.threads, "planned": given.planned
-        }  # fmt: skip
+        options = {"providers": list(self._options.providers), "threads": self._options.threads}
         try:
             facts = self._ask({"model": self._model, "place": self._place, **options}, START_S)
         except ModelError:
@@ -234,9 +231,7 @@ def serve(source: IO[bytes], sink: IO[bytes]) -> None:
         answer: dict[str, Any]
         try:
             if session is None:
-                options = SessionOptions(
-                    tuple(message["providers"]), message["threads"], planned=message["planned"]
-                )
+                options = SessionOptions(tuple(message["providers"]), message["threads"])
                 session = Session(message["model"], options, place="")
                 facts = {"inputs": session.inputs(), "outputs": session.outputs()}
                 answer = {"providers": list(session.providers), **facts}

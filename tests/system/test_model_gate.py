@@ -14,7 +14,8 @@ from forebay import infer
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.models import InferOptions
 
-pytestmark = pytest.mark.slow  # some seconds each, at a pace that two cores keep up with the compiled core only
+# Some seconds each, at a pace that two cores keep up with the compiled core only.
+pytestmark = pytest.mark.slow
 
 GRAPHS = Path(__file__).parents[1] / "data" / "models"
 GATE = ", shadow: sensor-anomaly@{0}, promote: {{after: 1s, min_rows: {1}, probation: 1h, {2}}}"

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 from databases import postgres_server
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from forebay import keys as key_files
 from forebay.clock import SystemClock
 from forebay.keys import SecretKey
 
-# A busy machine may stop for longer than any deadline of one example. CI judges a commit, so that the same commit gets
+# A busy machine may stop for longer than any deadline, of one example or of making them. CI judges a commit, so that the same commit gets
 # the same answer; everywhere else each run looks for new examples.
-settings.register_profile("here", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("here", patient)
+settings.register_profile("ci", patient, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 

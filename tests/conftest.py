@@ -16,8 +16,8 @@ from forebay import keys as key_files
 from forebay.clock import SystemClock
 from forebay.keys import SecretKey
 
-# A busy machine may stop for longer than any deadline, of one example or of making them. CI judges a commit, so that the
-# same commit gets the same answer; everywhere else each run looks for new examples.
+# A busy machine may stop for longer than any deadline, of one example or of making them. CI judges a commit, so that
+# the same commit gets the same answer; everywhere else each run looks for new examples.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("here", patient)
 settings.register_profile("ci", patient, derandomize=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,9 @@ from forebay.cli.top import rates
 from forebay.cli.top import render as render_top
 
 ROOT = Path(__file__).parents[2]
+LOGGED_AS_ERROR = {
+    f"{log}.{level}" for log in ("log", "_log") for level in ("error", "exception", "critical")
+}
 
 
 def facts(**changes: Any) -> dict[str, Any]:
@@ -128,3 +132,18 @@ def test_every_piece_of_advice_is_in_the_book():
     book = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = [f"| `{entry.beginning}` | {entry.means} | {entry.do} |" for entry in ADVICE]
     assert [row for row in rows if row not in book] == []
+
+
+def test_every_error_that_is_logged_has_its_advice():
+    found = {}
+    for path in (ROOT / "agent" / "forebay").rglob("*.py"):
+        if path.is_relative_to(ROOT / "agent/forebay/cli") or path.is_relative_to(
+            ROOT / "agent/forebay/demo"
+        ):
+            continue  # they speak to somebody who is there
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in LOGGED_AS_ERROR and node.args:
+                text = ast.unparse(node.args[0]).removeprefix("f")[1:]
+                found[text] = path.name
+    assert len(found) > 40
+    assert {text: name for text, name in found.items() if not advice(text)} == {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from forebay import infer
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.models import InferOptions, PromoteOptions
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, ModelError
 from forebay.infer.anomaly import AnomalyStep
 from forebay.infer.shadow import Comparison, ShadowStep
 from forebay.infer.trial import PROBATION, PROMOTED, REJECTED, ROLLED_BACK, RUNNING
@@ -464,8 +466,6 @@ def test_what_is_kept_of_a_trial_does_not_grow_with_it() -> None:
 
 
 def other_version(folder: Path) -> Path:
-    import shutil
-
     from forebay.infer.bundle import find
 
     made = Path(shutil.copytree(find("sensor-anomaly"), folder / "candidate"))
@@ -516,3 +516,37 @@ def test_options_of_a_candidate_without_one_are_errors() -> None:
             "infer",
             InferOptions(model="sensor-anomaly", inputs=["x"], shadow="sensor-anomaly", shadow_share=0.5),
         )
+
+
+@pytest.mark.parametrize("kind", ["numbers", "pictures"])
+def test_a_candidate_that_cannot_be_loaded_stops_a_change_but_never_the_model_in_use(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = other_version(tmp_path)
+    with (made / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    given = {"inputs": ["flow"]} if kind == "numbers" else {"field": "image"}
+    model = "sensor-anomaly" if kind == "numbers" else "faces-near"
+    options = InferOptions(model=model, shadow=f"{made}/", **given)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"model\.onnx: expected sha256"):
+        infer.build("infer", options)
+    step: Any = infer.build("infer", options, strict=False)
+    assert step.model.startswith(f"{model}@1.0.0#")
+    assert getattr(step, "trial", None) is None
+    assert "a candidate cannot be loaded, the model in use runs alone step=infer" in caplog.text
+    assert "expected sha256" in caplog.text
+
+
+def test_scores_that_a_lost_candidate_left_behind_do_not_stop_the_model_in_use(tmp_path: Path) -> None:
+    options = InferOptions(model="sensor-anomaly", shadow=f"{other_version(tmp_path)}/", inputs=["flow"],
+                           calibration=64, promote={"after": "1ns", "min_rows": 100, "max_latency_ratio": 1000})  # type: ignore[arg-type]  # fmt: skip
+    step = infer.build("infer", options, key="dev")
+    assert isinstance(step, ShadowStep)
+    for start in range(0, 4000, 200):
+        step.process(block(start))
+    assert step.trial.candidate_serves
+    shutil.rmtree(tmp_path / "candidate")
+    alone = infer.build("infer", options, key="dev", strict=False)
+    alone.restore(step.state())
+    (out,) = alone.process(block(4000))
+    assert out.schema.fields[-1].model.startswith("sensor-anomaly@1.0.0#")

@@ -102,4 +102,5 @@ def _same_times(stage: Path) -> None:
             executable = path.is_dir() or path.stat().st_mode & 0o100
             path.chmod(0o755 if executable else 0o644)
         os.utime(path, (when, when), follow_symlinks=False)
+    stage.chmod(0o755)
     os.utime(stage, (when, when))

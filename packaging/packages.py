@@ -94,7 +94,6 @@ def commit_time() -> str:
 
 def build(checkout: Path, target: Target, out: Path, tools: Tools) -> list[Path]:
     """Build everything for a target into `out`; return the files."""
-    os.umask(0o022)  # modes of files get into wheels
     with tempfile.TemporaryDirectory() as folder:
         sources = unpacked_sources(checkout, Path(folder))
         wheel = build_wheel(sources, target, out, tools)
@@ -110,6 +109,7 @@ def build(checkout: Path, target: Target, out: Path, tools: Tools) -> list[Path]
 
 def unpacked_sources(checkout: Path, folder: Path) -> Path:
     """Return the sdist of a checkout, unpacked: what is not in it cannot get into a package."""
+    os.umask(0o022)  # modes of files get into wheels
     copy = folder / "checkout"  # setuptools would leave its own files in the checkout
     shutil.copytree(checkout, copy)
     run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(folder), str(copy))
@@ -135,18 +135,7 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
             "_PYTHON_HOST_PLATFORM": f"linux-{target.arch}",
             "SETUPTOOLS_EXT_SUFFIX": f".cpython-{sys.version_info[0]}{sys.version_info[1]}-{target.arch}-linux-gnu.so",
         }
-        run(
-            sys.executable,
-            "-m",
-            "build",
-            "--no-isolation",
-            "--wheel",
-            "--outdir",
-            folder,
-            str(work),
-            **environment,
-        )
-        (raw,) = Path(folder).glob("*.whl")
+        raw = raw_wheel(work, Path(folder), **environment)
         # --plat would offer this machine's platforms only; `auto` reads the wheel's own, and what its symbols want.
         run(str(tools.bin / "auditwheel"), "repair", "--wheel-dir", str(out), str(raw),
             PATH=f"{tools.bin}:{os.environ['PATH']}")  # fmt: skip
@@ -154,6 +143,14 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
     if "manylinux" not in wheel.name:
         raise SystemExit(f"{wheel.name} is for this machine's C library only")
     return wheel
+
+
+def raw_wheel(sources: Path, out: Path, **environment: str) -> Path:
+    """Build sources as setup.py does, and return the wheel."""
+    command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(out), str(sources))
+    run(sys.executable, *command, **environment)
+    (raw,) = out.glob("*.whl")
+    return raw
 
 
 def install_tree(checkout: Path, wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:

@@ -12,10 +12,12 @@ import pytest
 from sample_facts import FACTS
 
 from forebay.advice import ADVICE, advice
+from forebay.cli.reload import reload_command
 from forebay.cli.status import WIDTH, count, render, short, size, span
 from forebay.cli.tap import line
 from forebay.cli.top import rates
 from forebay.cli.top import render as render_top
+from forebay.control.client import NotRunning
 
 ROOT = Path(__file__).parents[2]
 LOGGED_AS_ERROR = {
@@ -147,3 +149,13 @@ def test_every_error_that_is_logged_has_its_advice():
                 found[text] = path.name
     assert len(found) > 40
     assert {text: name for text, name in found.items() if not advice(text)} == {}
+
+
+def test_a_reload_that_finds_no_agent_says_that_another_spool_needs_a_restart(tmp_path):
+    (tmp_path / "agent.yaml").write_text(
+        "gateway: {id: g}\nsources: {p: {type: file, path: p.csv}}\npipelines: {p: {source: p}}\n"
+        "spool: {dir: elsewhere}\n"
+    )
+    with pytest.raises(NotRunning, match="no agent runs here") as raised:
+        reload_command.callback(tmp_path / "agent.yaml", False)
+    assert "takes another one at a restart only" in raised.value.hint

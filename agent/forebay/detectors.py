@@ -43,7 +43,7 @@ class Finder:
 
 
 FINDERS: dict[str, Finder] = {
-    "face": Finder("faces", threshold=0.25, most=1.0, again=0.08),
+    "face": Finder("faces", threshold=0.25, most=1.0, again=0.03),
     "plate": Finder("plates-cn"),
     "person": Finder("street-objects", ("Person",), tiles=2, threshold=0.3),
     "text": Finder("text-lines"),

@@ -199,9 +199,9 @@ cdef void build_table(Table* table, const uint8_t* levels, int tokens) noexcept 
 cdef void build_steps(const Table* table, int tokens, Step* steps) noexcept nogil:
     """Prepare the encoder's steps for the tokens present.
 
-    state // frequency is the high word of state * inverse, the inverse rounded up: what that adds over a
-    state below 2^32 stays far below the 1 / frequency that would reach the next integer. The inverse of 1 is 2^64
-    and fits no word; with 2^64 - 1 the quotient is too small by one, which the bias makes up for.
+    state // frequency is the high word of state * inverse, the inverse rounded up: what that adds, over a
+    state below 2^32, stays far below the 1 / frequency that would reach the next integer. The inverse of 1
+    is 2^64 and fits no word; with 2^64 - 1 the quotient is too small by one, which the bias makes up for.
     """
     cdef int token
     cdef uint32_t frequency

@@ -186,11 +186,11 @@ def examine(folder: Path, account: Account) -> Outcome:
     for entry in ledger.values():
         assert equations_hold(entry), entry
         assert entry["pending"] == 0
-    told = sum(g.readings for g in gaps if not _closed(g, account.at_center))
+    told = sum(g.readings for g in gaps if not closed(g, account.at_center))
     return Outcome(open_s, set(delivered), told, position, lost, ledger, gaps)
 
 
-def _closed(gap, at_center: set[tuple[int, int]]) -> bool:
+def closed(gap, at_center: set[tuple[int, int]]) -> bool:
     """Return whether a center has all of a gap's numbers."""
     return all((gap.epoch, seq) in at_center for seq in range(gap.seq_from, gap.seq_to + 1))
 

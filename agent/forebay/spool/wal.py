@@ -22,6 +22,7 @@ import struct
 import sys
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 
 HEADER_BYTES = 32
@@ -52,10 +53,15 @@ class Wal:
     frames: int = 0
     broken: int = 0  # frames that are not what they were, before the last intact commit; mended ones as well
     pages: dict[int, int] = field(default_factory=dict)
-    stale: set[int] = field(default_factory=set)  # pages whose newest version is in a broken frame
+    stale: dict[int, int] = field(default_factory=dict)  # those whose newest version is in a broken frame
     db_pages: int = 0  # size of the database after the last commit, 0 if there is none
     ends_torn: bool = False  # behind the last commit found there are frames that are not what they were to be
     is_readable: bool = True  # False: there are frames, but the header is broken
+    # Of a log whose last transaction is damaged: the log without it, and the offsets of its pages. `in_order`: their
+    # numbers rise, as SQLite writes them, so that hardly one of these is what is damaged.
+    before: Wal | None = None
+    ending: list[int] = field(default_factory=list)
+    in_order: bool = True
 
     @property
     def is_damaged(self) -> bool:
@@ -191,17 +197,28 @@ def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]], commi
     if not is_short:
         last = max(last, committed - 1)
     is_torn = is_short or any(s not in _WHOLE for _, s in found[last + 1 :])
-    wal = Wal(data, page_bytes, len(found), ends_torn=is_torn)
-    for at, state in found[: last + 1]:
+    wal = _view(data, page_bytes, found[: last + 1])
+    wal.frames, wal.ends_torn = len(found), is_torn
+    whole = [at for at, state in found[:last] if state in _WHOLE and any(data[at + 4 : at + 8])]
+    ending = [(at, state) for at, state in found[: last + 1] if not whole or at > whole[-1]]
+    if any(state not in _WHOLE for _, state in ending):
+        wal.before = _view(data, page_bytes, found[: last + 1 - len(ending)])
+        wal.ending = [at + FRAME_HEADER_BYTES for at, _ in ending]
+        wal.in_order = all(data[a : a + 4] < data[b : b + 4] for (a, _), (b, _) in pairwise(ending))
+    return wal
+
+
+def _view(data: bytes, page_bytes: int, found: list[tuple[int, Frame]]) -> Wal:
+    """Return what a log holds up to the last of these frames."""
+    wal = Wal(data, page_bytes, len(found))
+    for at, state in found:
         number, size = struct.unpack(">2I", data[at : at + 8])
         wal.broken += state is not Frame.INTACT
+        kept, other = (wal.pages, wal.stale) if state in _WHOLE else (wal.stale, wal.pages)
+        kept[number] = at + FRAME_HEADER_BYTES
+        other.pop(number, None)
         if state in _WHOLE:
-            wal.pages[number] = at + FRAME_HEADER_BYTES
-            wal.stale.discard(number)
             wal.db_pages = size or wal.db_pages
-        else:
-            wal.stale.add(number)
-            wal.pages.pop(number, None)
     return wal
 
 

@@ -102,6 +102,34 @@ def test_a_damaged_last_transaction_is_told_as_lost(tmp_path):
     assert told["exact"] > count // 2
 
 
+def wipe(raw: bytearray, frames: range, page_bytes: int) -> None:
+    """Leave nothing of the pages of a transaction."""
+    for at in frames:
+        raw[at + FRAME_HEADER_BYTES : at + FRAME_HEADER_BYTES + page_bytes] = bytes(page_bytes)
+
+
+def misnumber(raw: bytearray, frames: range, page_bytes: int) -> None:
+    """Let two pages of a transaction stand for each other, each with a byte more that is wrong."""
+    first, second = frames[2], frames[3]
+    raw[first : first + 4], raw[second : second + 4] = raw[second : second + 4], raw[first : first + 4]
+    for at in (first, second):
+        raw[at + FRAME_HEADER_BYTES + page_bytes - 1] ^= 1
+
+
+@pytest.mark.parametrize(("hurt", "expected"), [(wipe, {"uncounted"}), (misnumber, {"exact", "uncounted"})])
+def test_what_nobody_can_count_is_told_as_such(tmp_path, hurt, expected):
+    account = fill(tmp_path / "spool", SEED, commits=40, index=True)
+    log = max((tmp_path / "spool").glob("segment-*.db")).with_suffix(".db-wal")
+    raw = bytearray(log.read_bytes())
+    first, end, step = last_transaction(raw)
+    hurt(raw, range(first, end, step), step - FRAME_HEADER_BYTES)
+    log.write_bytes(raw)
+    outcome = examine(tmp_path / "spool", account)
+    assert judge(outcome, account) in expected
+    assert outcome.position is None or int(outcome.position) == account.commits
+    assert outcome.position is not None or outcome.positions_lost
+
+
 @pytest.mark.torture
 def test_hundreds_of_damaged_last_transactions_are_told_as_lost(tmp_path):
     count = ENDS or 300

@@ -57,7 +57,7 @@ class Pages:
         at = self._wal.stale.get(number)
         if at is not None:
             self.broken += 1
-            return self._wal.data[at : at + self.size]
+            return self._wal.at(at)
         page = self._wal.page(number)
         if page is None:
             page = bytes(self._data[(number - 1) * self.size : number * self.size])
@@ -97,7 +97,7 @@ class Pages:
     def ending(self, *, rowid: bool = True) -> Iterator[list[Any]]:
         """Yield rows of the log's last transaction if that is damaged, whatever table they are of."""
         for at in self._wal.ending:
-            page = self._wal.data[at : at + self.size]
+            page = self._wal.at(at)
             if page[0] == _LEAF_TABLE and rowid:
                 yield from ([v[0], *v[2:]] for v in self._cells(page))
             elif page[0] in (_LEAF_INDEX, _INNER_INDEX) and not rowid:

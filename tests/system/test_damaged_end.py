@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from results import record
-from spool_model import STREAMS, Account, Outcome, closed, examine, fill
+from spool_model import examine, fill, judge
 
 from forebay.spool.wal import FRAME_HEADER_BYTES, HEADER_BYTES
 
@@ -49,23 +49,6 @@ def damage(path: Path, rng: random.Random) -> str:
         raw[at] ^= rng.randrange(1, 256)
     path.write_bytes(raw)
     return kind
-
-
-def judge(outcome: Outcome, account: Account) -> str:
-    """Return how the readings told as lost compare with those that are, by the test's own count.
-
-    `exact`; or `uncounted`, where a gap says of a stream that more may be lost than is told; more than that never is.
-    """
-    lost, told = Counter[str](), Counter[str]()
-    for number in account.accepted.keys() - account.acked - outcome.delivered:
-        lost[account.accepted[number].stream] += account.accepted[number].readings
-    for gap in outcome.gaps:
-        told[gap.stream] += 0 if closed(gap, account.at_center) else gap.readings
-    uncounted = {gap.stream for gap in outcome.gaps if gap.cause == "damaged_uncounted"}
-    for stream in STREAMS:
-        is_covered = stream in uncounted and told[stream] <= lost[stream]
-        assert told[stream] == lost[stream] or is_covered, f"{stream}: {told} told, {lost} lost"
-    return "uncounted" if uncounted else "exact"
 
 
 def damage_many(tmp_path: Path, count: int) -> tuple[float, Counter[str]]:

@@ -161,6 +161,8 @@ def test_a_restarted_receiver_sees_fifty_gateways_once_each(tmp_path):
             1,
             recovery_s=time.monotonic() - begun,
             note=f"{len(listener.came)} hellos, spread over {spread:.1f} s with `retry_min: 500ms`",
+            lost=None,
+            doubled=None,
         )
         assert spread > 1.0  # of two seconds
     finally:

@@ -24,6 +24,7 @@ MOST_GENERATIONS = 2**31 - 2  # an epoch is below 2^63
 NEW_SPOOL = (
     "new_spool"  # a counter: 1 in a spool that was made where there was none, and may stand in for a lost one
 )
+INTO = ("accepted", "filtered", "guarded", "rejected")  # what becomes of readings that were read
 _KEYS = {
     "counter": 1,
     "ledger": 3,
@@ -105,7 +106,7 @@ def balance(control: Control) -> None:
     """Let what was read be the sum of where it went: the rows may be of two transactions."""
     ledger, read = control.ledger(), Counter[LedgerKey]()
     for (stream, kind, _), readings in ledger.items():
-        if kind in ("accepted", "filtered", "guarded", "rejected"):
+        if kind in INTO:
             read[stream, "read", ""] += readings
     control.tables["ledger"] |= {key: (*key, readings) for key, readings in read.items()}
 

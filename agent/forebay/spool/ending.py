@@ -4,9 +4,9 @@ What stood before that transaction is intact, in older frames or in the file. Of
 can be read is believed, since each has a mark of its own. What is missing then is told from what is there: a key of
 before that is not found has an unknown value; one that is found is right.
 
-- Readings accepted: each batch and the ledger say how many their stream has had so far, and the running numbers say
-  whether a batch is missing. Where all that is gone for a stream, a gap of cause `damaged_uncounted` says so: how many
-  were lost in this one transaction nobody knows.
+- Readings accepted: the ledger says twice how many each stream has had (read is the sum of where it went), each batch
+  says it, and the running numbers say whether a batch is missing. Where all that is gone for a stream, a gap of cause
+  `damaged_uncounted` says so: how many of this one transaction were lost nobody knows.
 - What left the spool in it (delivered, evicted, ...) is taken as not having happened: those batches wait again and are
   sent again. The center knows which it has.
 - Positions: where one is lost, all are, as an older one would have rows read again that were delivered.
@@ -14,8 +14,10 @@ before that is not found has an unknown value; one that is found is right.
 
 from __future__ import annotations
 
+from typing import Any
+
 from forebay.spool import control as control_part
-from forebay.spool.control import Control, open_epoch
+from forebay.spool.control import INTO, Control, open_epoch
 from forebay.spool.pages import Pages
 from forebay.spool.rows import CONTROL, LANES, RUNNING
 from forebay.spool.salvage import is_batch
@@ -37,7 +39,7 @@ def mend(pages: Pages, found: Control) -> tuple[Control, bool] | None:
         return None
     base = before[1]
     if not pages.in_order:  # a page may be taken for another: only rows of the transaction itself are sure
-        found = Control(broken=set(CONTROL), lost=set(CONTROL))
+        found = Control(broken=set(CONTROL), lost=set(CONTROL) - set(_KEPT))
         rows = list(pages.ending(rowid=False))
         for table in CONTROL:
             found.take(table, (row for row in rows if control_part.is_of(table, row)))
@@ -52,7 +54,8 @@ def mend(pages: Pages, found: Control) -> tuple[Control, bool] | None:
     _advance(counters, {name for (name,) in missing["counter"]})
     _undo_spending(books, base)
     if missing["ledger"] or "ledger" in found.lost:
-        streams = {stream for stream, kind, _ in missing["ledger"] if kind == "accepted"}
+        streams = {key[0] for key in missing["ledger"] if key[1] == "accepted"}
+        streams = {stream for stream in streams if not _follows(books, stream, missing["ledger"])}
         if not missing["ledger"]:
             streams = {""}  # of one that began just then
         if streams and not _is_whole(pages, base, books, missing["counter"]):
@@ -64,12 +67,25 @@ def mend(pages: Pages, found: Control) -> tuple[Control, bool] | None:
     return books, not books.tables["progress"] and bool(base.tables["progress"])
 
 
-def _is_whole(pages: Pages, base: Control, books: Control, missing: set[tuple[object, ...]]) -> bool:
+def _is_whole(pages: Pages, base: Control, books: Control, missing: set[tuple[Any, ...]]) -> bool:
     """Return whether every batch of the transaction is there; each tells what its stream has had with it."""
     if ("running",) in missing:
         return False
     there = {row[0] & RUNNING for row in pages.ending() if is_batch(row)}
     return there.issuperset(range(base.counters()["running"] + 1, books.counters()["running"] + 1))
+
+
+def _follows(books: Control, stream: str, missing: set[tuple[Any, ...]]) -> bool:
+    """Return whether what a stream has had follows from what was read of it, and if so write it down."""
+    wanted = {kind for name, kind, _ in missing if name == stream}
+    if wanted & {"read", *INTO} != {"accepted"}:
+        return False
+    ledger = books.ledger()
+    others = sum(n for (name, kind, _), n in ledger.items() if name == stream and kind in INTO)
+    others -= ledger[stream, "accepted", ""]
+    key = stream, "accepted", ""
+    books.tables["ledger"][key] = (*key, ledger[stream, "read", ""] - others)
+    return True
 
 
 def _undo_spending(books: Control, base: Control) -> None:

@@ -5,6 +5,7 @@ FOREBAY_ENDS (12 by default, 300 in `make torture`), FOREBAY_FLIP_SEED.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,9 +13,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from results import record
 from spool_model import examine, fill, judge
 
+from forebay.cli.spool import spool_group
 from forebay.spool.wal import FRAME_HEADER_BYTES, HEADER_BYTES
 
 ENDS = int(os.environ.get("FOREBAY_ENDS", "0"))
@@ -111,6 +114,23 @@ def test_what_nobody_can_count_is_told_as_such(tmp_path, hurt, expected):
     assert judge(outcome, account) in expected
     assert outcome.position is None or int(outcome.position) == account.commits
     assert outcome.position is not None or outcome.positions_lost
+
+
+def test_repair_says_what_is_lost_and_of_what_nobody_can_say_it(tmp_path):
+    account = fill(tmp_path / "spool", SEED, commits=40, index=True)
+    log = max((tmp_path / "spool").glob("segment-*.db")).with_suffix(".db-wal")
+    raw = bytearray(log.read_bytes())
+    first, end, step = last_transaction(raw)
+    wipe(raw, range(first, end, step), step - FRAME_HEADER_BYTES)
+    log.write_bytes(raw)
+    done = CliRunner().invoke(
+        spool_group, ["repair", str(tmp_path / "spool"), "--json"], standalone_mode=False
+    )
+    told = json.loads(done.output)
+    assert done.return_value == 1
+    assert told["uncounted_streams"]
+    assert told["positions_lost"]
+    assert judge(examine(tmp_path / "spool", account), account) == "uncounted"
 
 
 @pytest.mark.torture

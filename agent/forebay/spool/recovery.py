@@ -84,6 +84,7 @@ class Recovery:
     ----------
     positions_lost : the spool no longer knows where its sources stood
     ends_torn : the log's last transaction was taken as one that was not finished; it may have been damaged, too
+    lost_readings : what salvage found to be lost since this was made
     is_new : it may stand in for one that was lost, and knows of no source but those it has a position of
     """
 
@@ -97,6 +98,7 @@ class Recovery:
         self._store: Store | None = None
         self._unclear: set[int] = set()  # segments whose books were not whole
         self.positions_lost = self.is_new = self.ends_torn = False
+        self.lost_readings = 0
 
     # -- opening --------------------------------------------------------------------------------------------
 
@@ -268,6 +270,7 @@ class Recovery:
         store.older.keep_only(set())
         read_range = self._read_range if self.positions_lost else None
         owners, lost = adopt(store, number, read_range, recount=number in self._unclear)
+        self.lost_readings += lost
         if owners:
             log.warning("positions of sources are taken from salvaged batches owners=%s", sorted(owners))
         put_away(self._folder, number, keep=lost > 0 or number in self._unclear)

@@ -26,7 +26,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in sorted(rows, key=lambda r: r["name"]):
         recovery = "" if row["recovery_s"] is None else f"{row['recovery_s']:.1f} s"
         cells = [row["fault"], row["trials"], row["lost"], row["doubled"], recovery, row["note"]]
-        lines.append("| " + " | ".join(str(c) for c in cells) + f" | `{row['command']}` |")
+        lines.append(
+            "| " + " | ".join("" if c is None else str(c) for c in cells) + f" | `{row['command']}` |"
+        )
     return "\n".join(lines)
 
 

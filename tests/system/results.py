@@ -21,10 +21,10 @@ def record(
     *,
     recovery_s: float | None = None,
     note: str = "",
-    lost: int = 0,
-    doubled: int = 0,
+    lost: int | None = 0,
+    doubled: int | None = 0,
 ) -> None:
-    """Keep one row of the table."""
+    """Keep one row of the table. `lost`, `doubled`: None where there was nothing to lose, or it was not looked at."""
     folder = os.environ.get("FOREBAY_RESULTS")
     if verdict is not None:
         lost, doubled = verdict.lost_without_gap, verdict.doubled

@@ -130,7 +130,7 @@ def test_a_thousand_power_cuts_of_the_receiver_lose_and_double_nothing(tmp_path,
     record(
         "sink-power",
         "power cut of the receiver: unsynced writes dropped, reordered, torn (SQLite sink)",
-        f"FOREBAY_SINK_CUTS={CUTS} {HERE} -m torture",
+        f"FOREBAY_SINK_CUTS={CUTS} FOREBAY_SINK_SEED={SEED} {HERE} -m torture",
         fell,
         note=f"{BATCHES} batches of 20 rows in each; what was acknowledged was there, after a resend all was",
     )

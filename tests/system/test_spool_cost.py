@@ -75,4 +75,6 @@ def test_a_spool_of_a_gibibyte_is_verified(tmp_path):
         1,
         note=f"verified in {took:.1f} s ({spent:.1f} CPU-s); {written / stored:.2f} bytes written for each"
         " one stored, in commits of 16 to 64 KB",
+        lost=None,
+        doubled=None,
     )

@@ -392,7 +392,7 @@ def keep(call: str, fault: str, count: int, which: str, of: str = "") -> None:
     record(
         f"syscall-{_name(fault).lower()}-{call}",
         f"{_name(fault)} at the n-th `{call}` of a thread of the spool{of}",
-        f"{HERE} -m {which}",
+        f"{'FOREBAY_SWEEP=' + str(MOST_PLACES) + ' ' if of else ''}{HERE} -m {which}",
         count,
         note=f"{COMMITS} commits each; {goes_on}",
     )

@@ -78,16 +78,32 @@ def test_age_counts_uptime_over_restarts_not_the_time_switched_off(tmp_path):
     close(reader, store)
 
 
-def test_a_stream_is_cut_to_its_own_quota_and_others_are_not(tmp_path):
-    store, reader = open_store(tmp_path, streams={"pump": StreamLimits(max_bytes=50_000, max_batches=8)})
+@pytest.mark.parametrize(
+    ("quota", "kept"), [({"max_bytes": 50_000, "max_batches": 8}, 8), ({"max_bytes": 30_000}, 7)]
+)
+def test_a_stream_is_cut_to_its_own_quota_and_others_are_not(tmp_path, quota, kept):
+    store, reader = open_store(tmp_path, streams={"pump": StreamLimits(**quota)})
     for n in range(20):
         store.apply([commit(sealed(n, size=4_000), sealed(n + 100, size=4_000, stream="valve"))], Answers())
     store.room.enforce()
     ledger = reader.ledger()
-    assert ledger["pump"]["pending"] == 8 * 20
-    assert ledger["pump"]["evicted"] == {"stream_quota": 12 * 20}
+    assert ledger["pump"]["pending"] == kept * 20
+    assert ledger["pump"]["evicted"] == {"stream_quota": (20 - kept) * 20}
     assert ledger["valve"]["pending"] == 20 * 20
     assert [b.stream for b in reader.all_batches()][:12].count("pump") == 0, "the oldest went"
+    close(reader, store)
+
+
+def test_a_stream_has_an_age_of_its_own(tmp_path):
+    clock = Clock()
+    store, reader = open_store(tmp_path, clock, streams={"pump": StreamLimits(max_age_ns=HOUR)})
+    for hours in (0, 2):
+        clock.now = hours * HOUR
+        store.apply([commit(sealed(hours), sealed(hours + 100, stream="valve"))], Answers())
+    store.room.enforce()
+    ledger = reader.ledger()
+    assert ledger["pump"]["evicted"] == {"expired": 20}
+    assert (ledger["pump"]["pending"], ledger["valve"]["pending"]) == (20, 40)
     close(reader, store)
 
 

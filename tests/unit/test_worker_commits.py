@@ -85,3 +85,17 @@ def test_nothing_is_gathered_where_somebody_waits(hurried):
     chunks = [Chunk([full_block(n * MAX_ROWS)], done=done) for n in range(5)]
     assert len(commits_of(chunks, lane=lane)) == 5
     assert len(told) == (5 if done else 0)
+
+
+@pytest.mark.parametrize(
+    ("linger_ns", "expected"),
+    [(SECOND, 30 * SECOND), (5 * SECOND, 60 * SECOND), (0, 0), (90 * SECOND, 90 * SECOND)],
+)
+def test_where_bytes_are_scarce_blocks_wait_longer_up_to_a_minute(linger_ns, expected):
+    scarce = [False]
+    options = WorkerOptions("f/pump", "pump", linger_ns=linger_ns, harder=lambda: scarce[0])
+    sealer = Sealer(Context("gw", "f/pump", "boot", "0"), lambda: Stamp(1, 2, "synced"))
+    worker = Worker(options, [], Pass(), Pass(), sealer, Spool(), SystemClock())
+    assert worker._linger_ns() == linger_ns
+    scarce[0] = True
+    assert worker._linger_ns() == expected

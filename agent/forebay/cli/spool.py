@@ -13,11 +13,13 @@ import click
 from forebay.errors import SpoolError
 from forebay.keys import read_secret
 from forebay.spool import Limits, Reader, Spool, segment_path
+from forebay.spool.ending import UNCOUNTED
 from forebay.spool.reader import equations_hold
 from forebay.spool.recovery import suspicion
 from forebay.wire.atrest import GatewayLock, is_locked
 from forebay.wire.envelope import Exported, content_tag
 
+_UNCOUNTED = "SELECT DISTINCT stream FROM gap WHERE cause = ?"
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -123,7 +125,6 @@ def repair(folder: Path, as_json: bool, read_again: bool) -> int:
     # A quota that nothing reaches: repair keeps all that it can.
     spool = Spool.open(folder, sync="full", limits=Limits(1 << 50), on_stored=lambda: None)
     try:
-        before = spool.store.ledger.copy()
         for number in _doubtful(spool):
             if number == spool.store.number:
                 spool.recovery.replace(spool.store, "rows are not what they were")
@@ -134,19 +135,21 @@ def repair(folder: Path, as_json: bool, read_again: bool) -> int:
         if read_again:
             spool.recovery.read_again(spool.store)
         store = spool.store
-        lost = sum(n - before[key] for key, n in store.ledger.items() if key[1] == "quarantined")
+        lost = spool.recovery.lost_readings
+        uncounted = sorted(name for (name,) in store.db.execute(_UNCOUNTED, (UNCOUNTED,)))
         facts: dict[str, Any] = {
             "segment": str(store.path),
             "batches": sum(sums[0] for sums in store.waiting.values()),
             "readings": sum(sums[1] for sums in store.waiting.values()),
             "lost_readings": lost,
+            "uncounted_streams": uncounted,  # of these a transaction may have lost more than that
             "not_examined": [n for n, s in store.segments.items() if s[2] == "damaged"],
             "positions_lost": spool.recovery.positions_lost,
         }
     finally:
         spool.close()
     _print(facts, as_json)
-    return 1 if lost or facts["not_examined"] else 0
+    return 1 if lost or uncounted or facts["not_examined"] else 0
 
 
 def _doubtful(spool: Spool) -> list[int]:

@@ -10,7 +10,7 @@ import hashlib
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ MOST_GENERATIONS = 2**31 - 2  # an epoch is below 2^63
 NEW_SPOOL = (
     "new_spool"  # a counter: 1 in a spool that was made where there was none, and may stand in for a lost one
 )
+INTO = ("accepted", "filtered", "guarded", "rejected")  # what becomes of readings that were read
 _KEYS = {
     "counter": 1,
     "ledger": 3,
@@ -42,12 +43,16 @@ class BooksDamaged(sqlite3.DatabaseError):
 
 @dataclass(slots=True)
 class Control:
-    """Rows of the control tables by key. `broken`: tables of which something is lost."""
+    """Rows of the control tables by key.
+
+    `broken`: tables of which something is lost, or may be; `lost`: those of which a row or page could not be read.
+    """
 
     tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = field(
         default_factory=lambda: {name: {} for name in CONTROL}
     )
     broken: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -64,10 +69,11 @@ class Control:
         """Add rows with their marks; those whose mark is wrong are left out."""
         width, keys = len(CONTROL[table]), _KEYS[table]
         for row in rows:
-            if len(row) == width + 1 and row[width] == mark(table, row[:width]):
+            if is_of(table, row):
                 self.tables[table][tuple(row[:keys])] = tuple(row[:width])
             else:
                 self.broken.add(table)
+                self.lost.add(table)
 
     def write(self, db: Any) -> None:
         """Insert all of it into the empty tables of a new segment."""
@@ -90,6 +96,21 @@ class Control:
         return {(r[0], r[1], r[2]): (r[3], r[4], r[5]) for r in self.tables["waiting"].values()}
 
 
+def is_of(table: str, row: Sequence[Any]) -> bool:
+    """Return whether a row with its mark is one of this table, as it was written."""
+    width = len(CONTROL[table])
+    return len(row) == width + 1 and bool(row[width] == mark(table, row[:width]))
+
+
+def balance(control: Control) -> None:
+    """Let what was read be the sum of where it went: the rows may be of two transactions."""
+    ledger, read = control.ledger(), Counter[LedgerKey]()
+    for (stream, kind, _), readings in ledger.items():
+        if kind in INTO:
+            read[stream, "read", ""] += readings
+    control.tables["ledger"] |= {key: (*key, readings) for key, readings in read.items()}
+
+
 def from_db(db: Any) -> Control:
     """Read the control part of an open segment."""
     control = Control()
@@ -102,11 +123,20 @@ def from_pages(pages: Pages) -> Control:
     """Read it from a file that SQLite may not be able to read."""
     control = Control()
     for table in CONTROL:
-        before = pages.broken
+        broken, lost = pages.broken, pages.lost
         control.take(table, pages.rows(table))
-        if pages.broken > before:
+        if pages.broken > broken:
             control.broken.add(table)
+        if pages.lost > lost:
+            control.lost.add(table)
     return _checked(control)
+
+
+def from_before(pages: Pages) -> tuple[Pages, Control] | None:
+    """Read it as it was before a last transaction that is damaged; None if none is, or if that is not whole either."""
+    before = pages.before()
+    control = from_pages(before) if before is not None else None
+    return None if before is None or control is None or not control.complete else (before, control)
 
 
 def merge(newer: Control, older: Control) -> Control:

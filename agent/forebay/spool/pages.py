@@ -36,22 +36,28 @@ class Pages:
 
     Attributes
     ----------
-    broken : pages and cells that were skipped so far
+    broken : pages and cells so far that were skipped, or whose frame in the log is broken; of the latter rows are read
+        all the same, each has a mark of its own
+    lost : those that were skipped
     """
 
     def __init__(self, data: Any, wal: Wal | None = None) -> None:
         self._data, self._wal = data, wal or Wal()
         self.size = _page_bytes(data, self._wal)
         self.count = max(len(data) // self.size, self._wal.db_pages, max(self._wal.pages, default=0))
-        self.broken = 0
+        self.broken = self.lost = 0
         self._seen: set[int] = set()
         self._roots = ROOTS | self._named_roots()
-        self.broken = 0
+        self.broken = self.lost = 0
 
     def page(self, number: int) -> bytes:
         """Return a page. Raises Broken."""
-        if not 1 <= number <= self.count or number in self._wal.stale:
+        if not 1 <= number <= self.count:
             raise Broken
+        at = self._wal.stale.get(number)
+        if at is not None:
+            self.broken += 1
+            return self._wal.at(at)
         page = self._wal.page(number)
         if page is None:
             page = bytes(self._data[(number - 1) * self.size : number * self.size])
@@ -88,12 +94,32 @@ class Pages:
             if page[0] == _LEAF_TABLE:
                 yield from ([v[0], *v[2:]] for v in self._cells(page))
 
+    def ending(self, *, rowid: bool = True) -> Iterator[list[Any]]:
+        """Yield rows of the log's last transaction if that is damaged, whatever table they are of."""
+        for at in self._wal.ending:
+            page = self._wal.at(at)
+            if page[0] == _LEAF_TABLE and rowid:
+                yield from ([v[0], *v[2:]] for v in self._cells(page))
+            elif page[0] in (_LEAF_INDEX, _INNER_INDEX) and not rowid:
+                yield from (v[1:] for v in self._cells(page))
+
+    def before(self) -> Pages | None:
+        """Return the pages as they were before the log's last transaction, if that is damaged."""
+        return None if self._wal.before is None else Pages(self._data, self._wal.before)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the numbers of the pages of a damaged last transaction are to be believed."""
+        return self._wal.in_order
+
     def _free_pages(self) -> set[int] | None:
         try:
             (trunk,) = struct.unpack(">I", self.page(1)[32:36])
             free: set[int] = set()
+            if 1 in self._wal.stale:
+                return None
             while trunk:
-                if trunk in free:
+                if trunk in free or trunk in self._wal.stale:
                     return None
                 page = self.page(trunk)
                 following, count = struct.unpack(">2I", page[:8])
@@ -110,7 +136,7 @@ class Pages:
         while stack:
             number = stack.pop()
             if number in self._seen:
-                self.broken += 1
+                self._skip()
                 continue
             self._seen.add(number)
             try:
@@ -120,7 +146,7 @@ class Pages:
                 if kind not in (_LEAF_TABLE, _INNER_TABLE, _LEAF_INDEX, _INNER_INDEX):
                     raise Broken
             except Broken:
-                self.broken += 1
+                self._skip()
                 continue
             if kind in (_INNER_TABLE, _INNER_INDEX):
                 cells = self._cell_offsets(page, start, 12)
@@ -129,11 +155,15 @@ class Pages:
             if kind != _INNER_TABLE:
                 yield from self._cells(page, start)
 
+    def _skip(self) -> None:
+        self.broken += 1
+        self.lost += 1
+
     def _cell_offsets(self, page: bytes, start: int, header: int) -> list[int]:
         (count,) = struct.unpack(">H", page[start + 3 : start + 5])
         first = start + header
         if first + 2 * count > self.size:
-            self.broken += 1
+            self._skip()
             count = (self.size - first) // 2
         return list(struct.unpack(f">{count}H", page[first : first + 2 * count]))
 
@@ -143,7 +173,7 @@ class Pages:
             try:
                 yield self._cell(page, at + (4 if kind == _INNER_INDEX else 0), kind == _LEAF_TABLE)
             except (Broken, IndexError, struct.error, UnicodeDecodeError):
-                self.broken += 1
+                self._skip()
 
     def _cell(self, page: bytes, at: int, is_table: bool) -> list[Any]:
         size, at = _varint(page, at)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from forebay import child
 from forebay.errors import SpoolError
-from forebay.spool import audit, schema
+from forebay.spool import audit, ending, schema
 from forebay.spool import control as control_part
 from forebay.spool.adopt import ReadRange, adopt
 from forebay.spool.claims import Claims
@@ -25,7 +25,7 @@ from forebay.spool.control import BooksDamaged, Control, open_epoch
 from forebay.spool.disk import Disk
 from forebay.spool.limits import Limits
 from forebay.spool.older import DamagedSegment, older_path
-from forebay.spool.pages import Broken
+from forebay.spool.pages import Broken, Pages
 from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
 from forebay.spool.salvage import open_pages
@@ -40,7 +40,6 @@ OPEN_AGAIN_S = (0.2, 0.5, 1.0, 2.0)
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
-_FAR = 1 << 32  # beyond any running number that is not known
 
 
 def segment_path(folder: Path) -> Path:
@@ -85,6 +84,7 @@ class Recovery:
     ----------
     positions_lost : the spool no longer knows where its sources stood
     ends_torn : the log's last transaction was taken as one that was not finished; it may have been damaged, too
+    lost_readings : what salvage found to be lost since this was made
     is_new : it may stand in for one that was lost, and knows of no source but those it has a position of
     """
 
@@ -98,6 +98,7 @@ class Recovery:
         self._store: Store | None = None
         self._unclear: set[int] = set()  # segments whose books were not whole
         self.positions_lost = self.is_new = self.ends_torn = False
+        self.lost_readings = 0
 
     # -- opening --------------------------------------------------------------------------------------------
 
@@ -185,10 +186,17 @@ class Recovery:
 
     def _recover(self, number: int) -> Control:
         """Return the control part of a damaged segment, mended from older copies where it must be."""
-        found = _control_of(damaged_path(self._folder, number))
-        if found.complete:
+        found, pages = _control_of(damaged_path(self._folder, number))
+        mended = ending.mend(pages, found) if pages is not None else None
+        if mended is None and found.complete:
             return found
         self._unclear.add(number)
+        if mended is not None:
+            books, positions_lost = mended
+            log.error("the spool's last transaction is damaged, in these books: %s", sorted(found.broken))
+            if positions_lost:
+                control_part.set_rows(books, "counter", (books.counters() | {LOST_POSITIONS: 1}).items())
+            return books
         copies = [c for c in self._copies(number) if c is not None]
         best = max(copies, key=lambda c: c.txn, default=fresh_control(number + 1))
         if best.txn == found.txn and "counter" not in found.broken:
@@ -196,7 +204,7 @@ class Recovery:
         merged = control_part.merge(found, best)
         counters = control_part.fresh_counters(number + 1) | merged.counters()
         if "counter" in found.broken:
-            counters["running"] += _FAR
+            counters["running"] += ending.FAR
             for lane in LANES:
                 open_epoch(counters, str(lane))
         if "progress" in found.broken:
@@ -204,6 +212,7 @@ class Recovery:
             merged.tables["progress"] = {}
             counters[LOST_POSITIONS] = 1
         control_part.set_rows(merged, "counter", counters.items())
+        control_part.balance(merged)
         log.error(
             "part of the spool's books is lost and is put together from copies: %s", sorted(found.broken)
         )
@@ -214,7 +223,7 @@ class Recovery:
         with contextlib.suppress(OSError, ValueError):
             copies.append(control_part.unpack((self._folder / COPY).read_bytes()))
         for path in sorted(self._folder.glob("segment-*.db"), reverse=True)[:1]:
-            older = _control_of(path)
+            older, _ = _control_of(path)
             copies.append(older if older.complete and segment_number(path.name) < number else None)
         return copies
 
@@ -261,6 +270,7 @@ class Recovery:
         store.older.keep_only(set())
         read_range = self._read_range if self.positions_lost else None
         owners, lost = adopt(store, number, read_range, recount=number in self._unclear)
+        self.lost_readings += lost
         if owners:
             log.warning("positions of sources are taken from salvaged batches owners=%s", sorted(owners))
         put_away(self._folder, number, keep=lost > 0 or number in self._unclear)
@@ -346,12 +356,13 @@ def suspicion(path: Path, wal: Wal | None = None) -> str:
     return "" if control.complete else f"the books are damaged: {sorted(control.broken)}"
 
 
-def _control_of(path: Path) -> Control:
+def _control_of(path: Path) -> tuple[Control, Pages | None]:
     try:
-        return control_part.from_pages(open_pages(path))
+        pages = open_pages(path)
+        return control_part.from_pages(pages), pages
     except Exception as error:  # noqa: BLE001 - whatever a broken file does, the agent goes on
         log.warning("a damaged segment cannot be read error=%s", type(error).__name__)
-        return Control(broken=set(CONTROL))
+        return Control(broken=set(CONTROL), lost=set(CONTROL)), None
 
 
 def set_aside(folder: Path, number: int) -> None:

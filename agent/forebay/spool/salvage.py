@@ -10,10 +10,11 @@ import hashlib
 import mmap
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from forebay.spool import schema
+from forebay.spool import control, schema
 from forebay.spool.pages import Pages
 from forebay.spool.rows import Head, is_intact
 from forebay.spool.wal import Wal, examine
@@ -33,18 +34,27 @@ def open_pages(path: Path, wal: Wal | None = None) -> Pages:
 
 
 def intact_batches(pages: Pages) -> Iterator[list[Any]]:
-    """Yield rows of `batch` that are what they were when they were stored, each id once."""
+    """Yield rows of `batch` that are what they were when they were stored, each id once.
+
+    Where the last transaction is damaged, those of before it, too: what it took away waits again (ending.py).
+    """
     seen: set[int] = set()
-    for source in (pages.rows("batch", rowid=True), pages.orphans()):
-        for row in source:
-            if len(row) == _WIDTH + 2 and row[0] not in seen and _is_batch(row):
-                seen.add(row[0])
-                yield row
+    before = control.from_before(pages)
+    older = before[0].rows("batch", rowid=True) if before is not None else ()
+    for row in chain(pages.rows("batch", rowid=True), pages.orphans(), pages.ending(), older):
+        if row and row[0] not in seen and is_batch(row):
+            seen.add(row[0])
+            yield row
 
 
-def _is_batch(row: list[Any]) -> bool:
+def is_batch(row: list[Any]) -> bool:
+    """Return whether a row is a batch as it was stored."""
     try:
-        return isinstance(row[-1], bytes) and is_intact(tuple(row[:_WIDTH]), row[_WIDTH], row[-1])
+        return (
+            len(row) == _WIDTH + 2
+            and isinstance(row[-1], bytes)
+            and is_intact(tuple(row[:_WIDTH]), row[_WIDTH], row[-1])
+        )
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -66,7 +76,7 @@ def salvage(source: Path, target: Path) -> int:
             if _is_body(row):
                 db.execute("INSERT OR IGNORE INTO body VALUES (?, ?)", row)
         for row in pages.rows("dead_letter", rowid=True):
-            if len(row) == _WIDTH + 3 and _is_batch(row[:-1]):
+            if len(row) == _WIDTH + 3 and is_batch(row[:-1]):
                 db.execute(f"INSERT OR IGNORE INTO dead_letter VALUES ({_PLACES}, ?)", row)
         db.execute("COMMIT")
     finally:

@@ -20,13 +20,22 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 INDEX_BYTES = 48
+Words = NDArray[np.uint32]
+_BITS = 0xFFFFFFFF
+_AT_ONCE = 512  # frames in memory at a time while they are summed
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 MOST_MENDED = 16  # more broken frames than that are no flipped bits, and each costs a millisecond to try
 
@@ -47,15 +56,20 @@ _WHOLE = (Frame.INTACT, Frame.MENDED)
 class Wal:
     """What a log holds. `pages`: newest intact version of each page up to the last commit found, as offsets."""
 
-    data: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
     page_bytes: int = 0
     frames: int = 0
     broken: int = 0  # frames that are not what they were, before the last intact commit; mended ones as well
     pages: dict[int, int] = field(default_factory=dict)
-    stale: set[int] = field(default_factory=set)  # pages whose newest version is in a broken frame
+    stale: dict[int, int] = field(default_factory=dict)  # those whose newest version is in a broken frame
     db_pages: int = 0  # size of the database after the last commit, 0 if there is none
     ends_torn: bool = False  # behind the last commit found there are frames that are not what they were to be
     is_readable: bool = True  # False: there are frames, but the header is broken
+    # Of a log whose last transaction is damaged: the log without it, and the offsets of its pages. `in_order`: their
+    # numbers rise, as SQLite writes them, so that hardly one of these is what is damaged.
+    before: Wal | None = None
+    ending: list[int] = field(default_factory=list)
+    in_order: bool = True
 
     @property
     def is_damaged(self) -> bool:
@@ -65,23 +79,65 @@ class Wal:
     def page(self, number: int) -> bytes | None:
         """Return a page, None if the log does not have it."""
         at = self.pages.get(number)
-        return None if at is None else self.data[at : at + self.page_bytes]
+        return None if at is None else self.at(at)
+
+    def at(self, place: int) -> bytes:
+        """Return the page that begins at a place in the log."""
+        return bytes(self.data[place : place + self.page_bytes])
 
 
-def _checksum(order: str, seed: tuple[int, int], data: bytes) -> tuple[int, int]:
-    s0, s1 = seed
-    words = struct.unpack(f"{order}{len(data) // 4}I", data)
-    for x0, x1 in zip(words[::2], words[1::2], strict=True):
-        s0 = (s0 + x0 + s1) & 0xFFFFFFFF
-        s1 = (s1 + x1 + s0) & 0xFFFFFFFF
-    return s0, s1
+def _checksum(order: str, seed: tuple[int, int], data: bytes | bytearray) -> tuple[int, int]:
+    words = np.frombuffer(data, f"{order}u4")[np.newaxis]
+    return _go_on(_powers(words.shape[1] // 2)[0], seed, _own_sums(words)[0])
+
+
+@lru_cache(maxsize=8)
+def _powers(pairs: int) -> tuple[tuple[int, ...], Words]:
+    """Return what so many pairs of words make of the sums before them, and the weight of each word in the sums behind.
+
+    A pair (x, y) turns the sums (a, b) into M (a, b) + (x, x + y) with M = ((1, 1), (1, 2)): whatever comes before or
+    after, a word counts with the same weight. So a log is one matrix product, not a loop over its words.
+    """
+    weights = np.empty((2 * pairs, 2), dtype=np.uint32)
+    p, q, r, s = 1, 0, 0, 1
+    for pair in range(pairs - 1, -1, -1):
+        weights[2 * pair] = ((p + q) & _BITS, (r + s) & _BITS)
+        weights[2 * pair + 1] = (q, s)
+        p, q, r, s = (p + q) & _BITS, (p + 2 * q) & _BITS, (r + s) & _BITS, (r + 2 * s) & _BITS
+    return (p, q, r, s), weights
+
+
+def _own_sums(words: Words) -> list[list[int]]:
+    """Return the sums of each row of words, as if nothing came before."""
+    weights = _powers(words.shape[1] // 2)[1]
+    sums = [np.add.reduce(words * weights[:, place], axis=1, dtype=np.uint32) for place in (0, 1)]
+    own: list[list[int]] = np.stack(sums, axis=1).tolist()
+    return own
+
+
+def _go_on(power: tuple[int, ...], seed: tuple[int, ...], own: Sequence[int]) -> tuple[int, int]:
+    """Return the sums behind a row of words, from those before it and its own."""
+    p, q, r, s = power
+    return (p * seed[0] + q * seed[1] + own[0]) & _BITS, (r * seed[0] + s * seed[1] + own[1]) & _BITS
+
+
+def _sums_of_frames(data: bytearray, order: str, page_bytes: int) -> list[list[int]]:
+    """Return the own sums of each frame: of its first two words and its page."""
+    step = FRAME_HEADER_BYTES + page_bytes
+    count = (len(data) - HEADER_BYTES) // step
+    frames = np.frombuffer(data, f"{order}u4", count * step // 4, HEADER_BYTES).reshape(count, step // 4)
+    out: list[list[int]] = []
+    for at in range(0, count, _AT_ONCE):
+        part = frames[at : at + _AT_ONCE]
+        out += _own_sums(np.concatenate((part[:, :2], part[:, 6:]), axis=1))
+    return out
 
 
 def examine(path: Path) -> Wal:
     """Read a log; nothing is written. A log that is absent or empty is a sound one without pages."""
     index = _read_index(path)  # first: a log that is being written has at least the frames that this counts
     try:
-        data = path.read_bytes()
+        data = bytearray(path.read_bytes())
     except FileNotFoundError:
         return Wal()
     if len(data) < HEADER_BYTES:
@@ -105,7 +161,7 @@ def _read_index(path: Path) -> bytes:
         return b""
 
 
-def _committed(index: bytes, data: bytes) -> int:
+def _committed(index: bytes, data: bytearray) -> int:
     """Return how many frames of a log were committed by what its index says, 0 if it says nothing of this log."""
     head, order = index[:INDEX_BYTES], "<" if sys.byteorder == "little" else ">"
     if len(head) < INDEX_BYTES or head != index[INDEX_BYTES:] or head[32:40] != data[16:24]:
@@ -115,7 +171,7 @@ def _committed(index: bytes, data: bytes) -> int:
     return int.from_bytes(head[16:20], sys.byteorder)
 
 
-def _frames_follow(data: bytes) -> bool:
+def _frames_follow(data: bytearray) -> bool:
     """Return whether behind a broken header there is a frame that continues the one before it."""
     for order in ("<", ">"):
         for page_bytes in (4096, 1024, 2048, 8192, 16384, 32768, 65536):
@@ -128,27 +184,26 @@ def _frames_follow(data: bytes) -> bool:
     return False
 
 
-def _is_intact(order: str, seed: tuple[int, ...], frame: bytes) -> bool:
-    return _frame_checksum(order, (seed[0], seed[1]), frame) == struct.unpack(">2I", frame[16:24])
+def _is_intact(order: str, seed: tuple[int, ...], frame: bytes | bytearray) -> bool:
+    words = frame[:8] + frame[FRAME_HEADER_BYTES:]
+    return _checksum(order, (seed[0], seed[1]), words) == struct.unpack(">2I", frame[16:24])
 
 
-def _frame_checksum(order: str, seed: tuple[int, int], frame: bytes) -> tuple[int, int]:
-    return _checksum(order, _checksum(order, seed, frame[:8]), frame[FRAME_HEADER_BYTES:])
-
-
-def _read_frames(data: bytes, order: str, page_bytes: int, committed: int) -> Wal:
+def _read_frames(data: bytearray, order: str, page_bytes: int, committed: int) -> Wal:
     step = FRAME_HEADER_BYTES + page_bytes
-    salts = data[16:24]
+    salts = bytes(data[16:24])
     seeds = [struct.unpack(">2I", data[24:32])]
     found: list[tuple[int, Frame]] = []  # (offset, how it is) of the frames of this generation
     tries = MOST_MENDED
     sums: list[tuple[int, int]] = []
     doubt: list[tuple[int, int]] = []  # of the frame before
     last_word = step // 4 - 5  # it, or else the checksum, is what is broken: the next frame tells
-    for at in range(HEADER_BYTES, len(data) - step + 1, step):
+    power = _powers((step - 16) // 8)[0]
+    for place, own in enumerate(_sums_of_frames(data, order, page_bytes)):
+        at = HEADER_BYTES + place * step
         frame = data[at : at + step]
         stored = struct.unpack(">2I", frame[16:24])
-        sums = [_frame_checksum(order, seed, frame) for seed in seeds]
+        sums = [_go_on(power, seed, own) for seed in seeds]
         state, words = Frame.BROKEN, []
         if stored in sums:  # the salts are in no checksum, but the chain begins with theirs
             state = Frame.INTACT if frame[8:16] == salts else Frame.MENDED
@@ -157,7 +212,8 @@ def _read_frames(data: bytes, order: str, page_bytes: int, committed: int) -> Wa
             words = _broken_words(sums[0], stored, frame, order)
             state = Frame.FLIPPED if words else Frame.BROKEN
             if len(words) == 1 and words[0][0] != last_word:
-                data, state = _mend(data, at, order, *words[0]), Frame.MENDED
+                _mend(data, at, order, *words[0])
+                state = Frame.MENDED
         elif (
             len(found) >= committed
             and (not found or found[-1][1] in _WHOLE)
@@ -169,7 +225,8 @@ def _read_frames(data: bytes, order: str, page_bytes: int, committed: int) -> Wa
             if stored == sums[1] != sums[0]:
                 found[-1] = (before, Frame.MENDED)  # only its checksum was broken
             elif was is Frame.FLIPPED and len(doubt) == 1:
-                data, found[-1] = _mend(data, before, order, *doubt[0]), (before, Frame.MENDED)
+                _mend(data, before, order, *doubt[0])
+                found[-1] = (before, Frame.MENDED)
         doubt = words
         found.append((at, state))
         # Behind a broken frame the chain goes on from what it says, or from what it should say.
@@ -184,35 +241,46 @@ def _read_frames(data: bytes, order: str, page_bytes: int, committed: int) -> Wa
     return _collect(data, page_bytes, found, committed)
 
 
-def _collect(data: bytes, page_bytes: int, found: list[tuple[int, Frame]], committed: int) -> Wal:
+def _collect(data: bytearray, page_bytes: int, found: list[tuple[int, Frame]], committed: int) -> Wal:
     """Return the log up to its last transaction that is whole, or was."""
     last = _last_durable(data, found)
     is_short = committed > len(found)
     if not is_short:
         last = max(last, committed - 1)
     is_torn = is_short or any(s not in _WHOLE for _, s in found[last + 1 :])
-    wal = Wal(data, page_bytes, len(found), ends_torn=is_torn)
-    for at, state in found[: last + 1]:
-        number, size = struct.unpack(">2I", data[at : at + 8])
-        wal.broken += state is not Frame.INTACT
-        if state in _WHOLE:
-            wal.pages[number] = at + FRAME_HEADER_BYTES
-            wal.stale.discard(number)
-            wal.db_pages = size or wal.db_pages
-        else:
-            wal.stale.add(number)
-            wal.pages.pop(number, None)
+    wal = _view(data, page_bytes, found[: last + 1])
+    wal.frames, wal.ends_torn = len(found), is_torn
+    whole = [at for at, state in found[:last] if state in _WHOLE and any(data[at + 4 : at + 8])]
+    ending = [(at, state) for at, state in found[: last + 1] if not whole or at > whole[-1]]
+    if any(state not in _WHOLE for _, state in ending):
+        wal.before = _view(data, page_bytes, found[: last + 1 - len(ending)])
+        wal.ending = [at + FRAME_HEADER_BYTES for at, _ in ending]
+        wal.in_order = all(data[a : a + 4] < data[b : b + 4] for (a, _), (b, _) in pairwise(ending))
     return wal
 
 
-def _half_right(sums: tuple[int, int], data: bytes, at: int) -> bool:
+def _view(data: bytearray, page_bytes: int, found: list[tuple[int, Frame]]) -> Wal:
+    """Return what a log holds up to the last of these frames."""
+    wal = Wal(data, page_bytes, len(found))
+    for at, state in found:
+        number, size = struct.unpack(">2I", data[at : at + 8])
+        wal.broken += state is not Frame.INTACT
+        kept, other = (wal.pages, wal.stale) if state in _WHOLE else (wal.stale, wal.pages)
+        kept[number] = at + FRAME_HEADER_BYTES
+        other.pop(number, None)
+        if state in _WHOLE:
+            wal.db_pages = size or wal.db_pages
+    return wal
+
+
+def _half_right(sums: tuple[int, int], data: bytearray, at: int) -> bool:
     """Return whether of the last frame's two checksums one is right: then the other is what is wrong."""
     stored: tuple[int, int] = struct.unpack(">2I", data[at + 16 : at + 24])
     return (stored[0] == sums[0]) != (stored[1] == sums[1])
 
 
 def _broken_words(
-    sums: tuple[int, int], stored: tuple[int, int], frame: bytes, order: str
+    sums: tuple[int, int], stored: tuple[int, int], frame: bytes | bytearray, order: str
 ) -> list[tuple[int, int]]:
     """Return which one word may be wrong in one byte, and its right value; nothing if more than that is wrong.
 
@@ -241,12 +309,11 @@ def _offset(word: int) -> int:
     return 4 * word if word < 2 else FRAME_HEADER_BYTES + 4 * (word - 2)
 
 
-def _mend(data: bytes, frame: int, order: str, word: int, value: int) -> bytes:
-    at = frame + _offset(word)
-    return data[:at] + struct.pack(f"{order}I", value) + data[at + 4 :]
+def _mend(data: bytearray, frame: int, order: str, word: int, value: int) -> None:
+    struct.pack_into(f"{order}I", data, frame + _offset(word), value)
 
 
-def _last_durable(data: bytes, found: list[tuple[int, Frame]]) -> int:
+def _last_durable(data: bytearray, found: list[tuple[int, Frame]]) -> int:
     """Return the last frame of the last transaction that is whole, or that others follow."""
     commits = [i for i, (at, state) in enumerate(found) if state and any(data[at + 4 : at + 8])]
     if not commits:
@@ -258,6 +325,6 @@ def _last_durable(data: bytes, found: list[tuple[int, Frame]]) -> int:
     return before if broken and not was_commit else commits[-1]
 
 
-def _is_older(data: bytes, at: int, step: int, salts: bytes) -> bool:
+def _is_older(data: bytearray, at: int, step: int, salts: bytes) -> bool:
     """Return whether from here on nothing belongs to this generation."""
     return all(data[i + 8 : i + 16] != salts for i in range(at, len(data) - step + 1, step))

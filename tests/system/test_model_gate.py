@@ -20,11 +20,11 @@ pytestmark = pytest.mark.slow
 GRAPHS = Path(__file__).parents[1] / "data" / "models"
 GATE = ", shadow: sensor-anomaly@{0}, promote: {{after: 1s, min_rows: {1}, probation: 1h, {2}}}"
 # Only the bound that a test is about is tight: latencies swing on a busy machine (a second of them swings less), and
-# thresholds that were learned at different times differ. Without the compiled core the step itself costs so much that a
-# slow model makes it ten times as slow, not a hundred.
+# thresholds that were learned at different times differ. A slow model is a hundred times as slow; a quick one was seen
+# to be five times so for a second, with twelve processes on two cores.
 BOUNDS = {
     "fails": "max_latency_ratio: 1000, max_psi: 10",
-    "slow": "max_latency_ratio: 5, max_psi: 10",
+    "slow": "max_latency_ratio: 15, max_psi: 10",
     "drifts": "max_latency_ratio: 1000, max_psi: 0.5",
 }
 TURNS = [
@@ -47,7 +47,9 @@ def test_a_candidate_that_turns_bad_while_it_serves_is_rolled_back_by_itself(
         install(plant, "1.1.0", "--candidate", graph=GRAPHS / f"stuck_{turn}.onnx")
         plant.configure(gate("1.1.0", turn))
         plant.cli("reload", "agent.yaml")
-        eventually(lambda: shadow_report(plant)["phase"] == "on_probation", "the promotion")
+        eventually(lambda: shadow_report(plant)["phase"] != "running", "the promotion")
+        report = shadow_report(plant)
+        assert report["phase"] == "on_probation", report
         assert model_in_use(plant).startswith("sensor-anomaly@1.1.0#")
         new = model_in_use(plant)
         eventually(lambda: models_of(plant).get(new, {}).get("gave"), "scores of the candidate")

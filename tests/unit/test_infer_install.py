@@ -203,6 +203,36 @@ def test_the_same_version_with_other_content_is_refused(shop: Shop) -> None:
     assert "other content" in shop.error
 
 
+@pytest.mark.parametrize("damage", ["a changed byte", "a file gone", "no manifest", "a link", "one too many"])
+def test_installing_again_mends_a_version_that_was_damaged(shop: Shop, damage: str) -> None:
+    made = shop.make("1.0.1")
+    assert shop.install(made) == 0
+    place = find("sensor-anomaly", bundles_dir=shop.installed)
+    graph = place / "model.onnx"
+    if damage == "a changed byte":
+        graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    elif damage == "a link":
+        graph.unlink()
+        graph.symlink_to(made / "model.onnx")
+    elif damage == "one too many":
+        (place / "weights.bin").write_bytes(b"x")
+    else:
+        (place / ("CARD.md" if damage == "a file gone" else "manifest.yaml")).unlink()
+    with pytest.raises(ModelError):
+        load(place, shop.trust())
+    assert shop.install(made) == 0, shop.error
+    assert load(place, shop.trust()).manifest.version == "1.0.1"
+
+
+def test_installing_an_unsigned_copy_takes_no_signature_away(shop: Shop) -> None:
+    made = shop.make("1.0.1")
+    assert shop.install(made) == 0
+    (made / "manifest.sig").unlink()
+    assert shop.cli("models", "install", made, "--dir", shop.installed) == 1
+    assert "other content" in shop.error
+    assert load(find("sensor-anomaly", bundles_dir=shop.installed), shop.trust()).signed_by
+
+
 def test_a_candidate_stands_beside_and_changes_nothing(shop: Shop) -> None:
     assert shop.install(shop.make("1.0.1")) == 0
     assert shop.install(shop.make("2.0.0"), "--candidate") == 0

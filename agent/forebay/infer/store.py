@@ -25,6 +25,7 @@ from forebay.errors import ModelError
 from forebay.infer.manifest import Manifest, version_key
 
 CURRENT = "current"
+_MANIFEST, _SIGNATURE = "manifest.yaml", "manifest.sig"
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 MAX_PACKED_BYTES = 2 * 1024 * 1024 * 1024
 MAX_PACKED_FILES = 64
@@ -200,11 +201,8 @@ def _remember(folder: Path, name: str, known: Seen) -> None:
 
 def _write_folder(place: Path, files: dict[str, bytes]) -> None:
     if place.exists():
-        if {p.name: p.read_bytes() for p in place.iterdir()} == files:
-            return
-        raise ModelError(
-            "this version is installed with other content: give what is new a new version", place=str(place)
-        )
+        _mend_folder(place, files)
+        return
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -213,6 +211,21 @@ def _write_folder(place: Path, files: dict[str, bytes]) -> None:
     _sync(partial)
     partial.rename(place)
     _sync(place.parent)
+
+
+def _mend_folder(place: Path, files: dict[str, bytes]) -> None:
+    """Bring back what was damaged of an installed version: its manifest is the same, so its content must be."""
+    there = {p.name: None if p.is_symlink() else p.read_bytes() for p in place.iterdir()}
+    same = there.get(_MANIFEST, files[_MANIFEST]) == files[_MANIFEST]
+    if not same or (_SIGNATURE in there and _SIGNATURE not in files):
+        raise ModelError(
+            "this version is installed with other content: give what is new a new version", place=str(place)
+        )
+    for name in there.keys() - files.keys():
+        (place / name).unlink()
+    for name, data in files.items():
+        if there.get(name) != data:
+            _write_file(place / name, data)
 
 
 def _write_file(path: Path, data: bytes) -> None:

@@ -22,7 +22,8 @@ LEAST_SHARE = 1e-4  # an empty group is not infinitely far away
 FAILED_IN_ROW = 3  # blocks or pictures; then the candidate is set aside, gate or not
 LOOK_NS = 1_000_000_000  # between two looks at the bounds: one costs 0.5 ms of CPU
 HALF_NS = 60_000_000_000  # half a window of what was seen lately lasts so long; of a short trial
-HALVES = 16  # this part of it
+HALVES = 16  # this part of it,
+LEAST_HALF_NS = 5_000_000_000  # but no less: in a second another process's turn makes a model slow
 RUNNING, PROBATION, PROMOTED = "running", "on_probation", "promoted"
 REJECTED, ROLLED_BACK = "rejected", "rolled_back"
 PHASES = (RUNNING, PROBATION, PROMOTED, REJECTED, ROLLED_BACK)
@@ -212,7 +213,7 @@ class Trial:
         if not is_due and seen.elapsed_ns - self._looked_ns < LOOK_NS:
             return
         self._looked_ns = seen.elapsed_ns
-        lately = self._lately(gate, min(HALF_NS, length_ns // HALVES))
+        lately = self._lately(gate, min(HALF_NS, max(LEAST_HALF_NS, length_ns // HALVES)))
         if not is_due and self.phase == RUNNING:  # one that does not serve yet has its whole time
             return
         if over := seen.over(gate) or [f"{bound} lately" for bound in lately]:

@@ -175,6 +175,18 @@ cdef inline bint beside_gender(const uint16_t *p, int f) noexcept nogil:
     return k > f and (p[k] == 0x7537 or p[k] == 0x5973) and not BITS[p[k + 1]] & HAN
 
 
+cdef inline bint coordinated(Cell *c, Hits *who, int j) noexcept nogil:
+    # Does j stand behind a name and a word for `and`?
+    cdef int64_t end
+    if who.n == 0 or who.codes[who.n - 1] != NAME:
+        return False
+    end = who.spans[3 * who.n - 1]
+    if end == c.pos[j - 1]:
+        return (c.cp[j - 1] == JOINING[0] or c.cp[j - 1] == JOINING[1] or c.cp[j - 1] == JOINING[2]
+                or c.cp[j - 1] == JOINING[3])
+    return end == c.pos[j] and c.cp[j - 1] == JOINING[0]
+
+
 cdef inline bint goes_on(Cell *c, Hits *who, int j) noexcept nogil:
     # Does j stand behind a name in a list of them?
     cdef int i = j
@@ -255,6 +267,10 @@ cdef int name_near(Cell *c, Hits *out, Hits *who, Look *look, int j, int limit) 
             e = name_at(p, k, ROLE)
             if e:
                 return emit_person(c, who, k, e, NAME, 80)
+    if coordinated(c, who, j):
+        e = name_at(p, j, ROLE)
+        if e and is_closed(p, e):
+            return emit_person(c, who, j, e, NAME, 70)
     if not starts and BITS[p[j]] & LABELLING:
         k = skip(p, j + 1, SEPARATES, 3)
         e = name_at(p, k, ROLE)

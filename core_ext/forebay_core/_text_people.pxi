@@ -44,9 +44,10 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
         e = 0
         if addresses and (look.all & (W_ADDRESS | W_CITY | W_COUNTY) or bits & CLOSES):
             e = address_at(c, who, &look, j, limit)
-        # nothing else has a rule for names: a sign before it, a word for somebody, a title
+        # nothing else has a rule for names: a sign before it, a word for somebody, a title, another name
         if e == 0 and names and (
-                look.all & (W_FIELD | W_ROLE | W_TITLE) or before & (HAN | STOPS) != HAN or bits & LABELLING):
+                look.all & (W_FIELD | W_ROLE | W_TITLE) or before & (HAN | STOPS) != HAN or bits & LABELLING
+                or coordinated(c, who, j)):
             e = name_near(c, out, who, &look, j, limit)
         if e:
             limit = e

@@ -72,6 +72,7 @@ cdef uint8_t ANCHORS[8192]  # the same for words that a rule begins at
 cdef uint64_t LATIN[MAX_LATIN]
 cdef int LATIN_LENGTH[MAX_LATIN]
 cdef int N_LATIN = 0
+cdef uint16_t JOINING[4]
 cdef bint PEOPLE_READY = False
 FILLING = Lock()
 
@@ -119,6 +120,9 @@ def _fill_tables():
             STEP[i] |= STEP_OPENS
         if bits & (CLOSES | LABELLING):
             STEP[i] |= STEP_ENDS
+    for i, char in enumerate(people.JOINING_CHARS):
+        JOINING[i] = <uint16_t> ord(char)
+        STEP[<int> ord(char)] |= STEP_OPENS
     for chars, bit in (
         (" :='\"\\>|([_-\t<", SEPARATES), (" ,:;()'\"|/\t、。-", GAP), ("在于为是", PREPOSITION),
     ):

@@ -80,7 +80,7 @@ _NAMES_TOO = "令烟道高升达元明正应若同经向自时运松多第振相
 
 STOP_CHARS = (
     "的了是不有与或及于从到被把将也就还又已未要去请说称报投申给对往因个们这那此每我你他她它您吗呢吧啊在收"
-    "由叫找派转住"
+    "由叫找派转住让"
 )
 """Never in a name nor in an address: one goes on no further, and what follows may be a name."""
 FOLLOW_CHARS = "家住来到说向对因为于从能会可想过得着在以用同至本兼代曾处先有"
@@ -282,8 +282,10 @@ LATIN_LABELS = (
 """Ends of names of fields that hold a person's name; at most eight letters."""
 COUNTED = "号栋幢座楼层室户组队弄单舍棟樓巷院社屯门排房塔"
 """What a number of an address counts; 单 stands for 单元."""
-NAMING_CHARS = "叫找由派转是给请问与及"
+NAMING_CHARS = "叫找由派转是给请问与及让称"
 """What stands right behind them up to the next sign may be a name."""
+JOINING_CHARS = "和与及跟"
+"""Right behind a name they go on with another. The first may have been taken for the end of that name."""
 LABEL_CHARS = "人员者"
 """Last characters of words for somebody: what follows may be a name."""
 

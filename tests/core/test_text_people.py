@@ -36,6 +36,8 @@ def found(kernel, text, context=0, classes=text_tables.ALL_CLASSES):
 
 
 NAMES = [
+    ("麻烦让张千一回个电话", "张千一"),
+    ("来电者自称苗若兰，说水压低", "苗若兰"),
     ("姓名：张三", "张三"),
     ("联系人 欧阳娜娜，女", "欧阳娜娜"),
     ("户主:阿依古丽·买买提", "阿依古丽·买买提"),
@@ -119,6 +121,12 @@ def test_a_region_or_a_numbered_thing_is_no_address(kernel, text):
 def test_each_name_of_a_list_is_found(kernel):
     text = "签到：苗翠花、方德、冯道德"
     assert [t for _, t in found(kernel, text)] == ["苗翠花", "方德", "冯道德"]
+
+
+@pytest.mark.parametrize("word", ["和", "与", "及", "跟"])
+def test_a_name_behind_a_name_and_a_word_for_and_is_one(kernel, word):
+    assert found(kernel, f"患者周伟{word}李娜到场")[-1] == ("name", "李娜")
+    assert len(found(kernel, f"患者张三{word}高温报警到场")) == 1, "a word that begins like a name"
 
 
 def test_the_column_can_vouch_for_a_name_and_an_address(kernel):

@@ -18,6 +18,7 @@ from forebay_core.reference.text_places import Places
 from forebay_core.reference.text_words import BITS, GAPS, NAME, SEPARATORS, Hit
 
 FIELD, ROLE, PROSE = 0, 1, 2  # how sure the place of a name is, from sure to guessed
+JOINING = tuple(map(ord, t.JOINING_CHARS))
 NEIGHBOURS = frozenset(
     tables.CODES[n] for n in ("mobile", "resident_id", "bank_card", "passport", "landline", "plate")
 )
@@ -68,6 +69,10 @@ class People(Places):
             e = self.name_at(k, ROLE)
             if e:
                 return self.emit(k, e, NAME, 80)
+        if self.coordinated(j):
+            e = self.name_at(j, ROLE)
+            if e and self.is_closed(e):
+                return self.emit(j, e, NAME, 70)
         if not starts and self.has(j, t.LABELLING):
             k = self.skip(j + 1, SEPARATORS, 3)
             e = self.name_at(k, ROLE)
@@ -239,6 +244,12 @@ class People(Places):
         while j - i < 2 and self.cp[i - 1] in GAPS:
             i -= 1
         return PAD < i == self.name_end and i < j
+
+    def coordinated(self, j: int) -> bool:
+        """Does j stand behind a name and a word for `and`?"""
+        if self.cp[j - 1] not in JOINING:
+            return False
+        return self.name_end == j - 1 or (self.name_end == j and self.cp[j - 1] == JOINING[0])
 
     def latin_label(self, j: int) -> bool:
         """Does a word such as `contact` stand before j, with a colon or an equals sign between?"""

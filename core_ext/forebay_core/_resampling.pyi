@@ -9,12 +9,15 @@ def advance(
     time: I64,
     values: F64,
     codes: U8,
-    first: int,
+    bounds: I64,
+    final: U8,
     every_ns: int,
     max_gap_ns: int,
     method: int,
-    final: bool,
+    first: I64,
+    made: I64,
+    needed: I64,
     out_time: I64,
     out_values: F64,
     out_codes: U8,
-) -> tuple[int, int, int]: ...
+) -> int: ...

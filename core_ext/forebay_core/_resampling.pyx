@@ -1,4 +1,4 @@
-"""Resampling of one key's rows, all fields in one call: points that are settled, rows that are still needed.
+"""Resampling of the rows of many keys in one call: points that are settled, rows that are still needed.
 
 The grid is the multiples of `every_ns` since 1970-01-01 UTC; a point is named by its number,
 point / every_ns. What the methods mean, and when a point is settled, is said in forebay.preprocess.resample.
@@ -105,148 +105,206 @@ cdef bint _value(
     return True
 
 
+cdef struct Rows:
+    # Those of one stretch. Field f has its cells from values + f * width on, codes likewise.
+    const int64_t* time
+    const double* values
+    const uint8_t* codes
+    Py_ssize_t rows
+    Py_ssize_t fields
+    Py_ssize_t width
+
+
+cdef inline void _select(const Rows* r, Py_ssize_t field, Series* series) noexcept nogil:
+    """Let `series` be a field's."""
+    series.time, series.rows = r.time, r.rows
+    series.values, series.codes = r.values + field * r.width, r.codes + field * r.width
+
+
 cdef int64_t _settled(
-    const double[:, ::1] values, const uint8_t[:, ::1] codes, const int64_t[::1] time, int64_t every,
-    uint64_t gap, int method, bint final,
+    const Rows* r, int64_t every, uint64_t gap, int method, bint final
 ) noexcept nogil:
     """Return the number of the last point that later rows cannot change."""
-    cdef Py_ssize_t rows = time.shape[0], f, i
-    cdef int64_t latest = time[rows - 1], end
+    cdef Py_ssize_t f, i
+    cdef int64_t latest = r.time[r.rows - 1], end
+    cdef Series s
     if method == MEAN:
         return _floor(latest, every) + final
     if final:
         return _floor(latest, every)
     end = _ceiling(latest, every) - 1  # another row may come at the very same time
     if method == LINEAR:
-        for f in range(values.shape[0]):
-            i = rows - 1
-            while i >= 0 and not _usable(values[f, i], codes[f, i]):
+        for f in range(r.fields):
+            _select(r, f, &s)
+            i = r.rows - 1
+            while i >= 0 and not _usable(s.values[i], s.codes[i]):
                 i -= 1
-            if i >= 0 and _between(time[i], latest) <= gap and _floor(time[i], every) < end:
-                end = _floor(time[i], every)
+            if i >= 0 and _between(r.time[i], latest) <= gap and _floor(r.time[i], every) < end:
+                end = _floor(r.time[i], every)
     return end
 
 
 cdef Py_ssize_t _needed(
-    const double[:, ::1] values, const uint8_t[:, ::1] codes, const int64_t[::1] time, int64_t number,
-    int64_t every, uint64_t gap, int method,
+    const Rows* r, int64_t number, int64_t every, uint64_t gap, int method
 ) noexcept nogil:
     """Return the first row that a point from `number` on may need."""
-    cdef Py_ssize_t rows = time.shape[0], needed = rows, f, i
+    cdef Py_ssize_t needed = r.rows, f, i
     cdef int64_t point = number * every if -(TIME_MAX / every) <= number <= TIME_MAX / every else (
         TIME_MAX if number > 0 else TIME_MIN
     )
-    cdef int64_t latest = time[rows - 1], until = point if point < latest else latest
-    while needed > 0 and (time[needed - 1] >= point or _between(time[needed - 1], point) <= <uint64_t>every):
+    cdef int64_t latest = r.time[r.rows - 1], until = point if point < latest else latest
+    cdef Series s
+    while needed > 0 and (
+        r.time[needed - 1] >= point or _between(r.time[needed - 1], point) <= <uint64_t>every
+    ):
         needed -= 1
     if method != MEAN:
-        for f in range(values.shape[0]):
-            i = rows - 1
-            while i >= 0 and (time[i] > point or not _usable(values[f, i], codes[f, i])):
+        for f in range(r.fields):
+            _select(r, f, &s)
+            i = r.rows - 1
+            while i >= 0 and (r.time[i] > point or not _usable(s.values[i], s.codes[i])):
                 i -= 1
-            if 0 <= i < needed and _between(time[i], until) <= gap:
+            if 0 <= i < needed and _between(r.time[i], until) <= gap:
                 needed = i
     return needed
+
+
+cdef Py_ssize_t _points(
+    const Rows* r, int64_t* first, int64_t every, uint64_t gap, int method, bint final, Place* places,
+    Py_ssize_t made, int64_t[::1] out_time, double[:, ::1] out_values, uint8_t[:, ::1] out_codes,
+) noexcept nogil:
+    """Write the settled points of a stretch behind the `made` ones; return how many there are then.
+
+    `first` moves on to the first open point. What does not fit is counted only.
+    """
+    cdef Py_ssize_t f, room = out_time.shape[0]
+    cdef int64_t number = first[0], end, grid, soonest, candidate
+    cdef bint any_value
+    cdef double value = 0.0
+    cdef uint8_t code = 0
+    cdef Series series
+    for f in range(r.fields):
+        _select(r, f, &series)
+        places[f].at, places[f].after = -1, _next(&series, -1)
+    end = _settled(r, every, gap, method, final)
+    if number <= end:
+        first[0] = end + 1
+    if end > TIME_MAX / every:
+        end = TIME_MAX / every
+    while number <= end:
+        grid = number * every
+        any_value, soonest = False, TIME_MAX
+        for f in range(r.fields):
+            _select(r, f, &series)
+            if _value(&series, &places[f], grid, every, gap, method, &value, &code):
+                any_value = True
+            if made < room:
+                out_values[f, made], out_codes[f, made] = value, code
+            if not any_value:
+                if places[f].after < r.rows:
+                    candidate = r.time[places[f].after]
+                    if method == MEAN:
+                        candidate = _floor(candidate, every) + 1
+                    else:
+                        candidate = _ceiling(candidate, every)
+                    if candidate < soonest:
+                        soonest = candidate
+        if any_value:
+            if made < room:
+                out_time[made] = grid
+            made += 1
+            number += 1
+        else:
+            number = soonest if soonest > number else number + 1
+    return made
 
 
 def advance(
     const int64_t[::1] time not None,
     const double[:, ::1] values not None,
     const uint8_t[:, ::1] codes not None,
-    int64_t first,
+    const int64_t[::1] bounds not None,
+    const uint8_t[::1] final not None,
     int64_t every_ns,
     int64_t max_gap_ns,
     int method,
-    bint final,
+    int64_t[::1] first not None,
+    int64_t[::1] made not None,
+    int64_t[::1] needed not None,
     int64_t[::1] out_time not None,
     double[:, ::1] out_values not None,
     uint8_t[:, ::1] out_codes not None,
 ):
-    """Give the points from number `first` on that are settled and have a value in some field.
+    """Give the points of each stretch that are settled and have a value in some field.
+
+    A stretch is rows of one key. Stretches know nothing of each other.
 
     Parameters
     ----------
-    time : int64 (n,), ns, not decreasing, n >= 1.  IN
+    time : int64 (n,), ns, not decreasing within a stretch.  IN
     values : float64 (fields, n).  IN
     codes : uint8 (fields, n); cells of 64 and above, NaN and infinities are not used.  IN
-    first : number of the first open point
+    bounds : int64 (stretches + 1,); stretch s is the rows bounds[s]:bounds[s + 1], at least one.  IN
+    final : uint8 (stretches,); 1: no rows come after these.  IN
     every_ns, max_gap_ns : > 0, >= 0; the gap is of `linear` and `last`
     method : 0 linear, 1 last, 2 mean
-    final : nothing comes behind these rows
-    out_time : int64 (room,).  OUT
+    first : int64 (stretches,), number of the first open point.  IN and OUT: of the first that is open now
+    made : int64 (stretches,), points written.  OUT
+    needed : int64 (stretches,), the first row, counted in the stretch, that open points may need.  OUT
+    out_time : int64 (room,), ns, of the points, stretch by stretch.  OUT
     out_values, out_codes : float64 and uint8 (fields, room): a value and its code; where a field has none 0
         and missing (128).  OUT
 
     Returns
     -------
-    made : points written; more than `room`: so many are needed, nothing else counts
-    first : number of the first point that is open now
-    needed : the first row that open points may need
+    int : points in all. More than `room`: so many are needed, and the points written do not count.
 
     Raises
     ------
     ValueError
-        If shapes do not agree, there is no row, the method is unknown, or step or gap are not positive.
+        If shapes do not agree, a stretch has no row, the method is unknown, or step or gap are not positive.
 
     Notes
     -----
-    O(fields (n + points)): stretches without values are passed over, however long.
+    O(fields (n + points)): stretches of time without values are passed over, however long.
     """
     cdef Py_ssize_t rows = time.shape[0], fields = values.shape[0], room = out_time.shape[0]
-    cdef Py_ssize_t f, made = 0, needed
-    cdef int64_t number = first, end, grid, soonest, candidate
-    cdef bint any_value
-    cdef double value = 0.0
-    cdef uint8_t code = 0
+    cdef Py_ssize_t stretches = final.shape[0], s, total = 0, before
     cdef Place* places
-    cdef Series series
+    cdef Rows r
     if (
-        rows == 0 or values.shape[1] != rows or codes.shape[0] != fields or codes.shape[1] != rows
+        values.shape[1] != rows or codes.shape[0] != fields or codes.shape[1] != rows
         or out_values.shape[0] != fields or out_codes.shape[0] != fields
         or out_values.shape[1] != room or out_codes.shape[1] != room
+        or bounds.shape[0] != stretches + 1 or first.shape[0] != stretches
+        or made.shape[0] != stretches or needed.shape[0] != stretches
     ):
-        raise ValueError("time, values, codes and the outputs differ in shape, or there is no row")
+        raise ValueError("rows, stretches and the outputs differ in shape")
+    if bounds[0] != 0 or bounds[stretches] != rows:
+        raise ValueError("the stretches are not the rows")
+    for s in range(stretches):
+        if bounds[s + 1] <= bounds[s]:
+            raise ValueError("a stretch has no row")
     if every_ns <= 0 or max_gap_ns < 0 or method not in (LINEAR, LAST, MEAN):
         raise ValueError("every_ns must be positive, max_gap_ns not negative, the method 0, 1 or 2")
-    places = <Place*>malloc((fields + 1) * sizeof(Place))
+    if rows == 0 or fields == 0:
+        made[:] = 0
+        needed[:] = 0
+        return 0
+    places = <Place*>malloc(fields * sizeof(Place))
     if places == NULL:
         raise MemoryError
     with nogil:
-        series.time, series.rows = &time[0], rows
-        for f in range(fields):
-            series.values, series.codes = &values[f, 0], &codes[f, 0]
-            places[f].at, places[f].after = -1, _next(&series, -1)
-        end = _settled(values, codes, time, every_ns, <uint64_t>max_gap_ns, method, final)
-        if number <= end:
-            first = end + 1
-        if end > TIME_MAX / every_ns:
-            end = TIME_MAX / every_ns
-        while number <= end:
-            grid = number * every_ns
-            any_value, soonest = False, TIME_MAX
-            for f in range(fields):
-                series.values, series.codes = &values[f, 0], &codes[f, 0]
-                if _value(
-                    &series, &places[f], grid, <uint64_t>every_ns, <uint64_t>max_gap_ns, method, &value, &code
-                ):
-                    any_value = True
-                if made < room:
-                    out_values[f, made], out_codes[f, made] = value, code
-                if not any_value:
-                    if places[f].after < rows:
-                        candidate = time[places[f].after]
-                        candidate = _floor(candidate, every_ns) + 1 if method == MEAN else _ceiling(
-                            candidate, every_ns
-                        )
-                        if candidate < soonest:
-                            soonest = candidate
-            if any_value:
-                if made < room:
-                    out_time[made] = grid
-                made += 1
-                number += 1
-            else:
-                number = soonest if soonest > number else number + 1
-        needed = _needed(values, codes, time, first, every_ns, <uint64_t>max_gap_ns, method)
+        r.fields, r.width = fields, rows
+        for s in range(stretches):
+            r.rows = bounds[s + 1] - bounds[s]
+            r.time, r.values, r.codes = &time[bounds[s]], &values[0, bounds[s]], &codes[0, bounds[s]]
+            before = total
+            total = _points(
+                &r, &first[s], every_ns, <uint64_t>max_gap_ns, method, final[s], places, total,
+                out_time, out_values, out_codes,
+            )
+            made[s] = total - before
+            needed[s] = _needed(&r, first[s], every_ns, <uint64_t>max_gap_ns, method)
         free(places)
-    return made, first, needed
+    return total

@@ -25,7 +25,7 @@ from forebay_core._bits cimport BitWriter, bit_length, end_bits, get_bits, get_v
 from libc.math cimport log2
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -47,8 +47,7 @@ cdef enum:
     TOKENS = 256
     MIN_RANS = 16     # below this many residuals a table cannot pay
 
-# Lower bound of the coder's state: renormalised by 16-bit words.
-cdef uint32_t STATE_LOW = 1 << 16
+cdef uint32_t STATE_LOW = 1 << 16  # lower bound of the coder's state: renormalised by 16-bit words
 
 # Weight of each table level, about 2^(0.8 (level - 1)), and the least share (of 2352) that takes it.
 cdef int[16] WEIGHTS = [0, 1, 2, 3, 5, 9, 16, 28, 49, 84, 147, 256, 446, 776, 1351, 2352]
@@ -199,45 +198,35 @@ cdef void build_table(Table* table, const uint8_t* levels, int tokens) noexcept 
 cdef void build_steps(const Table* table, int tokens, Step* steps) noexcept nogil:
     """Prepare the encoder's steps for the tokens present.
 
-    state // frequency is the high word of state * inverse, the inverse rounded up: what that adds, over a
-    state below 2^32, stays far below the 1 / frequency that would reach the next integer. The inverse of 1
-    is 2^64 and fits no word; with 2^64 - 1 the quotient is too small by one, which the bias makes up for.
+    state // frequency is the high word of state * inverse: over a state below 2^32, rounding the inverse up
+    adds less than 1 / frequency. That of 1, 2^64, fits no word; the bias makes up for what 2^64 - 1 lacks.
     """
     cdef int token
     cdef uint32_t frequency
     for token in range(tokens):
         frequency = table.frequency[token]
-        if frequency == 0:
-            continue
-        steps[token].limit = <uint64_t>frequency << 20
-        steps[token].inverse = (<uint64_t>0 - 1) // frequency + (frequency > 1)
-        steps[token].bias = table.start[token] + (SCALE - 1 if frequency == 1 else 0)
-        steps[token].complement = SCALE - frequency
+        if frequency:
+            steps[token].limit = <uint64_t>frequency << 20
+            steps[token].inverse = (<uint64_t>0 - 1) // frequency + (frequency > 1)
+            steps[token].bias = table.start[token] + (SCALE - 1 if frequency == 1 else 0)
+            steps[token].complement = SCALE - frequency
 
 
 cdef int choose_levels(const uint64_t* u, int64_t n, uint8_t* tokens, uint8_t* levels) noexcept nogil:
     """Set the tokens, and the levels of those up to the last one present; return how many these are."""
-    cdef uint32_t[256] counts, odd  # of every other one: a count that was just stored is slow to load again
+    cdef uint32_t[512] counts  # rows in turn in two halves: a count just stored is slow to load again
     cdef int64_t i, most = 0, share
     cdef int token, level, count = TOKENS
     memset(counts, 0, sizeof(counts))
-    memset(odd, 0, sizeof(odd))
-    for i in range(0, n - 1, 2):
+    for i in range(n):
         token = token_of(u[i])
         tokens[i] = <uint8_t>token
-        counts[token] += 1
-        token = token_of(u[i + 1])
-        tokens[i + 1] = <uint8_t>token
-        odd[token] += 1
-    if n & 1:
-        token = token_of(u[n - 1])
-        tokens[n - 1] = <uint8_t>token
-        counts[token] += 1
-    while counts[count - 1] == 0 and odd[count - 1] == 0:
-        count -= 1
-    for token in range(count):
-        counts[token] += odd[token]
+        counts[(i & 1) * TOKENS + token] += 1
+    for token in range(TOKENS):
+        counts[token] += counts[TOKENS + token]
         most = max(most, <int64_t>counts[token])
+    while counts[count - 1] == 0:
+        count -= 1
     for token in range(count):
         levels[token] = 0
         if counts[token]:
@@ -299,7 +288,7 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
     cdef Step[256] steps
     cdef const Step* step
     cdef int64_t at, i, words = 0, place
-    cdef uint32_t state = STATE_LOW, cut
+    cdef uint32_t state = STATE_LOW
     cdef int token, due, count
     cdef BitWriter w
     cdef uint16_t* stack = <uint16_t*>malloc(3 * n + 2)
@@ -315,8 +304,7 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
         due = <uint64_t>state >= step.limit
         stack[words] = <uint16_t>state
         words += due
-        cut = state >> 16
-        state = cut if due else state
+        state = state >> 16 if due else state
         state += <uint32_t>fb_mul_high(state, step.inverse) * step.complement + step.bias
     at = put_varint(out, put_levels(levels, count, out, 0), words)
     for i in range(4):
@@ -394,8 +382,7 @@ cdef int64_t put_residuals(
         size = put_rans(u, n, scratch)
         if 0 <= size < packed:
             coder[0] = RANS
-            for i in range(size):
-                out[at + i] = scratch[i]
+            memcpy(out + at, scratch, size)
             return at + size
     coder[0] = PACKED
     return put_packed(u, n, out, at)

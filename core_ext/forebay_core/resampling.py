@@ -1,4 +1,4 @@
-"""Resampling of one key's rows.
+"""Resampling of the rows of many keys.
 
 Compiled, or the reference twin under FOREBAY_PURE=1.
 """

@@ -38,8 +38,14 @@ def run(
     for array in (time, values, given):
         array.flags.writeable = False
     out = np.full(room, 77), np.full((len(fields), room), 7.0), np.full((len(fields), room), 7, np.uint8)
-    made, first, needed = kernels.advance(time, values, given, first, every, gap, method, final, *out)
-    return out[0][:made].tolist(), out[1][:, :made].tolist(), out[2][:, :made].tolist(), first, needed
+    firsts, counts, needed = np.array([first]), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    made = kernels.advance(
+        time, values, given, np.array([0, len(at)]), np.array([final], np.uint8), every, gap, method, firsts,
+        counts, needed, *out,
+    )  # fmt: skip
+    assert counts.tolist() == [made]
+    times, cells, marks = out[0][:made], out[1][:, :made], out[2][:, :made]
+    return times.tolist(), cells.tolist(), marks.tolist(), int(firsts[0]), int(needed[0])
 
 
 def test_linear_joins_neighbours_up_to_the_gap_and_keeps_hits(kernels: ModuleType) -> None:
@@ -85,7 +91,9 @@ def test_years_without_a_sample_cost_nothing(kernels: ModuleType) -> None:
 def test_more_points_than_there_is_room_for_are_asked_for(kernels: ModuleType) -> None:
     time, x, code = np.array([0, 1000]), np.zeros((1, 2)), np.zeros((1, 2), np.uint8)
     room = np.zeros(3, np.int64), np.zeros((1, 3)), np.zeros((1, 3), np.uint8)
-    assert kernels.advance(time, x, code, 0, 10, 1000, LINEAR, True, *room)[0] == 101
+    one, all_of_it = [np.zeros(1, np.int64) for _ in range(3)], np.array([0, 2])
+    found = kernels.advance(time, x, code, all_of_it, np.ones(1, np.uint8), 10, 1000, LINEAR, *one, *room)
+    assert found == 101
 
 
 usable = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 5e-324, np.nan, np.inf])
@@ -128,6 +136,39 @@ def test_compiled_and_reference_advance_alike(
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-12, atol=1e-9)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    parts=st.lists(rows(), min_size=1, max_size=4), finals=st.lists(st.booleans(), min_size=4, max_size=4),
+    method=st.sampled_from([LINEAR, LAST, MEAN]), which=st.sampled_from(PARAMS),
+)  # fmt: skip
+def test_stretches_in_one_call_are_as_each_alone(
+    parts: list[dict[str, Any]], finals: list[bool], method: int, which: str
+) -> None:
+    kernels, every, gap = load(which), 2**61, 2**62
+    firsts = [-(-part["at"][0] // every) for part in parts]
+    alone = [
+        run(
+            kernels, method, part["at"], part["fields"][0], codes=part["codes"][:1], first=first, every=every,
+            gap=gap, final=final, room=2_000,
+        )
+        for part, first, final in zip(parts, firsts, finals, strict=False)
+    ]  # fmt: skip
+    time = np.concatenate([np.array(part["at"], np.int64) for part in parts])
+    values = np.concatenate([np.array(part["fields"][:1], np.float64) for part in parts], axis=1)
+    codes = np.concatenate([np.array(part["codes"][:1], np.uint8) for part in parts], axis=1)
+    bounds = np.cumsum([0, *(len(part["at"]) for part in parts)])
+    first, made, needed = np.array(firsts), np.zeros(len(parts), np.int64), np.zeros(len(parts), np.int64)
+    out = np.zeros(9_000, np.int64), np.zeros((1, 9_000)), np.zeros((1, 9_000), np.uint8)
+    final = np.array(finals[: len(parts)], np.uint8)
+    total = kernels.advance(time, values, codes, bounds, final, every, gap, method, first, made, needed, *out)
+    ends = np.cumsum([0, *made.tolist()])
+    assert total == ends[-1]
+    for i, (times, cells, marks, after, wanted) in enumerate(alone):
+        a, b = ends[i], ends[i + 1]
+        assert (out[0][a:b].tolist(), out[2][:, a:b].tolist()) == (times, marks)
+        assert (out[1][:, a:b].tolist(), int(first[i]), int(needed[i])) == (cells, after, wanted)
+
+
 def test_what_does_not_fit_is_an_error(kernels: ModuleType) -> None:
     time, x, code, out = (
         np.zeros(1, np.int64),
@@ -135,10 +176,18 @@ def test_what_does_not_fit_is_an_error(kernels: ModuleType) -> None:
         np.zeros((1, 1), np.uint8),
         np.zeros(1, np.int64),
     )
+    whole, last, counts = np.array([0, 1]), np.ones(1, np.uint8), [np.zeros(1, np.int64) for _ in range(3)]
     for every, gap, method in ((0, 1, 0), (1, -1, 0), (1, 1, 3)):
         with pytest.raises(ValueError, match="positive"):
-            kernels.advance(time, x, code, 0, every, gap, method, True, out, x, code)
-    with pytest.raises(ValueError, match="no row"):
-        kernels.advance(time[:0], x[:, :0], code[:, :0], 0, 1, 1, 0, True, out, x, code)
+            kernels.advance(
+                time, x, code, whole, last, every, gap, method, *counts, out, x.copy(), code.copy()
+            )
+    for wrong in ([0, 0], [1, 1], [0, 2]):
+        with pytest.raises(ValueError, match="stretch"):
+            kernels.advance(
+                time, x, code, np.array(wrong), last, 1, 1, 0, *counts, out, x.copy(), code.copy()
+            )
     with pytest.raises(ValueError, match="shape"):
-        kernels.advance(time, x, code, 0, 1, 1, 0, True, out, np.zeros((2, 1)), code)
+        kernels.advance(time, x, code, whole, last, 1, 1, 0, *counts, out, np.zeros((2, 1)), code.copy())
+    with pytest.raises(ValueError, match="shape"):
+        kernels.advance(time, x, code, whole, last[:0], 1, 1, 0, *counts, out, x.copy(), code.copy())

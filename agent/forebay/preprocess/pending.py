@@ -32,10 +32,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.time)
 
-    def cut(self, start: int) -> Rows:
-        """Return a copy of the rows from `start` on, so that the block they came from is let go."""
-        return Rows(self.time[start:].copy(), self.values[:, start:].copy(), self.codes[:, start:].copy())
-
 
 def empty_rows(fields: int, rows: int) -> Rows:
     """Return arrays for so many fields and rows; what they hold is to be written first."""

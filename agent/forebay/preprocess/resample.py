@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from forebay.blocks import Block, Column, Type
 from forebay.config.preprocess import ResampleOptions
-from forebay.preprocess.arrays import F64, U8, or_none
+from forebay.preprocess.arrays import F64, I64, U8, or_none
 from forebay.preprocess.base import pieces
 from forebay.preprocess.pending import PendingWorker, Rows, empty_rows, join
 from forebay.preprocess.state import pack_array, unpack_array
@@ -37,12 +38,21 @@ _TIME_MIN = -(2**63)
 
 
 @dataclass(slots=True)
-class Made:
-    """Grid points of one key; `run` counts how often its clock was set back within the block."""
+class Stretch:
+    """Rows of one key between two settings back of its clock: those held, then those that came.
+
+    `run` counts the settings back within the block; `first` is the number of the first open point, None where
+    all are.
+    """
 
     run: int
     slot: int
-    rows: Rows
+    parts: list[Rows]
+    first: int | None
+    final: bool = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
 class ResampleWorker(PendingWorker):
@@ -64,42 +74,40 @@ class ResampleWorker(PendingWorker):
         self.learn(block)
         if not self.fields:
             return []
-        self._fit()
         groups = self.slots.groups(block)
-        made: list[Made] = []
+        stretches: list[Stretch] = []
         for slot, _, new in self.segments(groups, self.rows_of(block)):
-            number = 0
-            for run, afresh in self._runs(slot, new):
+            stretch = Stretch(0, slot, [], self._next.get(slot))
+            if slot in self.held:
+                stretch.parts.append(self.held[slot])
+            came = False
+            for rows, afresh in self._runs(slot, new):
                 if afresh:
-                    rest = self._advance(slot, self.held.pop(slot, None), final=True)
-                    made += [Made(number, slot, part) for part in rest]
-                    self._next.pop(slot, None)
-                    number += 1
-                old = self.held.get(slot)
-                rows = join([run] if old is None else [old, run], len(self.fields))
-                made += [Made(number, slot, part) for part in self._advance(slot, rows, final=False)]
-        return self._give(made, block.rows)
+                    stretch.final = True
+                    stretches.append(stretch)
+                    stretch = Stretch(stretch.run + 1, slot, [], None)
+                stretch.parts.append(rows)
+                came = True
+            if came:
+                stretches.append(stretch)
+        return self._advance(stretches, block.rows)
 
     def flush(self) -> list[Block]:
         """See stages.Step."""
-        self._fit()
-        made: list[Made] = []
-        for slot in sorted(self.held):
-            made += [Made(0, slot, part) for part in self._advance(slot, self.held[slot], final=True)]
+        stretches = [
+            Stretch(0, slot, [self.held[slot]], self._next.get(slot), final=True)
+            for slot in sorted(self.held)
+        ]
         self.held.clear()
+        self._next.clear()
         self._latest.clear()
-        return self._give(made, 0)
-
-    def _fit(self) -> None:
-        """Give the kernel's output a row for each field."""
-        if len(self._points.values) != len(self.fields):
-            self._points = empty_rows(len(self.fields), 64)
+        return self._advance(stretches, 0)
 
     def _runs(self, slot: int, new: Rows) -> Iterator[tuple[Rows, bool]]:
         """Yield the key's rows in stretches of rising time, and whether its clock was set back before."""
         latest = self._latest.get(slot, _TIME_MIN)
         times = new.time.tolist()
-        if times[0] >= latest and bool(np.all(new.time[1:] >= new.time[:-1])):
+        if times[0] >= latest and times == sorted(times):  # mostly few: for numpy it is not worth the call
             yield new, False
             self._latest[slot] = times[-1]
             return
@@ -119,34 +127,43 @@ class ResampleWorker(PendingWorker):
             yield _pick(new, kept), afresh
         self._latest[slot] = latest
 
-    def _advance(self, slot: int, rows: Rows | None, *, final: bool) -> list[Rows]:
+    def _advance(self, stretches: list[Stretch], like: int) -> list[Block]:
         """Return the grid points that are settled, and hold the rows that open ones need."""
-        if rows is None or not len(rows):
+        stretches = [stretch for stretch in stretches if len(stretch)]
+        if not stretches:
             return []
-        rows = join([rows], len(self.fields))
-        first = self._next.get(slot)
-        if first is None:
-            first = self._first_point(int(rows.time[0]))
-        values, codes = np.ascontiguousarray(rows.values), np.ascontiguousarray(rows.codes)
-        while True:
-            made, after, needed = advance(
-                rows.time, values, codes, first, self._every, self._gap, self._method, final,
-                self._points.time, self._points.values, self._points.codes,
-            )  # fmt: skip
-            if made <= len(self._points):
-                break
-            self._points = empty_rows(len(self.fields), 2 * made)
-        if final:
-            self._next.pop(slot, None)
-        else:
-            self._next[slot] = after
-            self.held[slot] = rows.cut(self._within_limit(len(rows), needed))
-        if not made:
-            return []
-        points = self._points
-        return [
-            Rows(points.time[:made].copy(), points.values[:, :made].copy(), points.codes[:, :made].copy())
+        rows = join([part for stretch in stretches for part in stretch.parts], len(self.fields))
+        bounds = np.cumsum([0, *map(len, stretches)])
+        final = np.array([stretch.final for stretch in stretches], dtype=np.uint8)
+        made, needed = np.empty(len(stretches), dtype=np.int64), np.empty(len(stretches), dtype=np.int64)
+        open_points = [
+            self._first_point(int(rows.time[start])) if stretch.first is None else stretch.first
+            for stretch, start in zip(stretches, bounds.tolist(), strict=False)
         ]
+        values, codes = np.ascontiguousarray(rows.values), np.ascontiguousarray(rows.codes)
+        if len(self._points.values) != len(self.fields):
+            self._points = empty_rows(len(self.fields), 64)
+        while True:
+            first = np.array(open_points, dtype=np.int64)
+            total = advance(
+                rows.time, values, codes, bounds, final, self._every, self._gap, self._method,
+                first, made, needed, self._points.time, self._points.values, self._points.codes,
+            )  # fmt: skip
+            if total <= len(self._points):
+                break
+            self._points = empty_rows(len(self.fields), 2 * total)
+        ends = pairwise(bounds.tolist())
+        for stretch, after, start, (a, b) in zip(
+            stretches, first.tolist(), needed.tolist(), ends, strict=True
+        ):
+            if not stretch.final:
+                self._next[stretch.slot] = after
+                a += self._within_limit(b - a, start)
+                # copies, so that the block is let go
+                self.held[stretch.slot] = Rows(
+                    rows.time[a:b].copy(), values[:, a:b].copy(), codes[:, a:b].copy()
+                )
+        return self._give(stretches, made, total, like)
 
     def _first_point(self, time: int) -> int:
         return time // self._every + 1 if self._method == _METHODS["mean"] else -(-time // self._every)
@@ -158,13 +175,14 @@ class ResampleWorker(PendingWorker):
             return rows - MAX_HELD
         return needed
 
-    def _give(self, made: list[Made], like: int) -> list[Block]:
+    def _give(self, stretches: list[Stretch], made: I64, total: int, like: int) -> list[Block]:
         """Return the points of all keys as blocks, in order of time but where a clock was set back."""
-        if not made:
+        if not total:
             return []
-        lengths = [len(part.rows) for part in made]
-        slots, runs = (np.repeat([getattr(p, name) for p in made], lengths) for name in ("slot", "run"))
-        rows = join([part.rows for part in made], len(self.fields))
+        slots = np.repeat([stretch.slot for stretch in stretches], made)
+        runs = np.repeat([stretch.run for stretch in stretches], made)
+        points = self._points
+        rows = Rows(points.time[:total], points.values[:, :total], points.codes[:, :total])
         order = np.lexsort((rows.time, runs))
         columns: list[Column] = []
         if self.key_field is not None:

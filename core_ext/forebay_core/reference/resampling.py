@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -59,47 +60,76 @@ def _numbers(fields: list[Samples], first: int, end: int, every: int, gap: int) 
     return sorted(near)
 
 
-def advance(
-    time: I64,
-    values: F64,
-    codes: U8,
-    first: int,
-    every_ns: int,
-    max_gap_ns: int,
-    method: int,
-    final: bool,
-    out_time: I64,
-    out_values: F64,
-    out_codes: U8,
-) -> tuple[int, int, int]:
-    """Give the points from number `first` on that are settled and have a value in some field."""
-    outputs = {out_values.shape, out_codes.shape}
-    if not len(time) or {values.shape, codes.shape} != {(len(values), len(time))}:
-        raise ValueError("time, values, codes and the outputs differ in shape, or there is no row")
-    if outputs != {(len(values), len(out_time))}:
-        raise ValueError("time, values, codes and the outputs differ in shape, or there is no row")
-    if every_ns <= 0 or max_gap_ns < 0 or method not in (_LINEAR, _LAST, _MEAN):
-        raise ValueError("every_ns must be positive, max_gap_ns not negative, the method 0, 1 or 2")
+def _stretch(
+    time: I64, values: F64, codes: U8, first: int, every: int, gap: int, method: int, final: bool
+) -> tuple[list[tuple[int, list[tuple[float, int]]]], int, int]:
+    """Return the points of a stretch with their cells, the first open point and the first row needed."""
     fields: list[Samples] = []
     for x, c in zip(values, codes, strict=True):
         rows = np.flatnonzero((c < _BAD_FROM) & np.isfinite(x))
         fields.append((time[rows].tolist(), x[rows].tolist(), c[rows].tolist(), rows.tolist()))
     latest = int(time[-1])
-    end = _settled(fields, latest, every_ns, max_gap_ns, method, final)
-    made = 0
-    for number in _numbers(fields, first, min(end, _TIME_MAX // every_ns), every_ns, max_gap_ns):
-        cells = [_value(samples, number * every_ns, every_ns, max_gap_ns, method) for samples in fields]
+    end = _settled(fields, latest, every, gap, method, final)
+    points = []
+    for number in _numbers(fields, first, min(end, _TIME_MAX // every), every, gap):
+        cells = [_value(samples, number * every, every, gap, method) for samples in fields]
         if any(code < _MISSING for _, code in cells):
-            if made < len(out_time):
-                out_time[made] = number * every_ns
-                out_values[:, made], out_codes[:, made] = zip(*cells, strict=True)
-            made += 1
+            points.append((number * every, cells))
     first = max(first, end + 1)
-    point = max(_TIME_MIN, min(first * every_ns, _TIME_MAX))
-    needed = bisect_left(time.tolist(), point - every_ns)
+    point = max(_TIME_MIN, min(first * every, _TIME_MAX))
+    needed = bisect_left(time.tolist(), point - every)
     if method != _MEAN:
         for times, _, _, where in fields:
             at = bisect_right(times, point) - 1
-            if at >= 0 and min(point, latest) - times[at] <= max_gap_ns:
+            if at >= 0 and min(point, latest) - times[at] <= gap:
                 needed = min(needed, where[at])
-    return made, first, needed
+    return points, first, needed
+
+
+def advance(
+    time: I64,
+    values: F64,
+    codes: U8,
+    bounds: I64,
+    final: U8,
+    every_ns: int,
+    max_gap_ns: int,
+    method: int,
+    first: I64,
+    made: I64,
+    needed: I64,
+    out_time: I64,
+    out_values: F64,
+    out_codes: U8,
+) -> int:
+    """Give the points of each stretch that are settled and have a value in some field."""
+    stretches = len(final)
+    shapes = {values.shape, codes.shape} == {(len(values), len(time))}
+    shapes = shapes and {out_values.shape, out_codes.shape} == {(len(values), len(out_time))}
+    if not shapes or {len(first), len(made), len(needed), len(bounds) - 1} != {stretches}:
+        raise ValueError("rows, stretches and the outputs differ in shape")
+    if bounds[0] != 0 or bounds[-1] != len(time):
+        raise ValueError("the stretches are not the rows")
+    if (np.diff(bounds) <= 0).any():
+        raise ValueError("a stretch has no row")
+    if every_ns <= 0 or max_gap_ns < 0 or method not in (_LINEAR, _LAST, _MEAN):
+        raise ValueError("every_ns must be positive, max_gap_ns not negative, the method 0, 1 or 2")
+    total = 0
+    for s, (a, b) in enumerate(pairwise(bounds.tolist())):
+        points, first[s], needed[s] = _stretch(
+            time[a:b],
+            values[:, a:b],
+            codes[:, a:b],
+            int(first[s]),
+            every_ns,
+            max_gap_ns,
+            method,
+            bool(final[s]),
+        )
+        made[s] = len(points)
+        for at, cells in points:
+            if total < len(out_time):
+                out_time[total] = at
+                out_values[:, total], out_codes[:, total] = zip(*cells, strict=True)
+            total += 1
+    return total

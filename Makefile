@@ -14,6 +14,8 @@ LOWEST := requirements/lowest.txt
 # Many tests wait for processes.
 WORKERS ?= 3
 XDIST := -n $(WORKERS) --dist worksteal
+# More arguments for the tests' runs: make test PYTEST="-k spool -x"
+PYTEST ?=
 CORE := $(wildcard $(addprefix core_ext/forebay_core/*.,pyx pxd pxi))
 ENV_STAMP := $(VENV)/.forebay-env
 STAMP := $(VENV)/.forebay-set-up
@@ -52,22 +54,22 @@ demo: $(STAMP)  ## show the whole road on recorded data
 	$(BIN)/forebay demo
 
 test: $(STAMP)  ## all tests but the slow ones, on the compiled core
-	$(PLAIN) $(PY) -m pytest -q $(XDIST) -m "not slow and not torture"
+	$(PLAIN) $(PY) -m pytest -q $(XDIST) -m "not slow and not torture" $(PYTEST)
 
 test-pure: $(STAMP)  ## the same on the reference twins
-	$(PLAIN) FOREBAY_PURE=1 $(PY) -m pytest -q $(XDIST) -m "not slow and not torture"
+	$(PLAIN) FOREBAY_PURE=1 $(PY) -m pytest -q $(XDIST) -m "not slow and not torture" $(PYTEST)
 
 test-debug: $(STAMP)  ## the same on a core with bounds, initialisation and None checks, in a copy of the tree
 	packaging/copy_tree.sh .cache/debug
 	cd .cache/debug && FOREBAY_DEBUG=1 ../../$(PY) setup.py --quiet build_ext --inplace
-	cd .cache/debug && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../../$(PY) -m pytest -q $(XDIST) -m "not slow and not torture"
+	cd .cache/debug && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../../$(PY) -m pytest -q $(XDIST) -m "not slow and not torture" $(PYTEST)
 
 test-lowest: $(STAMP)  ## unit and kernel tests with the oldest versions that pyproject.toml allows
 	packaging/environment.sh .cache/lowest-env $(LOWEST)
 	packaging/copy_tree.sh .cache/lowest
 	cd .cache/lowest && $(PLAIN) ../lowest-env/bin/python setup.py --quiet build_ext --inplace
 	cd .cache/lowest && PYTHONPATH=$$PWD/agent:$$PWD/core_ext $(PLAIN) ../lowest-env/bin/python -m pytest -q $(XDIST) \
-		-m "not slow and not torture" tests/unit tests/core
+		-m "not slow and not torture" tests/unit tests/core $(PYTEST)
 
 # Hostile bytes at decoder, parsers, scanner, loader and messages, on a core with bounds checks. Not part of
 # check: it has no end. FUZZ_SECONDS a target; FUZZ="--keep csv" keeps some of what is new.
@@ -80,10 +82,10 @@ fuzz: $(STAMP)  ## throw mutated bytes at everything that reads them, FUZZ_SECON
 	$(PLAIN) .cache/fuzz-env/bin/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --core .cache/debug $(FUZZ)
 
 test-slow: $(STAMP)  ## the long tests: kills, power cuts, wheel in an empty environment
-	$(PLAIN) $(PY) -m pytest -q $(XDIST) -m "slow and not torture"
+	$(PLAIN) $(PY) -m pytest -q $(XDIST) -m "slow and not torture" $(PYTEST)
 
 torture: $(STAMP)  ## hours of faults: thousands of power cuts, kills, flipped bytes (never run by CI)
-	$(PLAIN) $(PY) -m pytest -q -m torture
+	$(PLAIN) $(PY) -m pytest -q -m torture $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import signal
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import forebay
+import forebay_core
 from forebay import keys
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +86,10 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # An installed agent has its bytecode. One whose sources have just changed would compile them at each start:
+        # half a second of CPU that comes and goes, and 0.7 MB more while it rests.
+        for package in (forebay, forebay_core):
+            compileall.compile_dir(package.__path__[0], quiet=1)
         for name in ("gateway", "center"):
             keys.write_pair(keys.generate(name), folder / "keys")
         public = keys.read_public(folder / "keys" / "gateway.pub")

@@ -111,10 +111,11 @@ def window(samples: int = SAMPLES) -> Case:
     pieces = [values[a : a + WINDOW] for a in starts.tolist()]
     first, last = np.zeros(1, dtype=np.int64), np.full(1, WINDOW, dtype=np.int64)
     out = np.zeros((len(starts), len(MOMENTS)))
+    results = [out[n : n + 1] for n in range(len(starts))]  # made beforehand: cutting one costs a tenth of a call
 
     def run() -> np.ndarray:
-        for number, piece in enumerate(pieces):
-            moments(piece, first, last, out[number : number + 1])
+        for piece, result in zip(pieces, results, strict=True):
+            moments(piece, first, last, result)
         return out
 
     def with_numpy() -> np.ndarray:

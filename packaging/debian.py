@@ -9,7 +9,6 @@ from pathlib import Path
 
 from targets import Target, epoch, run
 
-HERE = Path(__file__).parent
 # Of 378 MB: gzip -6 makes 145 in 19 CPU-s, zstd -10 126 in 19, xz -1 122 in 55; xz -6 takes many minutes. Unpacking
 # zstd is the fastest. dpkg knows it wherever there is a Python that the package takes (Debian 12, Ubuntu 22.04).
 COMPRESS = ("-Zzstd", "-z10", "--threads-max=2")
@@ -41,7 +40,7 @@ def build_deb(tree: Path, sbom: Path, target: Target, out: Path, root: Path) -> 
     version = _version(root)
     _write(stage / "usr/bin/forebay", LAUNCHER, 0o755)
     for unit in ("forebay-agent.service", "forebay-receiver.service"):
-        _write(stage / "lib/systemd/system" / unit, (HERE / unit).read_text())
+        _write(stage / "lib/systemd/system" / unit, (root / "packaging" / unit).read_text())
     conffiles = [f"/etc/forebay/{name}" for name in ("agent.yaml", "receiver.yaml")]
     for path in conffiles:
         _write(stage / path[1:], service_configuration(root, Path(path).name))
@@ -54,7 +53,7 @@ def build_deb(tree: Path, sbom: Path, target: Target, out: Path, root: Path) -> 
     values = {"VERSION": version, "ARCH": target.debian, "SIZE": str(size), **_pythons(target)}
 
     def fill(name: str) -> str:
-        text = (HERE / "deb" / name).read_text(encoding="utf-8")
+        text = (root / "packaging/deb" / name).read_text(encoding="utf-8")
         return re.sub(r"@([A-Z_]+)@", lambda m: values[m[1]], text)
 
     _write(control / "control", fill("control"))
@@ -103,4 +102,5 @@ def _same_times(stage: Path) -> None:
             executable = path.is_dir() or path.stat().st_mode & 0o100
             path.chmod(0o755 if executable else 0o644)
         os.utime(path, (when, when), follow_symlinks=False)
+    stage.chmod(0o755)
     os.utime(stage, (when, when))

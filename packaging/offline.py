@@ -11,8 +11,6 @@ from pathlib import Path
 from debian import service_configuration
 from targets import Target, Tools, epoch, run, write_sums
 
-HERE = Path(__file__).parent
-
 
 def build_bundle(wheel: Path, sbom: Path, target: Target, out: Path, tools: Tools, root: Path) -> Path:
     """Build the bundle of a target and return it."""
@@ -29,7 +27,7 @@ def build_bundle(wheel: Path, sbom: Path, target: Target, out: Path, tools: Tool
         shutil.copy(tools.folder / f"runtime-{target.arch}.txt", stage / "requirements.txt")
         shutil.copy(sbom, stage)
         for item in ("install.sh", "forebay-agent.service", "forebay-receiver.service"):
-            shutil.copy(HERE / item, stage)
+            shutil.copy(root / "packaging" / item, stage)
         for item in ("agent.yaml", "receiver.yaml"):
             (stage / item).write_text(service_configuration(root, item), encoding="utf-8")
         write_sums(sorted(p for p in stage.rglob("*") if p.is_file()), stage)

@@ -4,7 +4,8 @@
 
 Run by `make packages` in the product's environment; tools are in .cache/packaging. Everything is built from the
 sdist of the commit, with SOURCE_DATE_EPOCH set to the commit's time, so the same commit gives the same bytes;
-`--twice` builds two times and compares.
+`--twice` builds two times and compares. The checkout is copied once, before the first build: who works on meanwhile
+changes nothing.
 """
 
 from __future__ import annotations
@@ -44,14 +45,17 @@ def main() -> int:
         old.unlink()
     made: list[Path] = []
     differing: list[str] = []
-    for target in [t for t in TARGETS if not chosen.arch or t.arch in chosen.arch]:
-        begin = time.monotonic()
-        first = build(target, chosen.out, tools)
-        print(f"{target.arch}: {time.monotonic() - begin:.0f} s")
-        for path in first:
-            print(f"{path.stat().st_size:>12,}  {digest(path)[:16]}  {path.name}", flush=True)
-        differing += unlike(first, target, tools) if chosen.twice else []
-        made += first
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder) / "checkout"
+        run(str(ROOT / "packaging/copy_tree.sh"), str(checkout))
+        for target in [t for t in TARGETS if not chosen.arch or t.arch in chosen.arch]:
+            begin = time.monotonic()
+            first = build(checkout, target, chosen.out, tools)
+            print(f"{target.arch}: {time.monotonic() - begin:.0f} s")
+            for path in first:
+                print(f"{path.stat().st_size:>12,}  {digest(path)[:16]}  {path.name}", flush=True)
+            differing += unlike(first, checkout, target, tools) if chosen.twice else []
+            made += first
     sums = write_sums(made, chosen.out)
     if chosen.sign:
         sign(sums, chosen.sign)
@@ -64,18 +68,19 @@ def main() -> int:
     return 1 if differing else 0
 
 
-def unlike(first: list[Path], target: Target, tools: Tools) -> list[str]:
+def unlike(first: list[Path], checkout: Path, target: Target, tools: Tools) -> list[str]:
     """Build a target again, as another user of another place would; return the names of files that differ."""
-    before = os.umask(0o077)
+    before, begin = os.umask(0o077), time.monotonic()
     os.environ["TZ"] = "Asia/Shanghai"
     try:
         with tempfile.TemporaryDirectory() as folder:
-            second = build(target, Path(folder), tools)
+            second = build(checkout, target, Path(folder), tools)
             differing = [a.name for a, b in zip(first, second, strict=True) if digest(a) != digest(b)]
     finally:
         os.umask(before)
         del os.environ["TZ"]
-    print(f"{target.arch} again: {', '.join(differing) or 'the same bytes'}", flush=True)
+    took = f"{time.monotonic() - begin:.0f} s"
+    print(f"{target.arch} again: {took}, {', '.join(differing) or 'the same bytes'}", flush=True)
     return differing
 
 
@@ -87,26 +92,26 @@ def commit_time() -> str:
         return str(int((ROOT / "pyproject.toml").stat().st_mtime))
 
 
-def build(target: Target, out: Path, tools: Tools) -> list[Path]:
+def build(checkout: Path, target: Target, out: Path, tools: Tools) -> list[Path]:
     """Build everything for a target into `out`; return the files."""
-    os.umask(0o022)  # modes of files get into wheels
     with tempfile.TemporaryDirectory() as folder:
-        sources = unpacked_sources(Path(folder))
+        sources = unpacked_sources(checkout, Path(folder))
         wheel = build_wheel(sources, target, out, tools)
-        tree = install_tree(wheel, target, Path(folder) / f"tree-{target.arch}", tools)
+        tree = install_tree(checkout, wheel, target, Path(folder) / f"tree-{target.arch}", tools)
         sbom = write_sbom(tree, out / f"forebay-{target.arch}.cdx.json", target)
         return [
             wheel,
             sbom,
-            build_deb(tree, sbom, target, out, ROOT),
-            build_bundle(wheel, sbom, target, out, tools, ROOT),
+            build_deb(tree, sbom, target, out, checkout),
+            build_bundle(wheel, sbom, target, out, tools, checkout),
         ]
 
 
-def unpacked_sources(folder: Path) -> Path:
-    """Return the sdist of the checkout, unpacked: what is not in it cannot get into a package."""
+def unpacked_sources(checkout: Path, folder: Path) -> Path:
+    """Return the sdist of a checkout, unpacked: what is not in it cannot get into a package."""
+    os.umask(0o022)  # modes of files get into wheels
     copy = folder / "checkout"  # setuptools would leave its own files in the checkout
-    run(str(ROOT / "packaging/copy_tree.sh"), str(copy))
+    shutil.copytree(checkout, copy)
     run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", str(folder), str(copy))
     (archive,) = folder.glob("forebay-*.tar.gz")
     shutil.unpack_archive(archive, folder)
@@ -130,18 +135,7 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
             "_PYTHON_HOST_PLATFORM": f"linux-{target.arch}",
             "SETUPTOOLS_EXT_SUFFIX": f".cpython-{sys.version_info[0]}{sys.version_info[1]}-{target.arch}-linux-gnu.so",
         }
-        run(
-            sys.executable,
-            "-m",
-            "build",
-            "--no-isolation",
-            "--wheel",
-            "--outdir",
-            folder,
-            str(work),
-            **environment,
-        )
-        (raw,) = Path(folder).glob("*.whl")
+        raw = raw_wheel(work, Path(folder), **environment)
         # --plat would offer this machine's platforms only; `auto` reads the wheel's own, and what its symbols want.
         run(str(tools.bin / "auditwheel"), "repair", "--wheel-dir", str(out), str(raw),
             PATH=f"{tools.bin}:{os.environ['PATH']}")  # fmt: skip
@@ -151,13 +145,21 @@ def build_wheel(sources: Path, target: Target, out: Path, tools: Tools) -> Path:
     return wheel
 
 
-def install_tree(wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
+def raw_wheel(sources: Path, out: Path, **environment: str) -> Path:
+    """Build sources as setup.py does, and return the wheel."""
+    command = ("-m", "build", "--no-isolation", "--wheel", "--outdir", str(out), str(sources))
+    run(sys.executable, *command, **environment)
+    (raw,) = out.glob("*.whl")
+    return raw
+
+
+def install_tree(checkout: Path, wheel: Path, target: Target, tree: Path, tools: Tools) -> Path:
     """Install the wheel with all its libraries for a target into a folder, versions as locked."""
-    locked = tree.with_suffix(".txt")
+    locked, project = tree.with_suffix(".txt"), str(checkout / "pyproject.toml")
     extras = [part for extra in EXTRAS for part in ("--extra", extra)]
     platform = ("--python-version", target.python, "--python-platform", target.uv_platform)
     run(str(tools.bin / "uv"), "pip", "compile", "--quiet", "--no-header", *platform, *extras, "--constraints",
-        str(ROOT / "requirements" / "dev.txt"), "--output-file", str(locked), str(ROOT / "pyproject.toml"))  # fmt: skip
+        str(checkout / "requirements/dev.txt"), "--output-file", str(locked), project)  # fmt: skip
     install = (
         str(tools.bin / "uv"),
         "pip",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,10 +10,18 @@ from pathlib import Path
 
 import pytest
 from databases import postgres_server
+from hypothesis import HealthCheck, settings
 
 from forebay import keys as key_files
 from forebay.clock import SystemClock
 from forebay.keys import SecretKey
+
+# A busy machine may stop for longer than any deadline, of one example or of making them. CI judges a commit, so that
+# the same commit gets the same answer; everywhere else each run looks for new examples.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("here", patient)
+settings.register_profile("ci", patient, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @dataclass

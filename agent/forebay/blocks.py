@@ -96,17 +96,20 @@ class Schema:
     key: str = ""
     stamped_by: str = "device"
     _hash: int = field(default=0, init=False, repr=False, compare=False)
+    _places: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Plans, ids and open blocks are kept by schema, looked up some ten times a block: hashed once.
         object.__setattr__(self, "_hash", hash((self.stream, self.fields, self.key, self.stamped_by)))
+        for place, known in enumerate(self.fields):
+            self._places.setdefault(known.name, place)
 
     def __hash__(self) -> int:
         return self._hash
 
     def index(self, name: str) -> int:
         """Return the position of a field, -1 if there is none."""
-        return next((i for i, f in enumerate(self.fields) if f.name == name), -1)
+        return self._places.get(name, -1)
 
     def names(self) -> tuple[str, ...]:
         """Return the field names in order."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebay.config.models import ModelsOptions
+from forebay.memory import release_free_heap
 
 if TYPE_CHECKING:
     from forebay.infer.session import SessionPool
@@ -42,7 +43,7 @@ class Finder:
 
 
 FINDERS: dict[str, Finder] = {
-    "face": Finder("faces", threshold=0.25, most=1.0, again=0.08),
+    "face": Finder("faces", threshold=0.25, most=1.0, again=0.03),
     "plate": Finder("plates-cn"),
     "person": Finder("street-objects", ("Person",), tiles=2, threshold=0.3),
     "text": Finder("text-lines"),
@@ -144,8 +145,11 @@ class Detectors(Mapping[str, Any]):
     def release(self, now_ns: int) -> None:
         """Let go of the detectors that are idle. One that looks at a picture now lives on until it has."""
         with self._lock:
-            for name in [n for n in self._loaded if now_ns - self._used_ns[n] >= self._models.idle]:
+            idle = [n for n in self._loaded if now_ns - self._used_ns[n] >= self._models.idle]
+            for name in idle:
                 del self._loaded[name]
+        if idle:  # malloc would keep what they had: nothing has grown, so that nobody else gives it back
+            release_free_heap()
 
     def __iter__(self) -> Iterator[str]:
         return iter(FINDERS)

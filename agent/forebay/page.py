@@ -144,7 +144,11 @@ def _start(loaded: LoadedConfig[Any], options: WebOptions | None, house: House, 
         try:
             part = make()
         except (ForebayError, OSError) as error:
-            log.error("no %s: %s", what, error if isinstance(error, ForebayError) else error.strerror)
+            log.error(
+                "a part of `web` is off, no %s: %s",
+                what,
+                error if isinstance(error, ForebayError) else error.strerror,
+            )
             continue
         part.start()
         parts.append(part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +23,7 @@ from forebay.config.sources import FileOptions
 from forebay.config.spool import Seal as SealFor
 from forebay.config.spool import SpoolOptions
 from forebay.detectors import Detectors
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, ModelError
 from forebay.keys import read_public, read_secret
 from forebay.mask import Guard, Masker, load_policy
 from forebay.reload import fingerprint
@@ -87,7 +88,7 @@ class Builder:
 
     @cached_property
     def _manifests(self) -> dict[str, str]:
-        """Return the digest of the manifest of each model that a pipeline names."""
+        """Return the digest of the manifest of each model that a pipeline names; none where there is no manifest."""
         wanted = {
             model
             for pipeline in self._config.pipelines.values()
@@ -101,15 +102,20 @@ class Builder:
 
         folder = self._config.models.dir
         bundles = self._base / folder if folder else None
-        found = {name: find(name, bundles_dir=bundles, base=self._base) for name in sorted(wanted)}
-        return {name: hashlib.sha256(read_manifest(path)[1]).hexdigest() for name, path in found.items()}
+        found: dict[str, str] = {}
+        for name in sorted(wanted):
+            # Whether the pipeline can do without it is decided where it is loaded.
+            with suppress(ModelError):
+                manifest = read_manifest(find(name, bundles_dir=bundles, base=self._base))[1]
+                found[name] = hashlib.sha256(manifest).hexdigest()
+        return found
 
     def build(self, name: str) -> Parts:
         """Build one pipeline from what is durable: nothing of it may be on its way to disk."""
         options = self._config.pipelines[name]
         owner = f"{options.source}/{name}"
         progress = self._spool.store.progress(owner)
-        worker = self.worker(name, options, owner)
+        worker = self.worker(name, options, owner, strict=False)
         worker.restore(progress)
         source = self.source(name, options)
         runner = SourceRunner(options.source, source, worker, progress.get(""), once=self._once)
@@ -131,7 +137,7 @@ class Builder:
 
         return SessionPool()
 
-    def _step(self, name: str, entry: Any, options: PipelineOptions) -> Step:
+    def _step(self, name: str, entry: Any, options: PipelineOptions, *, strict: bool) -> Step:
         if entry.name in preprocess.STEP_OPTIONS:
             from forebay import preprocess as room
 
@@ -147,6 +153,7 @@ class Builder:
                 models=self._config.models,
                 pool=self._pool,
                 clock=self._clock,
+                strict=strict,
             )
         if isinstance(entry.options, DetectionOptions):
             from forebay import infer
@@ -154,9 +161,9 @@ class Builder:
             return infer.build_watch(entry.name, entry.options, key=options.key or "")
         raise ConfigError(f"no room builds the step `{entry.name}`", place=f"pipelines.{name}.steps")
 
-    def worker(self, name: str, options: PipelineOptions, owner: str) -> Worker:
-        """Build the worker of one pipeline."""
-        steps = [self._step(name, entry, options) for entry in options.steps]
+    def worker(self, name: str, options: PipelineOptions, owner: str, *, strict: bool = True) -> Worker:
+        """Build the worker of one pipeline; `strict`: see infer.build."""
+        steps = [self._step(name, entry, options, strict=strict) for entry in options.steps]
         config = self._config
         context = Context(
             gateway=config.gateway.id,

@@ -44,6 +44,7 @@ DEVICE_ERROR = 138  # the device answered with an error
 OVERFLOW = 139  # an integer that does not fit
 WARMING_UP = 140  # a model that has not yet seen enough to judge
 GAP = 141  # no row came when one was due
+ABSENT = 142  # the row lacks a field that nobody declared, or its text is empty
 
 
 class Level(IntEnum):
@@ -77,10 +78,12 @@ _REASONS = {
     OVERFLOW: "overflow",
     WARMING_UP: "warming_up",
     GAP: "gap",
+    ABSENT: "absent",
 }
 
-# Nulls that are as they should be: the value holds (deadband), was removed on purpose (policy), or is not due.
-_GOOD_NULLS = frozenset({UNCHANGED, SUPPRESSED, WARMING_UP})
+# Nulls that are as they should be: the value holds (deadband), was removed on purpose (policy), is not due, or was
+# never promised.
+_GOOD_NULLS = frozenset({UNCHANGED, SUPPRESSED, WARMING_UP, ABSENT})
 
 
 def level(code: int) -> Level:
@@ -104,6 +107,9 @@ def describe(code: int) -> str:
 
 # level by code as a table, for vectorised use: LEVELS[quality].max(...)
 LEVELS: npt.NDArray[np.uint8] = np.array([level(code) for code in range(256)], dtype=np.uint8)
+
+# Codes of cells that say nothing, neither a value nor that there is none: SILENT[quality]
+SILENT: npt.NDArray[np.bool_] = np.isin(np.arange(256), (MISSING, UNCHANGED, ABSENT))
 
 
 def count_values(quality: npt.NDArray[np.uint8] | None, rows: int) -> int:

@@ -145,32 +145,46 @@ cdef void fit_line(Model* m, const uint64_t* y, int64_t n) noexcept nogil:
 cdef void predict_groups(
     Model* m, const uint64_t* y, int64_t n, const int32_t* groups, int64_t stride, Work* w
 ) noexcept nogil:
-    cdef int64_t i, count = 0, firsts = 0, next_run = 0
+    """Leave the raw residuals against the group's row before in w.u: of every stride-th run of 16 rows."""
+    cdef int64_t i, stop, count = 0, firsts = 0, first = 0, wanted = 0
     cdef int32_t g
-    cdef uint64_t d
-    cdef bint twice = m.kind == GROUP_DOD
-    memset(w.seen, 0, w.n_groups)
-    for i in range(n):
-        g = groups[i]
-        if i >= next_run + 16:
-            next_run += 16 * stride
-        if not w.seen[g]:
-            w.seen[g] = 1
-            w.step[g] = 0
-            w.firsts[firsts] = y[i]
-            if firsts == 0 or <int64_t>y[i] < <int64_t>m.low:
-                m.low = y[i]
-            if firsts == 0 or <int64_t>y[i] > <int64_t>m.high:
-                m.high = y[i]
-            firsts += 1
-        else:
-            d = y[i] - w.last[g]
-            if i >= next_run:
-                w.u[count] = d - w.step[g] if twice else d
-                count += 1
+    cdef uint64_t value, d
+    cdef bint twice = m.kind == GROUP_DOD, keeps
+    # In registers: after a write to `seen` the compiler would load each of them from w again.
+    cdef uint64_t* u = w.u
+    cdef uint64_t* last = w.last
+    cdef uint64_t* step = w.step
+    cdef uint8_t* seen = w.seen
+    memset(seen, 0, w.n_groups)
+    if twice:
+        memset(step, 0, w.n_groups * sizeof(uint64_t))
+    while first < n:
+        stop = n if stride == 1 else min(first + 16, n)
+        keeps = first == wanted
+        if keeps:
+            wanted += 16 * stride
+        for i in range(first, stop):
+            g = groups[i]
+            value = y[i]
+            if not seen[g]:
+                seen[g] = 1
+                last[g] = value
+                w.firsts[firsts] = value
+                if firsts == 0 or <int64_t>value < <int64_t>m.low:
+                    m.low = value
+                if firsts == 0 or <int64_t>value > <int64_t>m.high:
+                    m.high = value
+                firsts += 1
+                continue
+            d = value - last[g]
+            last[g] = value
             if twice:
-                w.step[g] = d
-        w.last[g] = y[i]
+                value = d
+                d -= step[g]
+                step[g] = value
+            u[count] = d
+            count += keeps
+        first = stop
     m.count = count
     m.firsts = firsts
 

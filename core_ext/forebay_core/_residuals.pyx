@@ -69,7 +69,13 @@ _fill_log2()
 cdef struct Table:
     uint32_t[256] frequency
     uint32_t[256] start    # cumulative frequency below the token
-    uint64_t[256] inverse  # (2^64 - 1) // frequency of the tokens present
+
+
+cdef struct Step:  # what coding a token takes, side by side in memory
+    uint64_t limit       # a state from here on gives a word away first
+    uint64_t inverse     # of the frequency, for a quotient without a division
+    uint32_t bias
+    uint32_t complement  # SCALE - frequency
 
 
 cdef inline int64_t log2_256(uint64_t value) noexcept nogil:
@@ -186,28 +192,56 @@ cdef void build_table(Table* table, const uint8_t* levels, int tokens) noexcept 
     table.frequency[top] += SCALE - total
     total = 0
     for token in range(tokens):
-        if table.frequency[token]:
-            table.inverse[token] = (<uint64_t>0 - 1) // table.frequency[token]
         table.start[token] = total
         total += table.frequency[token]
 
 
-cdef int choose_levels(const uint8_t* tokens, int64_t n, uint8_t* levels) noexcept nogil:
-    """Set the levels of the tokens up to the last one present; return how many these are."""
-    cdef int64_t[256] counts
+cdef void build_steps(const Table* table, int tokens, Step* steps) noexcept nogil:
+    """Prepare the encoder's steps for the tokens present.
+
+    state // frequency is the high word of state * inverse, the inverse rounded up: what that adds, over a
+    state below 2^32, stays far below the 1 / frequency that would reach the next integer. The inverse of 1
+    is 2^64 and fits no word; with 2^64 - 1 the quotient is too small by one, which the bias makes up for.
+    """
+    cdef int token
+    cdef uint32_t frequency
+    for token in range(tokens):
+        frequency = table.frequency[token]
+        if frequency == 0:
+            continue
+        steps[token].limit = <uint64_t>frequency << 20
+        steps[token].inverse = (<uint64_t>0 - 1) // frequency + (frequency > 1)
+        steps[token].bias = table.start[token] + (SCALE - 1 if frequency == 1 else 0)
+        steps[token].complement = SCALE - frequency
+
+
+cdef int choose_levels(const uint64_t* u, int64_t n, uint8_t* tokens, uint8_t* levels) noexcept nogil:
+    """Set the tokens, and the levels of those up to the last one present; return how many these are."""
+    cdef uint32_t[256] counts, odd  # of every other one: a count that was just stored is slow to load again
     cdef int64_t i, most = 0, share
     cdef int token, level, count = TOKENS
     memset(counts, 0, sizeof(counts))
-    for i in range(n):
-        counts[tokens[i]] += 1
-    while counts[count - 1] == 0:
+    memset(odd, 0, sizeof(odd))
+    for i in range(0, n - 1, 2):
+        token = token_of(u[i])
+        tokens[i] = <uint8_t>token
+        counts[token] += 1
+        token = token_of(u[i + 1])
+        tokens[i + 1] = <uint8_t>token
+        odd[token] += 1
+    if n & 1:
+        token = token_of(u[n - 1])
+        tokens[n - 1] = <uint8_t>token
+        counts[token] += 1
+    while counts[count - 1] == 0 and odd[count - 1] == 0:
         count -= 1
     for token in range(count):
-        most = max(most, counts[token])
+        counts[token] += odd[token]
+        most = max(most, <int64_t>counts[token])
     for token in range(count):
         levels[token] = 0
         if counts[token]:
-            share = counts[token] * WEIGHTS[15] // most
+            share = <int64_t>counts[token] * WEIGHTS[15] // most
             level = 15
             while level > 1 and share < SHARES[level]:
                 level -= 1
@@ -262,30 +296,28 @@ cdef int64_t put_rans(const uint64_t* u, int64_t n, uint8_t* out) noexcept nogil
     """Write from out[0] on and return the size. `out` holds scratch_bound(n) bytes."""
     cdef uint8_t[256] levels
     cdef Table table
+    cdef Step[256] steps
+    cdef const Step* step
     cdef int64_t at, i, words = 0, place
-    cdef uint32_t state = STATE_LOW, frequency, quotient
+    cdef uint32_t state = STATE_LOW, cut
     cdef int token, due, count
     cdef BitWriter w
     cdef uint16_t* stack = <uint16_t*>malloc(3 * n + 2)
     cdef uint8_t* tokens = <uint8_t*>(stack + n)
     if stack is NULL:
         return -1
-    for i in range(n):
-        tokens[i] = <uint8_t>token_of(u[i])
-    count = choose_levels(tokens, n, levels)
+    count = choose_levels(u, n, tokens, levels)
     build_table(&table, levels, count)
+    build_steps(&table, count, steps)
     for i in range(n - 1, -1, -1):
-        token = tokens[i]
-        frequency = table.frequency[token]
+        step = &steps[tokens[i]]
         # Whether a word is due is a coin's toss, so it is no branch: what is not due is overwritten.
-        due = <uint64_t>state >= <uint64_t>frequency << 20
+        due = <uint64_t>state >= step.limit
         stack[words] = <uint16_t>state
         words += due
-        state >>= due << 4
-        # state // frequency without a division: the inverse is too small by less than frequency / 2^64, which
-        # over 2^32 is far below the 1 / frequency that the added 1 keeps the product from the next integer.
-        quotient = <uint32_t>fb_mul_high(<uint64_t>state + 1, table.inverse[token])
-        state += quotient * (SCALE - frequency) + table.start[token]
+        cut = state >> 16
+        state = cut if due else state
+        state += <uint32_t>fb_mul_high(state, step.inverse) * step.complement + step.bias
     at = put_varint(out, put_levels(levels, count, out, 0), words)
     for i in range(4):
         out[at + i] = <uint8_t>(state >> (8 * i))

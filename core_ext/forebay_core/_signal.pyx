@@ -53,40 +53,32 @@ cdef int _same_length(Py_ssize_t rows, Py_ssize_t codes, Py_ssize_t groups) exce
     return 0
 
 
-cdef inline uint8_t _judge(
-    double value,
-    int64_t now,
-    double max_rate,
-    uint64_t stuck_ns,
-    uint8_t code,
-    double* rate_value,
-    int64_t* rate_time,
-    double* stuck_value,
-    int64_t* stuck_since,
-    uint8_t* seen,
+cdef inline bint _is_stuck(
+    double value, int64_t now, uint64_t stuck_ns, double* same_value, int64_t* since, uint8_t* seen
 ) noexcept nogil:
-    """Return the higher of `code` and what rate and stuck find; move the state on."""
-    cdef uint8_t found = code
-    if stuck_ns != NEVER:
-        if not (seen[0] & SEEN_STUCK) or value != stuck_value[0] or now < stuck_since[0]:
-            stuck_value[0] = value
-            stuck_since[0] = now
-            seen[0] |= SEEN_STUCK
-        elif _elapsed(now, stuck_since[0]) >= stuck_ns and found < STUCK:
-            found = STUCK
-    # A bad or infinite value is no reference: a 9999 between two good samples is one fault, not two.
-    if max_rate >= 0.0 and code < BAD_FROM and value - value == 0.0:
-        if not (seen[0] & SEEN_RATE) or now < rate_time[0]:
-            rate_value[0] = value
-            rate_time[0] = now
-            seen[0] |= SEEN_RATE
-        elif now > rate_time[0]:  # of samples at one time the first stays the reference
-            if fabs(value - rate_value[0]) * 1e9 > max_rate * <double>_elapsed(now, rate_time[0]):
-                if found < RATE:
-                    found = RATE
-            rate_value[0] = value
-            rate_time[0] = now
-    return found
+    """Return whether the value has been the same for long; move the state on."""
+    if not (seen[0] & SEEN_STUCK) or value != same_value[0] or now < since[0]:
+        same_value[0] = value
+        since[0] = now
+        seen[0] |= SEEN_STUCK
+        return False
+    return _elapsed(now, since[0]) >= stuck_ns
+
+
+cdef inline bint _is_fast(
+    double value, int64_t now, double max_rate, double* rate_value, int64_t* rate_time, uint8_t* seen
+) noexcept nogil:
+    """Return whether the value changed too fast; move the state on."""
+    cdef bint fast = False
+    if not (seen[0] & SEEN_RATE) or now < rate_time[0]:
+        seen[0] |= SEEN_RATE
+    elif now == rate_time[0]:  # of samples at one time the first stays the reference
+        return False
+    else:
+        fast = fabs(value - rate_value[0]) * 1e9 > max_rate * <double>(<uint64_t>now - <uint64_t>rate_time[0])
+    rate_value[0] = value
+    rate_time[0] = now
+    return fast
 
 
 def validate(
@@ -132,10 +124,14 @@ def validate(
     """
     cdef Py_ssize_t rows = values.shape[0], states = seen.shape[0], i, marked = 0
     cdef bint keyed = groups.shape[0] > 0, coded = codes.shape[0] > 0
+    cdef bint rated = max_rate >= 0.0, timed = stuck_ns >= 0
     cdef int64_t group = 0
     cdef double value
     cdef uint8_t code = GOOD, found
-    cdef uint64_t stuck = NEVER if stuck_ns < 0 else <uint64_t>stuck_ns
+    # Pointers in registers: after each write to `out` the compiler would load those of the views again.
+    cdef double* rate_values
+    cdef int64_t* rate_times
+    cdef uint8_t* known
     _same_length(rows, codes.shape[0], groups.shape[0])
     if time.shape[0] != rows or out.shape[0] != rows:
         raise ValueError("time, out and values differ in length")
@@ -147,6 +143,9 @@ def validate(
         or (states == 0 and rows > 0)
     ):
         raise ValueError("state arrays differ in length")
+    if rows == 0:
+        return 0
+    rate_values, rate_times, known = &rate_value[0], &rate_time[0], &seen[0]
     with nogil:
         for i in range(rows):
             if coded:
@@ -160,14 +159,20 @@ def validate(
                 found = RANGE
             if keyed:
                 group = groups[i]
+            if group >= states:
+                marked = -1
+                break
             if group >= 0:
-                if group >= states:
-                    marked = -1
-                    break
-                found = _judge(
-                    value, time[i], max_rate, stuck, found, &rate_value[group], &rate_time[group],
-                    &stuck_value[group], &stuck_since[group], &seen[group],
-                )
+                if timed and _is_stuck(
+                    value, time[i], <uint64_t>stuck_ns, &stuck_value[group], &stuck_since[group],
+                    &known[group],
+                ):
+                    found = max(found, <uint8_t>STUCK)
+                # A bad or infinite value is no reference: a 9999 between two good ones is one fault, not two.
+                if rated and found < BAD_FROM and value - value == 0.0 and _is_fast(
+                    value, time[i], max_rate, &rate_values[group], &rate_times[group], &known[group]
+                ):
+                    found = max(found, <uint8_t>RATE)
             if found != code:
                 out[i] = found
                 marked += 1
@@ -181,36 +186,25 @@ cdef inline bint _is_failure(uint8_t code) noexcept nogil:
     return code == NAN_ or code == TYPE or code == SIZE or code == DEVICE_ERROR or code == OVERFLOW_
 
 
-cdef inline uint8_t _repeats(
-    double value,
-    int64_t now,
-    uint8_t code,
-    double absolute,
-    double relative,
-    uint64_t silence,
-    double* last,
-    int64_t* at,
-    uint8_t* reported,
+cdef inline double _reach(double value, double absolute, double relative) noexcept nogil:
+    """Return how far from this reported value another one says nothing new."""
+    cdef double size = fabs(value), width = size * relative
+    if size - size != 0.0:
+        return -1.0  # from an infinite value every other one is a change
+    if width < absolute:
+        width = absolute
+    # 20.1 - 20.0 is 0.10000000000000142: a step of just the deadband is no change.
+    return width + 4.0 * DBL_EPSILON * size if width > 0.0 else width
+
+
+cdef inline bint _repeats(
+    double value, int64_t now, uint8_t code, uint64_t silence, double last, int64_t at, uint8_t told,
+    double reach,
 ) noexcept nogil:
-    """Return 1 if the cell says nothing new; else remember it as reported and return 0."""
-    cdef double width, size
-    if code == reported[0] and _distance(now, at[0]) < silence:
-        if code >= NULL_FROM or value == last[0]:
-            return 1
-        size = fabs(last[0])
-        if size - size == 0.0:  # from an infinite value every other one is a change
-            width = size * relative
-            if width < absolute:
-                width = absolute
-            if width > 0.0:
-                # 20.1 - 20.0 is 0.10000000000000142: a step of just the deadband is no change.
-                width += 4.0 * DBL_EPSILON * size
-            if fabs(value - last[0]) <= width:
-                return 1
-    last[0] = value
-    at[0] = now
-    reported[0] = code
-    return 0
+    """Return whether the cell says nothing that `last`, reported at `at` as `told`, has not said."""
+    if code != told or (silence != NEVER and _distance(now, at) >= silence):
+        return False
+    return code >= NULL_FROM or value == last or fabs(value - last) <= reach
 
 
 def deadband(
@@ -260,8 +254,8 @@ def deadband(
     cdef Py_ssize_t rows = values.shape[0], states = reported.shape[0], i, unchanged = 0
     cdef bint keyed = groups.shape[0] > 0, coded = codes.shape[0] > 0
     cdef int64_t group = 0, at
-    cdef double value, last
-    cdef uint8_t code = GOOD, same, told
+    cdef double value, last, reach
+    cdef uint8_t code = GOOD, told
     cdef uint64_t silence = NEVER if max_silence_ns < 0 else <uint64_t>max_silence_ns
     _same_length(rows, codes.shape[0], groups.shape[0])
     if time.shape[0] != rows or out.shape[0] != rows:
@@ -271,18 +265,22 @@ def deadband(
     if rows == 0:
         return 0
     with nogil:
-        if not keyed:  # one series: the state stays in registers
+        if not keyed:  # one series: its state stays in registers, its reach is computed once a report
             last, at, told = last_value[0], last_time[0], reported[0]
+            reach = _reach(last, absolute, relative)
             for i in range(rows):
                 value = values[i]
+                out[i] = 0
                 if coded:
                     code = codes[i]
                 if value != value or (code >= NULL_FROM and not _is_failure(code)):
-                    out[i] = 0
                     continue
-                same = _repeats(value, time[i], code, absolute, relative, silence, &last, &at, &told)
-                out[i] = same
-                unchanged += same
+                if _repeats(value, time[i], code, silence, last, at, told, reach):
+                    out[i] = 1
+                    unchanged += 1
+                else:
+                    last, at, told = value, time[i], code
+                    reach = _reach(value, absolute, relative)
             last_value[0], last_time[0], reported[0] = last, at, told
         else:
             for i in range(rows):
@@ -296,12 +294,13 @@ def deadband(
                 if group >= states:
                     unchanged = -1
                     break
-                same = _repeats(
-                    value, time[i], code, absolute, relative, silence,
-                    &last_value[group], &last_time[group], &reported[group],
-                )
-                out[i] = same
-                unchanged += same
+                last = last_value[group]
+                reach = _reach(last, absolute, relative)
+                if _repeats(value, time[i], code, silence, last, last_time[group], reported[group], reach):
+                    out[i] = 1
+                    unchanged += 1
+                else:
+                    last_value[group], last_time[group], reported[group] = value, time[i], code
     if unchanged < 0:
         raise ValueError("a group is outside the state arrays")
     return unchanged

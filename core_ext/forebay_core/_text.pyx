@@ -364,6 +364,9 @@ def decimal_text(const int64_t[::1] values not None):
     return text[:used].copy(), ends
 
 
+_NONE = np.empty(0, np.int64)  # most columns: two arrays made anew cost more than the search
+
+
 def long_ints(const int64_t[::1] values not None, int64_t least):
     """Find integers whose magnitude is at least `least`: as text they may be identifiers.
 
@@ -385,9 +388,9 @@ def long_ints(const int64_t[::1] values not None, int64_t least):
         # One comparison for both ends: what lies between them becomes at most twice `below`.
         for i in range(n):
             found += <uint64_t>values[i] + below > 2 * below
-    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
     if found == 0:
-        return rows, numbers
+        return _NONE, _NONE
+    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
     cdef int64_t[::1] to_rows = rows, to_numbers = numbers
     with nogil:
         for i in range(n):
@@ -431,9 +434,9 @@ def long_floats(const double[::1] values not None, int64_t least):
             found = 0
             for i in range(n):
                 found += is_long(values[i], bound)
-    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
     if found == 0:
-        return rows, numbers
+        return _NONE, _NONE
+    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
     cdef int64_t[::1] to_rows = rows, to_numbers = numbers
     with nogil:
         for i in range(n):

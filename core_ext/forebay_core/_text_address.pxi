@@ -1,5 +1,24 @@
 # Rules for network addresses, plates and positions. Included by _text.pyx before _text_rules.pxi.
 
+cdef enum:
+    MAX_LOCAL = 4  # ideographs before an at sign: a name, and a sentence without end before it
+    MAX_TOPS = 32
+
+cdef uint16_t TOP[MAX_TOPS][4]  # code points of the top-level domains, zeros behind them
+cdef int N_TOPS = 0
+
+
+def _fill_tops():
+    global N_TOPS
+    for label in tables.TOP_DOMAINS:
+        for i, char in enumerate(label):
+            TOP[N_TOPS][<int> i] = <uint16_t> ord(char)
+        N_TOPS += 1
+
+
+_fill_tops()
+
+
 cdef inline int ipv4_end(const uint8_t *s, int d) noexcept nogil:
     # Index after four octets joined by dots that begin at d, 0 if there are none.
     cdef int i = d, k, octet, digits, first = 0
@@ -95,7 +114,7 @@ cdef inline int angle_end(const uint8_t *s, int d) noexcept nogil:
             i += 1
         if i == digits:
             return i if k == 2 else 0
-        if k == 2 and s[i] == 46:
+        if k and s[i] == 46:
             i += 1
             while is_digit(s[i]):
                 i += 1
@@ -204,6 +223,10 @@ cdef inline bint has_han(uint16_t point) noexcept nogil:
     return point >= 0x4E00 and point < 0xA000
 
 
+cdef inline bint han_at(const Cell *c, int i) noexcept nogil:
+    return not c.plain and has_han(c.cp[i])
+
+
 cdef inline int embassy(Cell *c, Hits *out, int j) noexcept nogil:
     # Six digits behind the first character, which stands for an embassy; a dot may halve them.
     cdef const uint8_t *s = c.s
@@ -256,17 +279,31 @@ cdef inline int service_plate(Cell *c, Hits *out, int b, int e) noexcept nogil:
     return e
 
 
+cdef inline int top_domain(const Cell *c, int i) noexcept nogil:
+    # How long the top-level domain in Chinese characters is that begins at i, 0 if there is none.
+    cdef int k, n
+    for k in range(N_TOPS):
+        n = 0
+        while TOP[k][n] and TOP[k][n] == c.cp[i + n]:
+            n += 1
+        if TOP[k][n] == 0:
+            return n
+    return 0
+
+
 cdef inline int email(Cell *c, Hits *out, int j) noexcept nogil:
-    # Up to 64 characters before the @, and after it labels; the address ends with the last label of letters.
+    # Up to 64 characters before the @, and after it labels; the address ends with the last label of letters,
+    # with one of Chinese characters that is a top-level domain, or with one in Punycode.
     cdef const uint8_t *s = c.s
-    cdef int b = j, i = j + 1, end = 0, label
+    cdef int b = j, i = j + 1, end = 0, label, top
+    cdef bint chinese = False
     while j - b < 64 and KIND[s[b - 1]] & LOCAL:
         b -= 1
     while b < j and not is_alnum(s[b]):
         b += 1
-    if b == j or not is_alnum(s[i]):
+    if (b == j and not han_at(c, b - 1)) or not (is_alnum(s[i]) or han_at(c, i)):
         return j + 1
-    while i - j < 255 and KIND[s[i]] & DOMAIN:
+    while i - j < 255 and (KIND[s[i]] & DOMAIN or han_at(c, i)):
         if s[i] != 46:
             i += 1
             continue
@@ -274,11 +311,25 @@ cdef inline int email(Cell *c, Hits *out, int j) noexcept nogil:
         label = i
         while is_letter(s[i]):
             i += 1
-        if 2 <= i - label <= 24:
+        if i - label == 2 and s[i] == 45 and s[i + 1] == 45 and s[label] | 0x20 == 120:  # xn--
+            while s[i] == 45 or is_alnum(s[i]):
+                i += 1
             end = i
-        if i == label and not is_alnum(s[i]):
+        elif 2 <= i - label <= 24:
+            end = i
+        elif i == label and han_at(c, i):
+            top = top_domain(c, i)
+            chinese |= top > 0
+            i += top
+            end = i if top else end
+        elif i == label and not is_alnum(s[i]):
             break  # what follows two dots is no domain
-    if end == 0:
+        if end == i and han_at(c, i):
+            break  # the sentence goes on
+    if chinese and b == j:
+        while j - b < MAX_LOCAL and han_at(c, b - 1):
+            b -= 1
+    if end == 0 or b == j:
         return j + 1
     emit(c, out, b, end, EMAIL, 95)
     return end

@@ -208,11 +208,11 @@ cdef double _percentile(
     a = _select(x, done[0], n - 1, k, random)
     done[0] = k
     if part <= 0.0 or k + 1 >= n:
-        return a
+        return a + 0.0  # of equal zeros either sign may stand there: which one depends on the windows before
     b = x[k + 1]
     for i in range(k + 2, n):
         b = _min(x[i], b)
-    return a if a == b else a + (b - a) * part
+    return (a if a == b else a + (b - a) * part) + 0.0
 
 
 def percentiles(

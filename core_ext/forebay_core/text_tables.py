@@ -60,7 +60,7 @@ def _symbols() -> bytes:
         table[code] = MIDDLE_DOT
     for code in (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF):
         table[code] = SKIP
-    for code in (0xB0, 0xBA):
+    for code in (0xB0, 0xBA, 0x5EA6):  # the sign, what is taken for it, 度
         table[code] = DEGREE
     for char in PROVINCES:
         table[ord(char)] = PROVINCE
@@ -195,12 +195,21 @@ CONTEXTS: tuple[tuple[bytes, ...], ...] = tuple(
         ),
         ("信用代码", "信用码", "营业执照", "税号", "uscc", "credit code"),
         # twelve hex digits without signs between
-        ("mac:", "mac=", "mac ", 'mac"', "mac：", "mac地址", "mac_addr", "macaddr", "物理地址", "硬件地址"),
+        (
+            *("mac:", "mac=", "mac ", 'mac"', "mac：", "mac地址", "mac_addr", "macaddr", "物理地址"),
+            *("硬件地址", "网卡", "蓝牙", "bssid"),
+        ),
         (),  # a field of the name `owner`: what it holds as a whole may be somebody's name
         # what has numbers of its own, which are no old resident numbers
         ("设备", "资产", "机号", "表号", "传感器", "device", "asset", "meter", "sensor"),
     )
 )
+
+TOP_DOMAINS: tuple[str, ...] = (
+    *("中国", "中國", "公司", "网络", "網絡", "香港", "澳门", "澳門", "台湾", "台灣", "集团", "网址", "在线"),
+    *("商城", "网店", "企业", "政务", "公益", "中文网", "手机", "商标"),
+)
+"""Last labels of domains in Chinese characters (IANA root zone), behind which a sentence may go on."""
 
 PROVINCE_NUMBERS: frozenset[int] = frozenset(
     (*range(11, 16), *range(21, 24), *range(31, 38), *range(41, 47), *range(50, 55), *range(61, 66))

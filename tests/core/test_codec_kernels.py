@@ -218,6 +218,19 @@ def test_residuals_of_every_bit_length_come_back(core, entropy):
         np.testing.assert_array_equal(out, u)
 
 
+@pytest.mark.parametrize("rare", [0, 1, 5, 999])
+def test_a_token_of_the_least_frequency_is_coded_alike_and_comes_back(core, rare):
+    """Two common tokens fill the table, so that what is left for a third is 1 of 4096."""
+    u = np.tile(np.array([2, 3], dtype=np.uint64), 2000)
+    u[1234] = rare
+    coder, data = core.encode_residuals(u)
+    assert (coder, data) == residuals.encode_residuals(u)
+    out = np.zeros_like(u)
+    assert core.decode_residuals(data, 0, coder, out) == len(data)
+    assert coder == 2
+    assert np.array_equal(out, u)
+
+
 def test_all_zero_residuals_cost_nothing_and_skewed_ones_far_less_than_a_bit(core):
     assert core.encode_residuals(np.zeros(1000, dtype=np.uint64)) == (0, b"")
     rare = np.zeros(5000, dtype=np.uint64)

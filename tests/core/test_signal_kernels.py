@@ -150,6 +150,13 @@ def test_silence_ends_by_data_time_in_both_directions(kernels: SimpleNamespace) 
     assert Band(kernels, absolute=1, silence=10)([5, 5], [1000, 0]) == [0, 0]
 
 
+def test_without_silence_no_distance_in_time_is_news(kernels: SimpleNamespace) -> None:
+    band, out = Band(kernels, absolute=1), np.zeros(2, np.uint8)
+    ends = np.array([-(2**63), 2**63 - 1])
+    kernels.deadband(np.full(2, 5.0), NONE8, ends, NONE32, 1.0, 0.0, -1, *band.state, out)
+    assert out.tolist() == [0, 1]
+
+
 def test_a_changed_quality_is_news_and_a_failure_is_news_once(kernels: SimpleNamespace) -> None:
     values = [5, 5, 5, 0, 0, 0, 5]
     codes = [0, q.RANGE, q.RANGE, q.DEVICE_ERROR, q.DEVICE_ERROR, q.NAN, 0]

@@ -115,6 +115,16 @@ def test_percentiles_are_numpys(kernels: ModuleType, n: int) -> None:
     assert out[0].tolist() == pytest.approx(np.percentile(x, p).tolist(), rel=1e-12, abs=1e-12)
 
 
+def test_a_percentile_of_zeros_has_no_sign_whatever_stood_in_the_windows_before(kernels: ModuleType) -> None:
+    zeros = np.array([0.0, -0.0, -0.0, 0.0])
+    for before in range(8):
+        x = np.concatenate([np.arange(4.0 * before), zeros])
+        starts = np.arange(0, len(x), 4)
+        out = np.empty((len(starts), 2))
+        kernels.percentiles(x, starts, starts + 4, np.array([40.0, 50.0]), out)
+        assert not np.signbit(out[-1]).any()
+
+
 @pytest.mark.parametrize("order", ["ascending", "descending", "equal", "organ"])
 def test_percentiles_of_ordered_samples_stay_fast_and_right(kernels: ModuleType, order: str) -> None:
     n = 20_000

@@ -96,6 +96,8 @@ def test_ctrl_c_ends_the_demo_and_all_its_processes(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Who starts the tests in the background of a shell has them ignore Ctrl-C, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert demo.stderr is not None
     for line in demo.stderr:

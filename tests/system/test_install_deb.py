@@ -5,6 +5,7 @@ Run by `make test-install` on what `make packages` built. The tests go through o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -33,6 +34,18 @@ sources:
 pipelines:
   pump: {{source: pump, stream: full, linger: 20ms}}
 spool: {{max_bytes: 16MiB}}
+forward:
+  endpoints: ["tcp://127.0.0.1:5570"]
+  keys: {{own: "credential:gateway.key", server: keys/center.pub}}
+  retry_max: 1s
+"""
+STUCK = f"""\
+gateway: {{id: {GATEWAY}}}
+models: {{verify: false, time_limit: 0s}}
+sources:
+  stuck: {{type: file, path: /var/lib/forebay/stuck.csv, format: csv, follow: true, time: {{field: ts, unit: s}}}}
+pipelines:
+  stuck: {{source: stuck, STEPSlinger: 20ms}}
 forward:
   endpoints: ["tcp://127.0.0.1:5570"]
   keys: {{own: "credential:gateway.key", server: keys/center.pub}}
@@ -229,6 +242,75 @@ def test_both_services_are_back_after_a_restart_of_the_machine(machine: Machine)
             told=lambda: logs(machine),
         )
     assert arrived(machine, "pump") >= 2
+
+
+def drop_in(machine: Machine, text: str) -> None:
+    """Give the agent's unit a drop-in; none for an empty text."""
+    folder = machine.path("/etc/systemd/system/forebay-agent.service.d")
+    shutil.rmtree(folder, ignore_errors=True)
+    if text:
+        folder.mkdir(parents=True)
+        (folder / "test.conf").write_text(text)
+    machine.run("systemctl", "daemon-reload")
+
+
+def test_a_start_may_take_longer_than_systemd_s_own_limit(machine: Machine) -> None:
+    drop_in(machine, "[Service]\nExecStartPre=/bin/sleep 100\n")  # as long as examining a damaged card
+    begin = time.monotonic()
+    machine.run("systemctl", "restart", "forebay-agent", timeout=300)
+    assert time.monotonic() - begin > 100
+    assert machine.run("systemctl", "is-active", "forebay-agent").strip() == "active"
+    assert restarts(machine, "forebay-agent") == "0"
+    drop_in(machine, "")
+
+
+def test_the_watchdog_ends_a_stuck_pipeline_and_nothing_is_lost(machine: Machine) -> None:
+    machine.run("systemctl", "stop", "forebay-receiver")
+    source = machine.path("/var/lib/forebay/stuck.csv")
+    source.write_text("ts,id,flow\n" + "".join(f"{i},{i},{i % 7}\n" for i in range(10)))
+    agent = machine.path("/etc/forebay/agent.yaml")
+    agent.write_text(STUCK.replace("STEPS", ""))
+    machine.run("systemctl", "restart", "forebay-agent")
+
+    def waiting() -> int:
+        code, told = machine.try_run("forebay", "status", "--json")
+        return int(json.loads(told)["spool"]["pending_readings"]) if code == 0 else 0
+
+    wait(lambda: waiting() >= 20, "what is in the buffer when it happens", told=lambda: logs(machine))
+
+    # A model whose one operator never ends, and nobody who ends it: the pipeline does not come back.
+    bundle = machine.path("/etc/forebay/stuck")
+    shutil.copytree(
+        ROOT / "models/sensor-anomaly", bundle, ignore=shutil.ignore_patterns("*.py", "__pycache__")
+    )
+    graph = (ROOT / "tests/data/models/hang.onnx").read_bytes()
+    before = hashlib.sha256((bundle / "model.onnx").read_bytes()).hexdigest()
+    (bundle / "model.onnx").write_bytes(graph)
+    manifest = (bundle / "manifest.yaml").read_text()
+    (bundle / "manifest.yaml").write_text(manifest.replace(before, hashlib.sha256(graph).hexdigest()))
+    agent.write_text(
+        STUCK.replace("STEPS", "steps: [infer: {model: stuck/, inputs: [flow], calibration: 32}], ")
+    )
+    drop_in(machine, "[Service]\nWatchdogSec=20\n")
+    machine.run("systemctl", "restart", "forebay-agent")
+    with source.open("a") as file:
+        file.writelines(f"{i},{i},{i % 7}\n" for i in range(10, 300))
+    begin = time.monotonic()
+    wait(lambda: int(restarts(machine, "forebay-agent")) >= 1, "the watchdog", told=lambda: logs(machine))
+    print(f"the watchdog (20 s) has ended the agent after {time.monotonic() - begin:.1f} s")
+    told = machine.run("journalctl", "--no-pager", "-u", "forebay-agent")
+    assert "a part is stuck, the watchdog is no longer fed: pipeline stuck has not moved" in told
+    assert "Watchdog timeout" in told
+
+    agent.write_text(STUCK.replace("STEPS", ""))
+    drop_in(machine, "")
+    machine.run("systemctl", "restart", "forebay-agent")
+    machine.run("systemctl", "start", "forebay-receiver")
+    wait(lambda: arrived(machine, "stuck") == 300, "every row", told=lambda: logs(machine))
+    assert rows_of(machine.path(SINK), "SELECT count(DISTINCT id), min(id), max(id) FROM stuck") == [
+        (300, 0, 299)
+    ]
+    assert rows_of(machine.path(SINK), "SELECT * FROM gaps") == []
 
 
 def test_purging_deletes_what_was_buffered_only_when_that_was_answered(machine: Machine) -> None:

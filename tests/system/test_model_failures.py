@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from plant import Plant, rows_of
-from swaps import TWO, eventually, install, models_of, swapping
+from plant import Plant, kill, rows_of
+from swaps import TWO, eventually, install, model_in_use, models_of, shadow_report, swapping
 
 GRAPHS = Path(__file__).parents[1] / "data" / "models"
 
@@ -56,3 +56,20 @@ def test_a_model_that_crashes_in_native_code_takes_its_own_process_only(plant: P
         eventually(lambda: rows_of(plant.sink, scored), "scores go on")
         assert agent.poll() is None
         assert plant.status()["pipelines"]["a"]["restarts"] == 0
+
+
+def test_a_candidate_that_is_damaged_on_disk_stops_no_pipeline_after_a_restart(plant: Plant) -> None:
+    with swapping(plant) as feeder:
+        install(plant, "1.1.0", "--candidate")
+        plant.configure(TWO % ", shadow: sensor-anomaly@1.1.0")
+        plant.cli("reload", "agent.yaml")
+        eventually(lambda: shadow_report(plant)["compared"], "scores of both")
+        kill(plant.children[-1])
+        (plant.folder / "bundles/sensor-anomaly/1.1.0/manifest.yaml").unlink()
+        assert "no bundle `sensor-anomaly@1.1.0`" in plant.cli("check", "agent.yaml", "--live", expect=2)
+        plant.start_agent()
+        seen = feeder.rows
+        scored = f"SELECT 1 FROM a WHERE id >= {seen} AND anomaly IS NOT NULL LIMIT 1"
+        eventually(lambda: rows_of(plant.sink, scored), "scores go on")
+        assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
+        assert "a candidate cannot be loaded, the model in use runs alone" in plant.log()

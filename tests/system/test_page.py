@@ -119,6 +119,8 @@ def test_a_phone_shows_alarms_and_everything_fits_its_width(plant, browser):
         browser.goto(f"http://127.0.0.1:{port}/#token={token}")
         browser.wait_for("document.querySelector('#alarms td.down')?.textContent === 'raised'")
         assert "too much" in browser.text(), "raised before anybody looked"
+        when = browser.evaluate("document.querySelector('#alarms tr td:last-child').textContent")
+        assert re.fullmatch(r"([0-9]{4}-[0-9]{2}-[0-9]{2} )?[0-9]{2}:[0-9]{2}:[0-9]{2}", when)
         browser.wait_for("document.querySelectorAll('#flow .card').length === 2")
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
         assert not browser.errors

@@ -188,6 +188,22 @@ def test_what_does_not_go_with_labels_is_a_named_error(
     assert message in result.stderr
 
 
+def test_a_table_is_not_written_into_a_video(table: Path, tmp_path: Path) -> None:
+    result = run("sensor-anomaly", table, "-o", tmp_path / "series.mp4")
+    assert result.exit_code == 2
+    assert "drawn as .png or .jpg" in result.stderr
+    assert not (tmp_path / "series.mp4").exists()
+
+
+def test_a_folder_given_without_a_separator_is_told_how(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(find("sensor-anomaly"), "mine")
+    assert "for the folder say ./mine" in run("mine", table).stderr
+    assert run("./mine", table).exit_code == 0
+
+
 def test_the_input_is_never_overwritten(table: Path) -> None:
     before = table.read_bytes()
     result = run("sensor-anomaly", table, "-o", table)

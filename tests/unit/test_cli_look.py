@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -11,12 +12,17 @@ import pytest
 from sample_facts import FACTS
 
 from forebay.advice import ADVICE, advice
+from forebay.cli.reload import reload_command
 from forebay.cli.status import WIDTH, count, render, short, size, span
 from forebay.cli.tap import line
 from forebay.cli.top import rates
 from forebay.cli.top import render as render_top
+from forebay.control.client import NotRunning
 
 ROOT = Path(__file__).parents[2]
+LOGGED_AS_ERROR = {
+    f"{log}.{level}" for log in ("log", "_log") for level in ("error", "exception", "critical")
+}
 
 
 def facts(**changes: Any) -> dict[str, Any]:
@@ -128,3 +134,28 @@ def test_every_piece_of_advice_is_in_the_book():
     book = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     rows = [f"| `{entry.beginning}` | {entry.means} | {entry.do} |" for entry in ADVICE]
     assert [row for row in rows if row not in book] == []
+
+
+def test_every_error_that_is_logged_has_its_advice():
+    found = {}
+    for path in (ROOT / "agent" / "forebay").rglob("*.py"):
+        if path.is_relative_to(ROOT / "agent/forebay/cli") or path.is_relative_to(
+            ROOT / "agent/forebay/demo"
+        ):
+            continue  # they speak to somebody who is there
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in LOGGED_AS_ERROR and node.args:
+                text = ast.unparse(node.args[0]).removeprefix("f")[1:]
+                found[text] = path.name
+    assert len(found) > 40
+    assert {text: name for text, name in found.items() if not advice(text)} == {}
+
+
+def test_a_reload_that_finds_no_agent_says_that_another_spool_needs_a_restart(tmp_path):
+    (tmp_path / "agent.yaml").write_text(
+        "gateway: {id: g}\nsources: {p: {type: file, path: p.csv}}\npipelines: {p: {source: p}}\n"
+        "spool: {dir: elsewhere}\n"
+    )
+    with pytest.raises(NotRunning, match="no agent runs here") as raised:
+        reload_command.callback(tmp_path / "agent.yaml", False)
+    assert "takes another one at a restart only" in raised.value.hint

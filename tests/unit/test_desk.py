@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 
 import pytest
 from world import KEY, NS, Center, FakeClock, Gateway
@@ -13,6 +14,8 @@ from forebay.receive.sql_tables import VERSION
 from forebay.receive.sqlite_schema import open_database
 from forebay.receive.tables import SYSTEM_TABLES, table_name
 from forebay.signing import sign, sign_apart, verify
+from forebay.spool.store import Answers
+from forebay.stages import Commit
 from forebay.wire import messages as m
 from forebay.wire.checkpoint import DOMAIN, Statement
 
@@ -235,6 +238,16 @@ def test_checkpoints_cover_every_batch_once_and_are_verified(center, gateway, cl
     said = Statement.parse(body)
     assert (said.gateway, said.batches, said.covered[0][1:]) == ("gw-1", 1, (4, 4))
     assert ("pump", "delivered", "", 4) in said.ledger
+
+
+def test_a_ledger_s_kind_of_a_newer_agent_poisons_neither_batch_nor_checkpoint(center, gateway, clock):
+    entry = ("pump", "kept_cold", "why")  # no release knows it
+    gateway.spool.store.apply([Commit("pump", [], {}, Counter({entry: 9}))], Answers())
+    checkpoint(gateway, center, clock, [[1], [2]])
+    assert verdicts(center) == [(1, "ok", 2)]
+    assert center.rows("SELECT count(*) FROM pump") == [(2,)]
+    ((body,),) = center.rows("SELECT body FROM checkpoints")
+    assert (*entry, 9) in Statement.parse(body).ledger, "as it was signed"
 
 
 def test_receipts_of_a_killed_agent_are_covered_by_the_next_checkpoint(center, gateway, clock):

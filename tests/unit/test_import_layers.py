@@ -32,6 +32,7 @@ SHARED = {
     "child",
     "harden",
     "redact",
+    "memory",
 }
 # What a room may import of another: the wire format is the language that both ends and the seal speak.
 ALLOWED = {("forward", "wire"), ("receive", "wire")}

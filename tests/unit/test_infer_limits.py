@@ -241,6 +241,30 @@ def test_rows_without_numbers_get_no_score_and_break_nothing() -> None:
         assert all(v is None or 0 <= v <= 1 for v in found)
     (out,) = step.process(series(100, 300))
     assert all(v is not None and 0 <= v <= 1 for v in out.column("anomaly").to_list(Type.F64)[-50:])
+    assert step.counts["model_error"] == 0, "the model was never asked about what is no number"
+
+
+def test_an_answer_of_nan_is_the_model_s_failure_not_a_calibration_without_end() -> None:
+    step = infer.build("infer", InferOptions(model="sensor-anomaly", inputs=["flow"], calibration=64))
+    assert isinstance(step, AnomalyStep)
+    step.process(series(200))
+
+    class Broken:
+        providers = ("CPUExecutionProvider",)
+
+        def run(self, inputs: dict[str, np.ndarray], outputs: tuple[str, ...]) -> list[np.ndarray]:
+            (given,) = inputs.values()
+            found = np.full((len(given), 1), 0.1, np.float32)
+            found[::2] = np.nan
+            return [found]
+
+    step._session = Broken()  # type: ignore[assignment]
+    (out,) = step.process(series(100, 200))
+    column = out.column("anomaly")
+    assert column.quality is not None
+    assert column.quality.tolist() == [q.MISSING, q.GOOD] * 50
+    assert (step.failures, step.counts["model_error"]) == (1, 50)
+    assert step.results["failed", step.model] == 50
 
 
 # -- providers ----------------------------------------------------------------------------------------------

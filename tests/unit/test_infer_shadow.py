@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from forebay import infer
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.config.models import InferOptions, PromoteOptions
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, ModelError
 from forebay.infer.anomaly import AnomalyStep
 from forebay.infer.shadow import Comparison, ShadowStep
 from forebay.infer.trial import PROBATION, PROMOTED, REJECTED, ROLLED_BACK, RUNNING
@@ -118,14 +121,15 @@ def test_without_a_gate_it_is_only_reported() -> None:
 
 
 def test_a_candidate_whose_scores_drift_is_set_aside_and_named_why(caplog: pytest.LogCaptureFixture) -> None:
-    step = shadow(Scorer("new", 0.0, 0.5))
+    candidate = Scorer("new", 0.0, 0.5)
+    step = shadow(candidate)
     assert set(models_of(step, 60)) == {"old"}
     assert step.trial.phase == REJECTED
     assert "psi" in step.trial.reason
     assert "the model in use stays" in caplog.text
-    saw = step._candidate.saw  # type: ignore[attr-defined]
+    saw = candidate.saw
     models_of(step, 5)
-    assert step._candidate.saw == saw, "one that was set aside costs nothing more"  # type: ignore[attr-defined]
+    assert candidate.saw == saw, "one that was set aside costs nothing more"
 
 
 @pytest.mark.parametrize("mode", ["raise", "fail"])
@@ -250,11 +254,13 @@ def on_probation(candidate: Scorer, **bounds: object) -> ShadowStep:
 
 def test_a_candidate_that_stays_within_the_bounds_is_confirmed_and_the_incumbent_rests() -> None:
     step = on_probation(Scorer("new"), probation="60s")
+    incumbent = step._incumbent
+    assert isinstance(incumbent, Scorer)
     assert set(models_of(step, 60)) == {"new"}
     assert step.trial.phase == PROMOTED
-    saw = step._incumbent.saw  # type: ignore[attr-defined]
+    saw = incumbent.saw
     models_of(step, 5)
-    assert step._incumbent.saw == saw  # type: ignore[attr-defined]
+    assert incumbent.saw == saw
     assert [d.event for d in step.trial.decisions] == ["promoted", "confirmed"]
 
 
@@ -302,16 +308,8 @@ def test_one_whose_scores_drift_on_probation_is_rolled_back_to_thresholds_of_tod
 
 
 def test_one_that_becomes_slow_on_probation_is_rolled_back() -> None:
-    class Slow(Scorer):
-        slow = False
-
-        def process(self, block: Block) -> list[Block]:
-            if self.slow:
-                step._clock.now += 20 * SECOND  # type: ignore[attr-defined]
-            return super().process(block)
-
     candidate = Slow("new")
-    step = on_probation(candidate)
+    step = candidate.step = on_probation(candidate)
     candidate.slow = True
     models_of(step, 10)
     assert step.trial.phase == ROLLED_BACK
@@ -339,12 +337,135 @@ def test_a_restart_goes_on_in_the_middle_of_a_probation_with_both_states() -> No
     assert again.model == "old"
 
 
+def test_the_model_that_lost_is_let_go_at_once_and_after_a_restart() -> None:
+    rejected = shadow(Scorer("new", 0.0, 0.5))
+    back = on_probation(candidate := Scorer("new"))
+    candidate.mode = "fail"
+    promoted = on_probation(Scorer("new"), probation="60s")
+    again = [shadow(Scorer("new")) for _ in range(3)]
+    del candidate
+    for step, other, model in zip((rejected, back, promoted), again, ("old", "old", "new"), strict=True):
+        loser = weakref.ref(step._incumbent if model == "new" else step._candidate)
+        assert loser() is not None
+        models_of(step, 60)
+        assert not step.trial.both_run
+        assert loser() is None, "its session with it"
+        assert step.report()["model"] == model
+        loser = weakref.ref(other._incumbent if model == "new" else other._candidate)
+        other.restore(step.state())
+        assert loser() is None
+        assert models_of(other, 3) == [model] * 3
+
+
+# -- after a long good time ---------------------------------------------------------------------------------
+
+
+class Slow(Scorer):
+    """Takes the time of twenty others when told to."""
+
+    slow = False
+    step: ShadowStep
+
+    def process(self, block: Block) -> list[Block]:
+        if self.slow:
+            self.step._clock.now += 20 * SECOND  # type: ignore[attr-defined]
+        return super().process(block)
+
+
+def long_served(candidate: Slow) -> ShadowStep:
+    """Return a step whose candidate has been on probation for a long good time."""
+    step = candidate.step = on_probation(candidate)
+    assert set(models_of(step, 400, 10_000)) == {"new"}
+    return step
+
+
+def turn(candidate: Slow, how: str) -> None:
+    """Let a candidate go wrong: slow, another distribution, or failing now and then."""
+    candidate.slow = how == "latency_ratio"
+    candidate.high = 0.4 if how == "psi" else 1.0
+
+
+@pytest.mark.parametrize("how", ["latency_ratio", "psi"])
+def test_one_that_turns_bad_after_a_long_good_time_is_rolled_back_soon(how: str) -> None:
+    candidate = Slow("new")
+    step = long_served(candidate)
+    turn(candidate, how)
+    found = models_of(step, 60, 900_000)
+    assert step.trial.phase == ROLLED_BACK
+    assert step.trial.reason.startswith(f"{how} ")
+    assert step.trial.reason.endswith(" lately")
+    assert found.count("new") <= 40, "the sums of the whole probation do not show it yet"
+    whole = step.report()
+    assert whole["psi"] < 0.2
+    assert whole["latency_ratio"] < 5
+
+
+def test_errors_that_begin_late_are_not_thinned_by_the_good_time_before() -> None:
+    candidate = Slow("new")
+    step = long_served(candidate)
+    for k in range(60):
+        candidate.mode = "fail" if k % 4 == 0 else "ok"
+        models_of(step, 1, 900_000 + 200 * k)
+    assert step.trial.phase == ROLLED_BACK
+    assert step.trial.reason.startswith("error_rate ")
+    assert step.trial.reason.endswith(" lately")
+    assert step.report()["error_rate"] <= 0.01
+
+
+@pytest.mark.parametrize("how", ["latency_ratio", "psi"])
+def test_one_that_turned_bad_at_the_end_of_a_long_shadow_run_is_not_promoted(how: str) -> None:
+    candidate = Slow("new")
+    step = candidate.step = shadow(candidate, after=2_000)
+    start = 0
+    while step.trial.seen.elapsed_ns < 1_700 * SECOND:
+        models_of(step, 1, start := start + 200)
+    turn(candidate, how)
+    while step.trial.phase == RUNNING:
+        start += 200
+        assert models_of(step, 1, start) == ["old"]
+    assert step.trial.phase == REJECTED
+    assert step.trial.reason.startswith(f"{how} ")
+    assert step.trial.reason.endswith(" lately")
+
+
+def test_a_restart_does_not_forget_what_was_seen_lately() -> None:
+    one = on_probation(Scorer("new"))
+    models_of(one, 120)
+    two = shadow(Scorer("new"))
+    two.restore(one.state())
+    assert two.report()["lately"] == one.report()["lately"]
+    assert 1000 <= two.report()["lately"]["rows"] < two.report()["rows"] / 3
+
+
+def test_a_state_of_a_release_without_a_window_is_taken_and_the_window_begins() -> None:
+    import msgpack
+
+    one = on_probation(Scorer("new"))
+    models_of(one, 50)
+    saved = msgpack.unpackb(one.state(), strict_map_key=False)
+    del saved["shadow"]["lately"]
+    two = shadow(Scorer("new"), after=10_000)
+    two.restore(msgpack.packb(saved))
+    assert two.trial.phase == PROBATION
+    assert two.report()["rows"] == one.report()["rows"]
+    assert two.report()["lately"]["rows"] == 0
+    models_of(two, 10, 900_000)
+    assert two.report()["lately"]["rows"] == 2000
+
+
+def test_what_is_kept_of_a_trial_does_not_grow_with_it() -> None:
+    step = on_probation(Scorer("new"))
+    models_of(step, 20)
+    early = len(step.state())
+    models_of(step, 200)
+    assert len(step.trial._marks) == 2
+    assert len(step.state()) < early + 2500, "numbers get longer, nothing else"
+
+
 # -- with real models ---------------------------------------------------------------------------------------
 
 
 def other_version(folder: Path) -> Path:
-    import shutil
-
     from forebay.infer.bundle import find
 
     made = Path(shutil.copytree(find("sensor-anomaly"), folder / "candidate"))
@@ -395,3 +516,37 @@ def test_options_of_a_candidate_without_one_are_errors() -> None:
             "infer",
             InferOptions(model="sensor-anomaly", inputs=["x"], shadow="sensor-anomaly", shadow_share=0.5),
         )
+
+
+@pytest.mark.parametrize("kind", ["numbers", "pictures"])
+def test_a_candidate_that_cannot_be_loaded_stops_a_change_but_never_the_model_in_use(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = other_version(tmp_path)
+    with (made / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    given = {"inputs": ["flow"]} if kind == "numbers" else {"field": "image"}
+    model = "sensor-anomaly" if kind == "numbers" else "faces-near"
+    options = InferOptions(model=model, shadow=f"{made}/", **given)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"model\.onnx: expected sha256"):
+        infer.build("infer", options)
+    step: Any = infer.build("infer", options, strict=False)
+    assert step.model.startswith(f"{model}@1.0.0#")
+    assert getattr(step, "trial", None) is None
+    assert "a candidate cannot be loaded, the model in use runs alone step=infer" in caplog.text
+    assert "expected sha256" in caplog.text
+
+
+def test_scores_that_a_lost_candidate_left_behind_do_not_stop_the_model_in_use(tmp_path: Path) -> None:
+    options = InferOptions(model="sensor-anomaly", shadow=f"{other_version(tmp_path)}/", inputs=["flow"],
+                           calibration=64, promote={"after": "1ns", "min_rows": 100, "max_latency_ratio": 1000})  # type: ignore[arg-type]  # fmt: skip
+    step = infer.build("infer", options, key="dev")
+    assert isinstance(step, ShadowStep)
+    for start in range(0, 4000, 200):
+        step.process(block(start))
+    assert step.trial.candidate_serves
+    shutil.rmtree(tmp_path / "candidate")
+    alone = infer.build("infer", options, key="dev", strict=False)
+    alone.restore(step.state())
+    (out,) = alone.process(block(4000))
+    assert out.schema.fields[-1].model.startswith("sensor-anomaly@1.0.0#")

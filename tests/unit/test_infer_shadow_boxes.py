@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import msgpack
 import numpy as np
 import pytest
@@ -20,7 +23,8 @@ from forebay.infer.detect import DetectStep
 from forebay.infer.notes import ModelNotes
 from forebay.infer.shadow_boxes import ShadowDetector, pair
 from forebay.infer.trial import PROBATION, PROMOTED, REJECTED, ROLLED_BACK, RUNNING
-from forebay.infer.vision import Detection
+from forebay.infer.vision import Detection, Detector
+from forebay.memory import release_free_heap, resident
 
 SECOND = 1_000_000_000
 
@@ -354,3 +358,40 @@ def test_a_real_candidate_changes_no_detection_and_agrees_with_itself(tmp_path: 
     assert report["agreement"] == 1.0
     assert report["mean_iou"] == pytest.approx(1.0, abs=1e-4)
     assert report["candidate"].startswith("street-objects@1.1.0#")
+
+
+def test_a_detector_that_was_set_aside_gives_its_memory_back(tmp_path: Path) -> None:
+    made = Path(shutil.copytree(find("street-objects"), tmp_path / "candidate"))
+    graph, manifest = made / "model.onnx", made / "manifest.yaml"
+    before = hashlib.sha256(graph.read_bytes()).hexdigest()
+    graph.write_bytes(graph.read_bytes() + b"\x72\x06\x0a\x01a\x12\x01b")  # ModelProto.metadata_props: a = b
+    text = manifest.read_text().replace("version: 1.0.0", "version: 1.1.0")
+    manifest.write_text(text.replace(before, hashlib.sha256(graph.read_bytes()).hexdigest()))
+    step = infer.build("infer", InferOptions(model="street-objects", field="image", shadow=f"{made}/"))
+    assert isinstance(step, DetectStep)
+    assert step._shadow is not None
+    (_, candidate) = step._shadow._sides
+    assert isinstance(candidate, Detector)
+    cell = bytes(cv2.imencode(".jpg", np.zeros((300, 300, 3), np.uint8))[1])
+    given = Block(
+        Schema("yard", (Field("image", Type.BYTES, media="image"),)),
+        np.arange(3, dtype=np.int64),
+        (Column.of(Type.BYTES, [cell] * 3),),
+    )
+    step.process(given)
+    release_free_heap()
+    with_both = resident()[0]
+    session = weakref.ref(candidate._session)
+
+    class Broken(Eyes):
+        def detect_labelled(self, frame: np.ndarray) -> list[Detection]:
+            raise RuntimeError
+
+    step._shadow._sides[1] = Broken("new")
+    del candidate
+    step.process(given)
+    assert phase(step) == REJECTED
+    assert session() is None
+    assert with_both - resident()[0] > 8 * 1024 * 1024
+    step.process(given)
+    assert step.report()["model"].startswith("street-objects@1.0.0#")

@@ -269,6 +269,25 @@ def test_a_second_look_lets_what_is_none_go_and_looks_at_so_many_only(
     assert len(looks) > len(unsure._plan(480, 640))
 
 
+def test_a_small_box_needs_twice_the_score_for_a_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = load_detector("faces", 0.4, again=0.1)
+    small, large = (10, 10, 20, 22), (100, 100, 120, 124)
+    looks: list[Any] = []
+
+    def look(frame: Any, part: Any) -> Any:
+        if part.height == 480:
+            boxes = np.array([small, small, large], dtype=np.float32)
+            boxes[1] += 40
+            return boxes, np.array([0.19, 0.21, 0.11], dtype=np.float32), np.zeros(3, dtype=np.int32)
+        looks.append((part.left, part.top))
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32)
+
+    monkeypatch.setattr(faces, "_look", look)
+    assert faces.detect(np.zeros((480, 480, 3), np.uint8)).shape == (0, 5)
+    assert len(looks) == 2
+    assert all(left > 20 for left, _ in looks)
+
+
 def test_a_resolution_that_would_cost_tiles_is_not_taken() -> None:
     bundle = load(find("faces"))
     faces = Detector(bundle, open_session(bundle, SessionPool(), SessionOptions(), verify=False), most=1.0)

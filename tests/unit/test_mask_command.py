@@ -242,3 +242,30 @@ def test_explain_of_a_folder_names_the_file_on_a_line_of_its_own(run, tmp_path):
     lines = [line.rpartition("\r")[2] for line in result.stderr.split("\n")]
     assert any(line.startswith("a.jsonl:1: a: bytes 4-15: mobile: keep") for line in lines), lines
     assert any(line.startswith("deep/b.jsonl:2: a: bytes 0-14: email: tag") for line in lines), lines
+
+
+@pytest.mark.parametrize("before", ["NaN", "Infinity", "-Infinity", "[NaN, 1e400]", '{"NaN": NaN}'])
+def test_numbers_that_json_does_not_have_shift_nothing(run, before):
+    result = run(
+        "--format", "jsonl", data=f'{{"n":{before},"tel":"{PHONE}","m":-Infinity,"a":"b"}}\n'.encode()
+    )
+    assert result.stdout == f'{{"n":{before},"tel":"138****5678","m":-Infinity,"a":"b"}}\n'
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.txt"])
+def test_text_of_two_bytes_a_letter_is_refused_and_not_passed_on(run, tmp_path, encoding, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(f'["姓名","张三","{PHONE}"]\n'.encode(encoding))
+    result = run("-i", tmp_path / "in", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "UTF-16" in result.stderr
+    assert not (tmp_path / "out" / name).exists()
+    alone = run("-i", tmp_path / "in" / name, "-o", tmp_path / name)
+    assert alone.exit_code != 0
+    assert not (tmp_path / name).exists()
+
+
+def test_a_zero_byte_in_a_line_is_no_other_encoding(run):
+    result = run("--format", "text", data=f"a\0b {PHONE}\n".encode())
+    assert (result.exit_code, result.stdout) == (0, "a\0b 138****5678\n")

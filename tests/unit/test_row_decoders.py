@@ -235,6 +235,21 @@ def test_the_first_rows_of_a_csv_decide_on_types() -> None:
     assert codes(part, "b") == [0, 0, q.NAN]
 
 
+def test_only_what_was_declared_is_bad_when_a_row_lacks_it() -> None:
+    part = one(jsonl(), b'{"t":1,"note":""}\n{"h":2,"note":null}\n{"t":null}\n')
+    assert codes(part, "t") == [0, q.ABSENT, q.NULL], "a number that is there and null is bad in any case"
+    assert codes(part, "note") == [0, q.ABSENT, q.ABSENT]
+    part = one(csv(), b"t,note\n1,x\n,\n")
+    assert codes(part, "t") == [0, q.NULL]
+    assert codes(part, "note") == [0, q.ABSENT]
+    fields = {"t": FieldOptions(), "note": FieldOptions(type=Type.STR)}
+    part = one(jsonl(fields=fields), b'{"t":1,"note":"x"}\n{"note":null}\n')
+    assert codes(part, "t") == [0, q.MISSING]
+    assert codes(part, "note") == [0, q.NULL]
+    levels = [q.level(code) for code in (q.MISSING, q.NULL, q.ABSENT)]
+    assert levels == [q.Level.BAD, q.Level.BAD, q.Level.GOOD]
+
+
 def test_text_that_comes_later_to_a_csv_column_of_numbers_is_kept_beside_it() -> None:
     decoder = csv()
     decode(decoder, b"a\n1\n")

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from forebay.blocks import Lane
 from forebay.errors import SpoolError
 from forebay.spool import Claims, Limits, Reader, Spool, Writer, rolling, segment_path
 from forebay.spool import writer as writer_module
-from forebay.spool.reader import equations_hold
+from forebay.spool.books import empty_entry, equations_hold
 from forebay.spool.store import RANK, Answers, Store
 from forebay.stages import Commit, Sealed
 from forebay.wire.envelope import content_tag
@@ -273,6 +274,17 @@ def test_a_spool_of_a_newer_release_is_refused_untouched(tmp_path):
     db.close()
     with pytest.raises(SpoolError, match="version"):
         open_store(tmp_path)
+
+
+def test_a_ledger_s_entry_of_a_newer_kind_is_passed_over_and_the_rest_is_read(store, reader):
+    counts = Counter({("pump", "read", ""): 20, ("pump", "accepted", ""): 20, ("pump", "kept_cold", "x"): 7})
+    counts["pump", "newest", ""] = 3
+    store.apply([replace(commit(sealed(1)), ledger=counts)], Answers())
+    entry = reader.ledger()["pump"]
+    assert (entry["read"], entry["accepted"], entry["pending"]) == (20, 20, 20)
+    assert equations_hold(entry)
+    assert set(entry) == set(empty_entry())
+    assert ("pump", "kept_cold", "x", 7) in reader.ledger_entries(), "it stays, and goes upstream"
 
 
 @pytest.mark.parametrize("lane", list(Lane))

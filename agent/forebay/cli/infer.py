@@ -67,6 +67,8 @@ def infer_command(
         if source.suffix.lower() in TABLE:
             if classes or tiles != 1 or read:
                 raise click.UsageError("--class, --tiles and --read go with images")
+            if out is not None and out.suffix.lower() in VIDEO:
+                raise click.UsageError("--out: a table is written as .csv or drawn as .png or .jpg")
             from forebay.cli.infer_table import Table, print_table
 
             run = Table(source, model, folder, inputs, key, calibration)

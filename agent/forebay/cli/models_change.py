@@ -214,11 +214,20 @@ def shadow_text(report: dict[str, Any]) -> str:
             f"{report['compared']} of {report['rows']} rows compared in {report['elapsed_s']:g} s,"
             f" mean difference {report['mean_abs_difference']:g}"
         )
+    lately = report["lately"]
     return (
         f"{report['pipeline']}.{report['step']}: {report['candidate']} beside {report['incumbent']}:"
         f" {report['phase'].replace('_', ' ')}{why}\n"
-        f"  {seen}, PSI {report['psi']:g}, KS {report['ks']:g},"
-        f" errors {report['error_rate']:.2%}, time x{report['latency_ratio']:g}"
+        f"  {seen}, {_bounded(report)}\n"
+        f"  lately: {lately['rows']} in {lately['elapsed_s']:g} s, {_bounded(lately)}"
+    )
+
+
+def _bounded(facts: dict[str, Any]) -> str:
+    """Return the numbers that have bounds."""
+    return (
+        f"PSI {facts['psi']:g}, KS {facts['ks']:g}, errors {facts['error_rate']:.2%},"
+        f" time x{facts['latency_ratio']:g}"
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from forebay.cli.status import DEFAULT_CONFIG
 from forebay.config.loader import load_agent
-from forebay.control.client import ask_once
+from forebay.control.client import NotRunning, ask_once
 
 
 @click.command()
@@ -22,7 +22,14 @@ def reload_command(config: Path, as_json: bool) -> int:
     old one goes on.
     """
     loaded = load_agent(config)  # a bad one is said here, with its places, before the agent is asked
-    plan = ask_once(loaded.resolve(loaded.config.spool.dir), "reload")
+    folder = loaded.resolve(loaded.config.spool.dir)
+    try:
+        plan = ask_once(folder, "reload")
+    except NotRunning as error:
+        hint = (
+            f"{error.hint}; if `spool.dir` was changed: the running agent takes another one at a restart only"
+        )
+        raise NotRunning(error.message, place=error.place, hint=hint) from None
     if as_json:
         click.echo(json.dumps(plan, ensure_ascii=False))
         return 0

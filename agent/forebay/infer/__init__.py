@@ -5,14 +5,15 @@ Only this room imports onnxruntime, and only when a model is built.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from forebay.clock import Clock, SystemClock
 from forebay.config.detections import DetectionOptions
 from forebay.config.models import InferOptions, ModelsOptions
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, ModelError
 from forebay.stages import Step
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from forebay.infer.vision import Detector
 
 __all__ = ["build", "build_detector", "build_reader", "build_watch", "trust_of"]
+
+_log = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 
 
 def trust_of(models: ModelsOptions, base: Path | None = None) -> Trust:
@@ -116,6 +120,7 @@ def build(
     models: ModelsOptions | None = None,
     pool: SessionPool | None = None,
     clock: Clock | None = None,
+    strict: bool = True,
 ) -> Step:
     """Return the step that `options` describe, its model verified and loaded.
 
@@ -129,6 +134,7 @@ def build(
     models : the section `models:`; defaults if None
     pool : sessions are shared by steps that are given the same one
     clock : the system's if None
+    strict : a candidate that cannot be loaded is an error; otherwise the model in use runs alone, and the log says so
 
     Raises
     ------
@@ -144,7 +150,11 @@ def build(
             raise ConfigError("`shadow_share` is a share of devices: the pipeline needs a `key`", place=name)
         from forebay.infer.shadow import ShadowStep
 
-        candidate = _score_step(name, options, key, *opened(options.shadow))
+        candidate = _candidate(
+            name, options, strict, lambda: _score_step(name, options, key, *opened(options.shadow))
+        )
+        if candidate is None:
+            return step
         return ShadowStep(
             step,
             candidate,
@@ -154,7 +164,19 @@ def build(
             share=options.shadow_share,
         )
     reader = build_reader(models) if options.read else None
-    return _detect_step(name, options, key, opened, clock or SystemClock(), reader)
+    return _detect_step(name, options, key, opened, clock or SystemClock(), reader, strict)
+
+
+def _candidate(name: str, options: InferOptions, strict: bool, make: Callable[[], _Made]) -> _Made | None:
+    """Return the candidate, None if it cannot be loaded and that must not stop the model in use."""
+    try:
+        return make()
+    except ModelError as error:
+        if strict:
+            raise
+        text = "a candidate cannot be loaded, the model in use runs alone step=%s candidate=%s: %s"
+        _log.warning(text, name, options.shadow, error)
+        return None
 
 
 def _detect_step(
@@ -164,6 +186,7 @@ def _detect_step(
     opened: Callable[[str], tuple[Bundle, Session]],
     clock: Clock,
     reader: Reader | None,
+    strict: bool,
 ) -> Step:
     """Return the step for a field of pictures."""
     from forebay.infer.detect import DetectStep
@@ -181,11 +204,12 @@ def _detect_step(
 
     incumbent = made(options.model)
     detector: BoxFinder = incumbent
-    if options.shadow:
+    candidate = _candidate(name, options, strict, lambda: made(options.shadow)) if options.shadow else None
+    if candidate is not None:
         detector = ShadowDetector(
             name,
             incumbent,
-            made(options.shadow),
+            candidate,
             clock,
             gate=options.promote,
             share=options.shadow_share,

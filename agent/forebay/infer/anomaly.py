@@ -203,17 +203,23 @@ class AnomalyStep:
             try:
                 (found,) = self._session.run({self._input: windows[rows]}, (self._output_name,))
             except ModelError as failure:
-                self.counts["model_error"] += len(rows)
-                self._failed = True
-                self.failures += 1
-                self.results[FAILED, self.model] += len(np.unique(rows // len(self._inputs)))
-                self._warn(str(failure))
+                self._fail(rows, str(failure))
             else:
                 own = self._errors(windows[rows], found.reshape(-1), rows, n)
                 error[rows] = np.clip(own, -_MAX_ERROR, _MAX_ERROR)
+                if (wrong := np.isnan(own)).any():  # else it would seem to calibrate for ever
+                    self._fail(rows[wrong], f"{self.model}: the model answered with NaN")
         score = np.empty(n)
         kernel.surprise(error, series, self._track, self._memory, self._calibration, score)
         return score
+
+    def _fail(self, cells: npt.NDArray[np.int64], text: str) -> None:
+        """Count and say that the model gave nothing of these cells."""
+        self.counts["model_error"] += len(cells)
+        self._failed = True
+        self.failures += 1
+        self.results[FAILED, self.model] += len(np.unique(cells // len(self._inputs)))
+        self._warn(text)
 
     def _errors(
         self,

@@ -98,7 +98,9 @@ def find(name: str, *, bundles_dir: Path | None = None, base: Path | None = None
         if not version and (place / plain / MANIFEST).is_file():
             return place / plain
     known = sorted({p.name for d in places for p in folders(d)})
-    raise ModelError(f"no bundle `{name}`", place="models", hint=f"known bundles: {', '.join(known)}")
+    is_folder = ((base or Path()) / name / MANIFEST).is_file()
+    hint = f"for the folder say ./{name}" if is_folder else f"known bundles: {', '.join(known)}"
+    raise ModelError(f"no bundle `{name}`", place="models", hint=hint)
 
 
 def folders(place: Path) -> list[Path]:

@@ -178,16 +178,22 @@ class ClassifyStep:
             for row, _ in full:
                 codes[row] = q.MISSING
             return
+        wrong = 0
         for (row, _), chances in zip(full, found, strict=True):
             best = int(np.argmax(chances))
             score = float(chances[best])
             if not 0.0 <= score <= 1.0:  # NaN too: a graph without softmax, or broken numbers
                 codes[row] = q.NAN
-                self.results[FAILED, self.model] += 1
+                wrong += 1
                 continue
             self.results[GAVE, self.model] += 1
             labels[row] = self._labels[best] if score >= self._threshold else UNSURE
             scores[row], codes[row] = round(score, 4), q.GOOD
+        if wrong:
+            self.counts["model_error"] += wrong
+            self.failures += 1
+            self.results[FAILED, self.model] += wrong
+            self._warn(f"{self.model}: the model answered with no probability")
 
     def _with_labels(
         self,

@@ -74,7 +74,8 @@ class DetectStep:
         self.name = name
         self.counts: Counter[str] = Counter()
         self.results: Results = Counter()
-        self.trial = detector.trial if isinstance(detector, ShadowDetector) else None
+        self._shadow = detector if isinstance(detector, ShadowDetector) else None
+        self.trial = self._shadow.trial if self._shadow else None
         self.models = self.trial.models if self.trial else (detector.model,)
         self._reader, self._read_classes = reader, (read_class,) if read_class else ()
         if reader is not None:
@@ -138,8 +139,8 @@ class DetectStep:
             self.counts["late"] += int(np.count_nonzero(~kept))
             passed = passed.take(kept)
         detections = [self._detections(block, numbers, found, sizes)] if found else []
-        if self.trial is not None:
-            self.trial.judge()  # here, so that a block's detections are all of one model
+        if self._shadow is not None:
+            self._shadow.settle()  # here, so that a block's detections are all of one model
         return detections + ([passed] if passed.rows else [])
 
     def _is_late(self, camera: Any, time: int) -> bool:
@@ -280,8 +281,9 @@ class DetectStep:
             frames, looked = int(saved["frames"]), {key: int(time) for key, time in saved["looked"]}
             if saved["version"] != _STATE_VERSION:
                 raise ValueError("version")
-            if self.trial is not None:
-                self.trial.load(saved.get("shadow"))
+            if self._shadow is not None:
+                self._shadow.trial.load(saved.get("shadow"))
+                self._shadow.let_go()
         except (ValueError, KeyError, TypeError, AttributeError, msgpack.UnpackException) as error:
             raise ForebayError(
                 f"the saved state is damaged: {type(error).__name__}", place=self.name

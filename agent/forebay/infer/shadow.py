@@ -5,7 +5,7 @@ limit and the latency ratio bound what it may cost. Its results never reach the 
 takes the incumbent's place between two blocks, and no row is lost or doubled. On probation the incumbent runs on
 beside it: on a block on which the candidate fails the incumbent's scores go out, and if the candidate is rolled back
 the incumbent's thresholds are those of today. What was decided is part of the step's state, so it is durable with
-the rows that it concerns.
+the rows that it concerns. The model that lost is let go at once, with its memory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from forebay.config.models import PromoteOptions
 from forebay.errors import ForebayError
 from forebay.infer.notes import Results
 from forebay.infer.trial import PROBATION, Seen, Trial
+from forebay.memory import release_free_heap
 
 MUTE = 10  # times `min_rows` and `after`; one that has not given enough scores to judge by then is set aside
 
@@ -126,7 +127,8 @@ class ShadowStep:
         self.name = incumbent.name
         self.results: Results = Counter()
         self.trial = Trial(self.name, (incumbent.model, candidate.model), Comparison(), gate, clock)
-        self._incumbent, self._candidate = incumbent, candidate
+        self._incumbent: ScoreStep | None = incumbent
+        self._candidate: ScoreStep | None = candidate
         self._clock, self._key, self._share = clock, key, share
 
     @property
@@ -141,11 +143,29 @@ class ShadowStep:
 
     @property
     def _serving(self) -> ScoreStep:
-        return self._candidate if self.trial.candidate_serves else self._incumbent
+        serving = self._candidate if self.trial.candidate_serves else self._incumbent
+        assert serving is not None
+        return serving
 
     @property
-    def _standby(self) -> ScoreStep:
+    def _standby(self) -> ScoreStep | None:
+        """The one whose results do not go out, None once that is decided for good."""
         return self._incumbent if self.trial.candidate_serves else self._candidate
+
+    def _both(self) -> tuple[ScoreStep, ScoreStep]:
+        assert self._incumbent is not None
+        assert self._candidate is not None
+        return self._incumbent, self._candidate
+
+    def _let_go(self) -> None:
+        """Forget the model that will not be asked again: its memory goes back to the kernel."""
+        if self.trial.both_run or self._standby is None:
+            return
+        if self.trial.candidate_serves:
+            self._incumbent = None
+        else:
+            self._candidate = None
+        release_free_heap()
 
     def process(self, block: Block) -> list[Block]:
         """Return the serving model's blocks."""
@@ -155,7 +175,7 @@ class ShadowStep:
         elif self.trial.phase == PROBATION:
             out, serving = self._on_probation(block)
         else:
-            serving, begun = self._incumbent, self._clock.monotonic_ns()
+            serving, begun = self._serving, self._clock.monotonic_ns()
             out = serving.process(block)
             taken = self._clock.monotonic_ns() - begun
             try:
@@ -164,8 +184,10 @@ class ShadowStep:
                 self.trial.failed(block.rows, type(error).__name__)
         self.results.update(serving.results)
         for step in (self._incumbent, self._candidate):
-            step.results.clear()
+            if step is not None:
+                step.results.clear()
         self.trial.judge()
+        self._let_go()
         return out
 
     def _compare(self, block: Block, out: list[Block], incumbent_ns: int) -> None:
@@ -183,29 +205,31 @@ class ShadowStep:
     def _on_probation(self, block: Block) -> tuple[list[Block], ScoreStep]:
         """Return the candidate's block and the candidate; the incumbent's and it where the candidate fails."""
         self.trial.begin()
+        incumbent, candidate = self._both()
         made, candidate_ns = self._try_candidate(block)
         begun = self._clock.monotonic_ns()
         try:
-            out = self._incumbent.process(block)
+            out = incumbent.process(block)
         except Exception:
             if made is None:
                 raise
-            return [made], self._candidate
+            return [made], candidate
         if made is None:
-            return out, self._incumbent
+            return out, incumbent
         self._saw(block.rows, self._clock.monotonic_ns() - begun, candidate_ns)
         self._seen.add(_scores(out[0]), _scores(made))
-        return [made], self._candidate
+        return [made], candidate
 
     def _try_candidate(self, block: Block) -> tuple[Block | None, int]:
         """Return the candidate's block, None if it failed, and the time that it took."""
-        before, begun = self._candidate.failures, self._clock.monotonic_ns()
+        _, candidate = self._both()
+        before, begun = candidate.failures, self._clock.monotonic_ns()
         try:
-            (made,) = self._candidate.process(block)
+            (made,) = candidate.process(block)
         except Exception as error:  # noqa: BLE001 - whatever it is, the incumbent is there
             self.trial.failed(block.rows, type(error).__name__)
             return None, 0
-        if self._candidate.failures > before:
+        if candidate.failures > before:
             self.trial.failed(block.rows, "")
             return None, 0
         self.trial.worked()
@@ -244,7 +268,7 @@ class ShadowStep:
     def state(self) -> bytes:
         """Return the serving step's state, which that step alone can restore too, with the shadow's beside it."""
         saved = msgpack.unpackb(self._serving.state(), strict_map_key=False)
-        other = self._standby.state() if self.trial.both_run else b""
+        other = self._standby.state() if self.trial.both_run and self._standby is not None else b""
         saved["shadow"] = {**self.trial.dump(), "state": other}
         packed: bytes = msgpack.packb(saved)
         return packed
@@ -262,11 +286,12 @@ class ShadowStep:
         before, self.trial = self.trial, trial
         try:
             self._serving.restore(state)
-            if other and ours:
+            if other and ours and self._standby is not None:
                 self._standby.restore(other)
         except ForebayError:
             self.trial = before
             raise
+        self._let_go()
 
 
 def _scores(block: Block) -> npt.NDArray[np.float64]:

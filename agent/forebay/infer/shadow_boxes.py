@@ -19,6 +19,7 @@ from forebay.config.models import PromoteOptions
 from forebay.errors import ModelError
 from forebay.infer.trial import PROBATION, Seen, Trial
 from forebay.infer.vision import Detection
+from forebay.memory import release_free_heap
 from forebay.pictures import Frame
 
 LEAST_OVERLAP = 0.5  # PASCAL VOC's measure of `the same object`
@@ -138,7 +139,7 @@ class ShadowDetector:
         gate: PromoteOptions | None = None,
         share: float = 1.0,
     ) -> None:
-        self._sides = (incumbent, candidate)
+        self._sides: list[BoxFinder | None] = [incumbent, candidate]  # None: let go
         self._clock, self._share, self._due = clock, share, 0.0
         self.trial = Trial(name, (incumbent.model, candidate.model), BoxComparison(), gate, clock)
 
@@ -151,7 +152,8 @@ class ShadowDetector:
         """Return the serving model's detections. Whatever it raises goes through; what the other raises never does."""
         trial = self.trial
         serving, standby = self._sides[trial.candidate_serves], self._sides[not trial.candidate_serves]
-        if not trial.both_run or not self._is_chosen():
+        assert serving is not None
+        if not trial.both_run or standby is None or not self._is_chosen():
             return self._watched(serving, frame, 0)
         begun = trial.begin()
         found = self._watched(serving, frame, 1)
@@ -164,6 +166,18 @@ class ShadowDetector:
             return found
         self._saw(found, other, between - begun, self._clock.monotonic_ns() - between)
         return found
+
+    def settle(self) -> None:
+        """Decide, between two blocks; a model that will not be asked again is let go, with its memory."""
+        self.trial.judge()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget the model that lost, if that is decided."""
+        loser = not self.trial.candidate_serves
+        if not self.trial.both_run and self._sides[loser] is not None:
+            self._sides[loser] = None
+            release_free_heap()
 
     def _watched(self, serving: BoxFinder, frame: Frame, pictures: int) -> list[Detection]:
         """Return the serving model's detections; a candidate's failure on probation counts as so many pictures."""

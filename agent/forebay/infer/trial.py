@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,9 @@ BINS = 200  # of the scores, 0 to 1
 GROUPS = 10  # of the PSI: the incumbent's deciles
 LEAST_SHARE = 1e-4  # an empty group is not infinitely far away
 FAILED_IN_ROW = 3  # blocks or pictures; then the candidate is set aside, gate or not
-LOOK_NS = 1_000_000_000  # between two looks at the bounds on probation: one costs 0.25 ms of CPU
+LOOK_NS = 1_000_000_000  # between two looks at the bounds: one costs 0.5 ms of CPU
+HALF_NS = 60_000_000_000  # half a window of what was seen lately lasts so long; of a short trial
+HALVES = 16  # this part of it
 RUNNING, PROBATION, PROMOTED = "running", "on_probation", "promoted"
 REJECTED, ROLLED_BACK = "rejected", "rolled_back"
 PHASES = (RUNNING, PROBATION, PROMOTED, REJECTED, ROLLED_BACK)
@@ -59,6 +61,15 @@ class Seen(ABC):
             places = np.minimum((np.clip(scores, 0, 1) * BINS).astype(np.int64), BINS - 1)
             for place, count in zip(*np.unique(places, return_counts=True), strict=True):
                 counts[place] += int(count)
+
+    def since(self, mark: Self) -> Self:
+        """Return what was seen after `mark`, a copy made then."""
+        now, then = asdict(self), asdict(mark)
+        return type(self)(**{f.name: _less(now[f.name], then[f.name]) for f in fields(self)})
+
+    def copy(self) -> Self:
+        """Return it as it is now."""
+        return type(self)(**asdict(self))
 
     def psi(self) -> float:
         """Return the population stability index over the incumbent's deciles."""
@@ -111,12 +122,20 @@ class Seen(ABC):
         }
 
 
+def _less(now: Any, then: Any) -> Any:
+    return [a - b for a, b in zip(now, then, strict=True)] if isinstance(now, list) else now - then
+
+
 class Trial:
     """How the shadow run of a candidate stands, and what was decided of it.
 
     running --within the bounds--> on_probation --still within them--> promoted
        |                                |
        +--beyond one, failing--> rejected   +--> rolled_back: the incumbent, which ran on beside it, serves again
+
+    The bounds hold for all that was seen in a phase, and for what was seen lately: a model that turns slow after a
+    good day would else be noticed a day later. Lately is a window of two halves, the last whole one and the one that
+    fills; a half is enough to judge by and HALF_NS long. All that is kept for it are two copies of the sums.
 
     Parameters
     ----------
@@ -142,6 +161,9 @@ class Trial:
         self._in_row, self._kind = 0, ""
         self._last_ns: int | None = None
         self._looked_ns = 0  # how long it had run at the last look at the bounds
+        self._marks = [
+            seen.copy()
+        ]  # `seen` when the last half of a window began, before it that of the one before
 
     @property
     def model(self) -> str:
@@ -185,17 +207,27 @@ class Trial:
         gate, seen = self._gate, self.seen
         if gate is None or not self.both_run or not seen.is_enough(gate):
             return
-        is_due = seen.elapsed_ns >= (gate.after if self.phase == RUNNING else gate.probation_ns)
-        if not is_due and (self.phase == RUNNING or seen.elapsed_ns - self._looked_ns < LOOK_NS):
+        length_ns = gate.after if self.phase == RUNNING else gate.probation_ns
+        is_due = seen.elapsed_ns >= length_ns
+        if not is_due and seen.elapsed_ns - self._looked_ns < LOOK_NS:
             return
         self._looked_ns = seen.elapsed_ns
-        over = seen.over(gate)
-        if over:  # one that serves already is not waited for
-            self._set_aside(", ".join(over))
+        lately = self._lately(gate, min(HALF_NS, length_ns // HALVES))
+        if not is_due and self.phase == RUNNING:  # one that does not serve yet has its whole time
+            return
+        if over := seen.over(gate) or [f"{bound} lately" for bound in lately]:
+            self._set_aside(", ".join(over))  # one that serves already is not waited for
         elif is_due and self.phase == RUNNING:
             self._promote(gate)
         elif is_due:
             self._confirm()
+
+    def _lately(self, gate: PromoteOptions, half_ns: int) -> list[str]:
+        """Return the bounds that are passed in the window, and move it on."""
+        window, half = self.seen.since(self._marks[0]), self.seen.since(self._marks[-1])
+        if half.elapsed_ns >= half_ns and half.is_enough(gate):
+            self._marks = [self._marks[-1], self.seen.copy()]
+        return window.over(gate) if window.is_enough(gate) else []
 
     def _promote(self, gate: PromoteOptions) -> None:
         new, old = self.models[1], self.models[0]
@@ -204,7 +236,11 @@ class Trial:
         text = "a candidate was promoted step=%s model=%s before=%s psi=%g probation_s=%g"
         log.warning(text, self._name, new, old, self.seen.psi(), gate.probation_ns / 1e9)
         if self.phase == PROBATION:
-            self.seen, self._in_row, self._looked_ns = type(self.seen)(), 0, 0
+            self._begin_anew(type(self.seen)())
+
+    def _begin_anew(self, seen: Seen, marks: list[Seen] | None = None) -> None:
+        self.seen, self._marks = seen, marks or [seen.copy()]
+        self._in_row, self._looked_ns = 0, 0
 
     def _confirm(self) -> None:
         self.phase = PROMOTED
@@ -237,6 +273,7 @@ class Trial:
             "phase": self.phase,
             "reason": self.reason,
             **self.seen.facts(),
+            "lately": self.seen.since(self._marks[0]).facts(),
         }
 
     def dump(self) -> dict[str, Any]:
@@ -247,6 +284,7 @@ class Trial:
             "phase": self.phase,
             "reason": self.reason,
             "seen": asdict(self.seen),
+            "lately": [asdict(self.seen.since(mark)) for mark in self._marks],  # small numbers pack better
         }
 
     def load(self, saved: dict[str, Any] | None) -> bool:
@@ -256,11 +294,15 @@ class Trial:
         """
         ours = saved is not None and (saved["incumbent"], saved["candidate"]) == self.models
         if saved is None or not ours:
-            self.phase, self.reason, self.seen = RUNNING, "", type(self.seen)()
+            self.phase, self.reason = RUNNING, ""
+            self._begin_anew(type(self.seen)())
         else:
             seen = type(self.seen)(**saved["seen"])
+            # A release before this one kept no window: it begins here.
+            marks = [seen.since(type(seen)(**part)) for part in saved.get("lately", ())]
             if saved["phase"] not in PHASES:
                 raise KeyError("phase")
-            self.phase, self.reason, self.seen = saved["phase"], saved["reason"], seen
-        self._last_ns, self._looked_ns = None, 0
+            self.phase, self.reason = saved["phase"], saved["reason"]
+            self._begin_anew(seen, marks)
+        self._last_ns = None
         return ours

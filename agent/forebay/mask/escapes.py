@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from forebay.blocks import Column, I64Array, U8Array
+from forebay.mask.search import is_repetitive
 
 Found = tuple[I64Array, U8Array, U8Array]
 Find = Callable[[Column], Found]
@@ -40,6 +41,9 @@ class Hidden(NamedTuple):
 def hidden(column: Column, find: Find) -> Hidden | None:
     """Search the cells of a text or bytes column that hold escapes, written out. None: no cell does."""
     assert column.offsets is not None
+    # Where cells repeat, the different ones hold every byte there is.
+    if is_repetitive(column) and b"\\" not in column.distinct().values.tobytes():
+        return None
     data = column.values.tobytes()
     if b"\\" not in data or b"\\u" not in data:  # one byte is looked for twenty times as fast as two
         return None

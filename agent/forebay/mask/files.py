@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +32,9 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 _BATCH_LINES = 2000
 _BATCH_BYTES = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
+_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")
+# Three signs of ASCII, of two or four bytes each.
+_WIDE = re.compile(rb"(?:[ -~]\0){3}|(?:\0[ -~]){3}|(?:[ -~]\0\0\0){3}|(?:\0\0\0[ -~]){3}")
 
 
 @dataclass(slots=True)
@@ -69,8 +73,7 @@ def guess_format(head: bytes, suffix: str) -> str:
         return "video"
     if suffix in TEXT_SUFFIXES:
         return TEXT_SUFFIXES[suffix]
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError("the input is UTF-16", hint="iconv -f UTF-16 -t UTF-8 IN > OUT")
+    _refuse_wide(head[:4])
     text = head.removeprefix(_BOM).lstrip()
     if text[:1] in (b"{", b"["):
         return "jsonl"
@@ -177,11 +180,18 @@ class _Line:
     encoding: str  # utf-8, gb18030, or latin-1 for bytes that are neither
 
 
+def _refuse_wide(raw: bytes) -> None:
+    # Digits with zeros between them are none to the search: such a text would pass as it is.
+    if raw.startswith(_WIDE_BOMS) or (b"\0" in raw and _WIDE.search(raw)):
+        raise InputError("the input is UTF-16 or UTF-32", hint="iconv -f UTF-16 -t UTF-8 IN > OUT")
+
+
 def _read_lines(source: BinaryIO, report: Report) -> Iterator[_Line]:
     while True:
         raw = source.readline(MAX_LINE_BYTES + 1)
         if not raw:
             return
+        _refuse_wide(raw)
         report.lines += 1
         report.bytes_in += len(raw)
         if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):

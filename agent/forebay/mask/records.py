@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, MaskError
 from forebay.mask.guard import Guard
 from forebay.mask.masker import Masker
 from forebay.mask.policy import Policy
@@ -27,7 +27,8 @@ from forebay_core import text_tables
 from forebay_core.text import scan
 
 _INT64 = 2**63
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null', re.DOTALL)
+# Every scalar that json.loads reads, NaN and the infinities too: one that were not counted would shift all behind.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*|true|false|null|NaN|-?Infinity', re.DOTALL)
 
 # What may stand beside a line end within an identifier, and how far around it one reaches.
 _GOES_ON = re.compile(r"[0-9A-Za-z０-９.:@_·-][ \t]*$")
@@ -249,4 +250,7 @@ def _rewrite(line: str, values: dict[int, Scalar | None]) -> str:
         # text that was written in ASCII with escapes stays so
         return json.dumps(values[place], ensure_ascii=match[0].isascii())
 
-    return _TOKEN.sub(token, line)
+    out = _TOKEN.sub(token, line)
+    if place < max(values):
+        raise MaskError("the values of a record are not where they were expected")
+    return out

@@ -50,7 +50,7 @@ class Searcher:
         self, name: str, column: Column, classes: int, context: int, tagger: Tagger | None = None
     ) -> tuple[I64Array, U8Array, U8Array]:
         """Return what `search` returns for the cells of the field `name`."""
-        if tagger is not None or not _is_repetitive(column):
+        if tagger is not None or not is_repetitive(column):
             return search(column, classes, context, tagger)
         distinct = column.distinct()
         known = self._clean.get(name)
@@ -67,7 +67,8 @@ class Searcher:
 _NO_SPANS, _NO_CODES = np.zeros((0, 3), dtype=np.int64), np.zeros(0, dtype=np.uint8)
 
 
-def _is_repetitive(column: Column) -> bool:
+def is_repetitive(column: Column) -> bool:
+    """Return whether a text column holds few different cells, so that looking at those is worth while."""
     if column.rows < _LEAST_ROWS or len(column.values) > _MOST_BYTES:
         return False
     return _REPEATS * len(column.distinct()) <= column.rows
@@ -75,7 +76,7 @@ def _is_repetitive(column: Column) -> bool:
 
 def _search(column: Column, classes: int, context: int) -> tuple[I64Array, U8Array, U8Array]:
     assert column.offsets is not None
-    if _is_repetitive(column):
+    if is_repetitive(column):
         distinct = column.distinct()
         spans, codes, confidence = scan(distinct.values, distinct.offsets, classes, context)
         if not len(codes):

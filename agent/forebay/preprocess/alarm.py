@@ -136,7 +136,6 @@ def _judged(type_: Type, column: Column, found: dict[Leaf, Value], leaf: Leaf | 
     if leaf is None or cells.quality is None or cells.offsets is not None:
         return cells
     values, known = found[leaf]
-    silent = (cells.quality == q.MISSING) | (cells.quality == q.UNCHANGED)
-    filled = silent & known[rows]
+    filled = q.SILENT[cells.quality] & known[rows]
     shown = np.where(filled, values[rows].astype(cells.values.dtype), cells.values)
     return Column(shown, None, or_none(np.where(filled, q.GOOD, cells.quality).astype(np.uint8)))

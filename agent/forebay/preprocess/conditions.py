@@ -108,8 +108,7 @@ def _quality(ask: str, codes: U8, rows: int) -> tuple[F64, U8]:
         found = codes >= q.NULL_FROM
     else:
         found = q.LEVELS[codes] == (q.Level.BAD if ask == "bad" else q.Level.UNCERTAIN)
-    silent = (codes == q.MISSING) | (codes == q.UNCHANGED)
-    return found.astype(np.float64), np.where(silent, codes, q.GOOD).astype(np.uint8)
+    return found.astype(np.float64), np.where(q.SILENT[codes], codes, q.GOOD).astype(np.uint8)
 
 
 def evaluate(node: Node, found: dict[Leaf, Value], rows: int) -> Value:

@@ -72,6 +72,7 @@ class KeySlots:
             b"",
             np.zeros(0, dtype=np.int64),
         )  # the last block's keys, their slots
+        self._in_order = False  # these are 0, 1, 2, ..., as they mostly are
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -92,7 +93,7 @@ class KeySlots:
         present = self._slots_of(distinct)
         if len(present) == 1 and present[0] == 0:
             return Groups(ONE_GROUP, present, ONE_GROUP, block.rows)
-        slots = present.astype(np.int32)[distinct.codes]
+        slots = distinct.codes if self._in_order else present.astype(np.int32)[distinct.codes]
         if len(self.keys) >= self.max_keys:
             self.bypassed += int(np.count_nonzero(slots < 0))
         return Groups(slots, present, distinct.codes, block.rows)
@@ -103,6 +104,7 @@ class KeySlots:
             raw, ends = distinct.values.tobytes(), distinct.offsets.tolist()
             slots = [self._slot(raw[a:b]) for a, b in pairwise(ends)]
             self._known = distinct.key, np.array(slots, dtype=np.int64)
+            self._in_order = slots == list(range(len(slots)))
         return self._known[1]
 
     def _slot(self, key: bytes) -> int:

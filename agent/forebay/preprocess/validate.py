@@ -76,7 +76,7 @@ class ValidateWorker(KeyedWorker):
             missing = block.rows
             if index >= 0:
                 codes = block.columns[index].quality
-                missing = 0 if codes is None else int(np.count_nonzero(codes == q.MISSING))
+                missing = 0 if codes is None else int(np.isin(codes, (q.MISSING, q.ABSENT)).sum())
             if missing:
                 if not self.counts[f"missing:{name}"]:
                     log.warning("step validate: required field `%s` is missing in %d rows", name, missing)

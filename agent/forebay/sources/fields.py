@@ -401,6 +401,8 @@ def _is_apart(path: Path) -> bool:
 def _column(slot: _Slot, raw: TakenColumn) -> Column:
     values, offsets, codes = raw
     quality = None if codes is None else np.frombuffer(codes, np.uint8)
+    if quality is not None and slot.declared is None:
+        quality = _unpromised(quality, slot.type)
     if slot.type is Type.F64:
         numbers = np.frombuffer(values, np.float64)
         if slot.declared is not None and slot.declared.decimals is not None:
@@ -415,6 +417,14 @@ def _column(slot: _Slot, raw: TakenColumn) -> Column:
     if slot.type is Type.BYTES:
         return _from_base64(values, ends, quality)
     return Column(np.frombuffer(values, np.uint8), ends, quality)
+
+
+def _unpromised(quality: U8Array, type_: Type | None) -> U8Array:
+    """Say of a field that nobody declared that a row may lack it, and that a text may be empty: neither is bad."""
+    lacking = quality == q.MISSING
+    if type_ is Type.STR:
+        lacking |= quality == q.NULL
+    return np.where(lacking, np.uint8(q.ABSENT), quality) if lacking.any() else quality
 
 
 def _round(values: np.ndarray[Any, np.dtype[np.float64]], decimals: int) -> Any:

@@ -25,14 +25,15 @@ def empty_entry() -> dict[str, Any]:
 def take_in(entry: dict[str, Any], kind: str, reason: str, count: int) -> None:
     """Take a row of the ledger into its stream's entry.
 
-    Kind `model` counts what models did, not readings: its reason is `EVENT MODEL`. It is part of no equation.
+    Kind `model` counts what models did, not readings: its reason is `EVENT MODEL`. It is part of no equation, and nor
+    is a kind of a newer release, which is passed over.
     """
     if kind == "model":
         event, _, model = reason.partition(" ")
         entry["models"].setdefault(model, {})[event] = count
-    elif isinstance(entry[kind], dict):
+    elif isinstance(entry.get(kind), dict):
         entry[kind][reason] = count
-    else:
+    elif kind in entry:
         entry[kind] = count
 
 

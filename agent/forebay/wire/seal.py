@@ -72,7 +72,7 @@ class Sealer:
             last,
             self._stamp(),
             position,
-            dict(block.hits.most_common(MAX_HITS)),
+            dict(block.hits.most_common(MAX_HITS)) if block.hits else {},
             encode_columns(block, level=self._level(), compress=self._compress, habits=habits),
         )
         data = envelope.pack()

@@ -12,6 +12,7 @@ CODE = tables.CODES
 LOCAL = ALNUM | frozenset(b"._%+-")
 DOMAIN = ALNUM | frozenset(b".-")
 QUARTERS = frozenset(b"nsewNSEW")  # of the globe
+MAX_LOCAL = 4  # ideographs before an at sign: a name, and a sentence without end before it
 MAX_GAP = 40  # symbols: a line end and what the next line is indented by
 
 
@@ -171,7 +172,7 @@ class AddressRules:
             if f == i:
                 return i if k == 2 else 0
             i = f
-            if k == 2 and s[i] == 0x2E:
+            if k and s[i] == 0x2E:
                 i = self.while_in(i + 1, DIGITS)
             if s[i] not in ((tables.DEGREE,) if k == 0 else (0x27, 0x22, tables.OTHER)):
                 return 0
@@ -261,7 +262,7 @@ class AddressRules:
         if self.points[j] != 0x4F7F:
             return j + 1
         halved = s[j + 4] == tables.MIDDLE_DOT
-        if self.has_han_before(j) and not halved:
+        if self.is_han(j - 1) and not halved:
             return j + 1
         for n in range(6):
             if n == 3 and halved:
@@ -273,9 +274,6 @@ class AddressRules:
             return j + 1
         self.emit(j, k, "plate", 80)
         return k
-
-    def has_han_before(self, j: int) -> bool:
-        return 0x4E00 <= self.points[j - 1] < 0xA000
 
     def service_plate(self, b: int, e: int) -> int:
         """Return the end of a plate of the armed police (`WJ京12345`) or, beside its word, the army (`KA12345`)."""
@@ -300,24 +298,51 @@ class AddressRules:
             return e
         return 0
 
+    def is_han(self, i: int) -> bool:
+        return 0x4E00 <= self.points[i] < 0xA000
+
+    def top_domain(self, i: int) -> int:
+        """Return the length of the top-level domain in Chinese characters that begins at i, 0 if there is none."""
+        for top in tables.TOP_DOMAINS:
+            if self.points[i : i + len(top)] == [ord(char) for char in top]:
+                return len(top)
+        return 0
+
+    def domain_end(self, i: int) -> tuple[int, bool]:
+        """Return the index after the domain that begins at i, 0 if there is none, and whether it is in Chinese."""
+        s, first, end, chinese = self.s, i, 0, False
+        while i - first < 254 and (s[i] in DOMAIN or self.is_han(i)):
+            i += 1
+            if s[i - 1] != 0x2E:
+                continue
+            label = i
+            i = self.while_in(i, LETTERS)
+            if s[label:i].lower()[:1] == b"x" and i - label == 2 and s[i : i + 2] == b"--":  # Punycode
+                i = end = self.while_in(i, ALNUM | {0x2D})
+            elif 2 <= i - label <= 24:
+                end = i
+            elif i == label and self.is_han(i):
+                top = self.top_domain(i)
+                i += top
+                end, chinese = (i, True) if top else (end, chinese)
+            elif i == label and s[i] not in ALNUM:
+                break
+            if end == i and self.is_han(i):
+                break  # the sentence goes on
+        return end, chinese
+
     def email(self, j: int) -> int:
-        s, b, i, end = self.s, j, j + 1, 0
+        s, b = self.s, j
         while j - b < 64 and s[b - 1] in LOCAL:
             b -= 1
         while b < j and s[b] not in ALNUM:
             b += 1
-        if b == j or s[i] not in ALNUM:
+        if (b == j and not self.is_han(b - 1)) or not (s[j + 1] in ALNUM or self.is_han(j + 1)):
             return j + 1
-        while i - j < 255 and s[i] in DOMAIN:
-            i += 1
-            if s[i - 1] == 0x2E:
-                label = i
-                i = self.while_in(i, LETTERS)
-                if 2 <= i - label <= 24:
-                    end = i
-                if i == label and s[i] not in ALNUM:
-                    break
-        if not end:
+        end, chinese = self.domain_end(j + 1)
+        while chinese and (b == j or self.is_han(b)) and j - b < MAX_LOCAL and self.is_han(b - 1):
+            b -= 1
+        if not end or b == j:
             return j + 1
         self.emit(b, end, "email", 95)
         return end

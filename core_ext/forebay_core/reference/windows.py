@@ -69,7 +69,7 @@ def percentiles(values: F64, starts: I64, ends: I64, probabilities: F64, out: F6
             k = min(math.floor(place), len(ranked) - 1)
             a = float(ranked[k])
             b = float(ranked[k + 1]) if place > k and k + 1 < len(ranked) else a
-            out[window, column] = a if a == b else a + (b - a) * (place - k)
+            out[window, column] = (a if a == b else a + (b - a) * (place - k)) + 0.0  # never -0.0
 
 
 def panes(

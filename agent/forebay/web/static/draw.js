@@ -19,6 +19,12 @@ function amount(n) {
   return size >= 100 || Number.isInteger(n) ? n.toFixed(0) : n.toPrecision(3);
 }
 const withUnit = (n, unit) => unit === "B" ? amount(n) + (Math.abs(n) >= 1e4 ? "B" : " B") : `${amount(n)} ${unit}`;
+// Of today the time alone: a date beside it does not fit a phone.
+function moment(ms) {
+  const at = new Date(ms), two = (n) => String(n).padStart(2, "0");
+  const time = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
+  return at.toDateString() === new Date().toDateString() ? time : `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
+}
 const short = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
 
 // One row a pipeline: source, steps, mask and guard, then the common spool and link.

@@ -30,7 +30,7 @@ function showTroubles(facts) {
   const troubles = facts.troubles.slice().reverse().map((t) => {
     const said = Object.entries(t.facts).map(([k, v]) => `${k}: ${v}`).join(", ");
     const line = element("li", { class: t.level }, `${t.component}: ${t.message}${said ? ` (${said})` : ""}`);
-    const when = [`${new Date(t.wall_ns / 1e6).toLocaleString()}${t.times > 1 ? `, ${t.times} times` : ""}`, t.do ? `What to do: ${t.do}` : ""];
+    const when = [`${moment(t.wall_ns / 1e6)}${t.times > 1 ? `, ${t.times} times` : ""}`, t.do ? `What to do: ${t.do}` : ""];
     line.append(...when.filter(Boolean).map((text) => element("div", { class: "soft" }, text)));
     return line;
   });
@@ -41,7 +41,7 @@ function showAlarms(alarms) {
   at("alarmbox").hidden = !alarms.length;
   const devices = alarms.some((a) => a.device);
   at("alarms").replaceChildren(...drawTable(["state", "alarm", "stream", ...(devices ? ["device"] : []), "when"], alarms.map((a) => [
-    element("td", { class: a.state === "raised" ? "down" : "up" }, a.state), a.alarm, a.stream, ...(devices ? [a.device] : []), new Date(a.time).toLocaleString()])));
+    element("td", { class: a.state === "raised" ? "down" : "up" }, a.state), a.alarm, a.stream, ...(devices ? [a.device] : []), moment(a.time)])));
 }
 
 function showReceiver(facts) {

@@ -104,6 +104,9 @@ class _Shelf:
         )
         return [GapRow(*row) for row in self._db.execute(query, (self._gateway, limit))]
 
+    def look_for_hidden(self) -> None:
+        """Nothing is salvaged of a relay's store: a database that is damaged there is its owner's to restore."""
+
     def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> Sequence[tuple[int, int]]:
         """Return what was handed on above the next tier's mark: it was restored to an older state."""
         (own,) = self._db.execute(

@@ -175,6 +175,8 @@ def examine(folder: Path, account: Account, limits: Limits | None = None) -> Out
                 acked.append(b.id)
         if acked or dead:
             spool.writer.answer(acked=acked, dead=dead)
+        else:
+            reader.look_for_hidden()  # as the forwarder does when it is idle
         time.sleep(0.02)
     ledger, gaps = reader.ledger(), reader.gaps(100_000)
     reader.close()

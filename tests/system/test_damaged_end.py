@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from results import record
-from spool_model import examine, fill, judge
+from spool_model import MIB, examine, fill, judge
 
 from forebay.cli.spool import spool_group
+from forebay.spool import Limits, Spool, recovery
 from forebay.spool.wal import FRAME_HEADER_BYTES, HEADER_BYTES
 
 ENDS = int(os.environ.get("FOREBAY_ENDS", "0"))
@@ -114,6 +115,26 @@ def test_what_nobody_can_count_is_told_as_such(tmp_path, hurt, expected):
     assert judge(outcome, account) in expected
     assert outcome.position is None or int(outcome.position) == account.commits
     assert outcome.position is not None or outcome.positions_lost
+
+
+def test_an_agent_killed_before_salvage_has_ended_counts_what_waits_all_the_same(tmp_path, monkeypatch):
+    """The seeds are such that the last transaction had acknowledged batches of an older segment."""
+    for seed in range(3):
+        folder = tmp_path / f"spool-{seed}"
+        account = fill(folder, SEED + seed, commits=40 + seed, acks=1.0, index=True)
+        log = max(folder.glob("segment-*.db")).with_suffix(".db-wal")
+        raw = bytearray(log.read_bytes())
+        first, end, step = last_transaction(raw)
+        misnumber(raw, range(first, end, step), step - FRAME_HEADER_BYTES)
+        log.write_bytes(raw)
+        with monkeypatch.context() as patch:
+            patch.setattr(recovery, "WAIT_S", 0.0)
+            spool = Spool.open(folder, sync="full", limits=Limits(64 * MIB), on_stored=lambda: None)
+            assert "damaged" in [state for _, _, state in spool.store.segments.values()]
+            spool.recovery.close()
+            spool.store.close()
+            spool.close()
+        assert judge(examine(folder, account), account) in {"exact", "uncounted"}
 
 
 def test_repair_says_what_is_lost_and_of_what_nobody_can_say_it(tmp_path):

@@ -82,6 +82,16 @@ def test_books_of_what_waits_that_are_lost_are_counted_anew(tmp_path):
     flip_many(tmp_path, 1, 113)
 
 
+def test_a_batch_that_a_damaged_key_hides_is_found_and_delivered(tmp_path):
+    """Bit 634 changes a key in the middle of a tree: no search finds the batch behind it, and SQLite says nothing."""
+    flip_many(tmp_path, 1, 634)
+
+
+def test_a_segment_is_kept_while_an_undone_delivery_waits_in_it(tmp_path):
+    """Bit 785 damages the last transaction, which had acknowledged a batch of an older segment."""
+    flip_many(tmp_path, 1, 785)
+
+
 @pytest.mark.slow
 def test_three_hundred_flipped_bits(tmp_path):
     flip_many(tmp_path, FLIPS or 150)

@@ -89,6 +89,9 @@ class SpoolReader(Protocol):
     def gaps(self, limit: int) -> Sequence[Any]:
         """Return unconfirmed gaps: tuples of id and the fields of messages.Gap."""
 
+    def look_for_hidden(self) -> None:
+        """See whether something waits that `pending` does not find, and have it salvaged."""
+
     def lost_by_center(self, epoch: int, next_seq: int, mark: int) -> Sequence[tuple[int, int]]:
         """Return ranges that the center acknowledged once and has no more."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from forebay.clock import Clock
-from forebay.errors import LinkError, WireError
+from forebay.errors import LinkError, SpoolError, WireError
 from forebay.forward.budget import HEARTBEAT_BYTES, MESSAGE_BYTES, Budget, BudgetPlan, Pace
 from forebay.forward.link import BatchRow, Held, Link, LinkOptions, SpoolDoor, Unanswered
 from forebay.forward.memory import LinkMemory
@@ -241,9 +241,17 @@ class Session:
         if now > self._gaps_due_ns:  # one that could not be recorded yet is told again
             self._gaps_sent.clear()
             self._gaps_due_ns = now + GAPS_AGAIN_NS
+            if self.idle:
+                self._look_for_hidden()
         gaps = [g for g in self._door.reader.gaps(64) if (g.epoch, g.seq_from) not in self._gaps_sent]
         if gaps and self._try_send([m.encode(m.Gaps([m.Gap(*g[1:]) for g in gaps]))]):
             self._gaps_sent.update({(g.epoch, g.seq_from): g.id for g in gaps})
+
+    def _look_for_hidden(self) -> None:
+        try:
+            self._door.reader.look_for_hidden()
+        except SpoolError as error:
+            log.warning("spool cannot be read now: %s", error)
 
     # -- answers --------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("forebay.spool")
 
 DAMAGED = "damaged"
+RECOUNT = "recount"  # a counter: 1 while the books of what waits may be older than what waits
 ReadRange = Callable[[bytes, bytes], tuple[str, bytes] | None]
 _SPENT = ("delivered", "evicted", "dead_lettered", "quarantined")
 
@@ -44,6 +45,9 @@ def adopt(
             txn.waiting[key] = (0, 0, 0)
         if recount:
             _recount(store, txn, number)
+            txn.counters[RECOUNT] = int(
+                any(s[2] == "damaged" for n, s in store.segments.items() if n != number)
+            )
         for head, size in found:
             store.wait(txn, number, head, size, 1)
         lost = _settle_ledger(store, txn, found)

@@ -89,9 +89,13 @@ def _follows(books: Control, stream: str, missing: set[tuple[Any, ...]]) -> bool
 
 
 def _undo_spending(books: Control, base: Control) -> None:
-    ledger = {key: row for key, row in books.tables["ledger"].items() if key[1] not in SPENT}
-    ledger |= {key: row for key, row in base.tables["ledger"].items() if key[1] in SPENT}
-    books.tables["ledger"], books.tables["gone"] = ledger, base.tables["gone"]
+    tables, older = books.tables, books.tables["segment"].keys()
+    ledger = {key: row for key, row in tables["ledger"].items() if key[1] not in SPENT}
+    tables["ledger"] = ledger | {k: row for k, row in base.tables["ledger"].items() if k[1] in SPENT}
+    tables["gone"] = {key: row for key, row in base.tables["gone"].items() if key[:1] in older}
+    # At once, not only when salvage has ended: a segment of which nothing waits by its books is deleted.
+    waiting = {key: row for key, row in tables["waiting"].items() if key[:1] not in older}
+    tables["waiting"] = waiting | {k: row for k, row in base.tables["waiting"].items() if k[:1] in older}
 
 
 def _advance(counters: dict[str, int], missing: set[object]) -> None:

@@ -17,6 +17,7 @@ from forebay.spool.books import empty_entry, equations_hold, take_in
 from forebay.spool.older import DamagedSegment, Older
 from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
 from forebay.spool.schema import VERSION, check_version, connect
+from forebay.spool.waits import hidden
 
 __all__ = ["GapRow", "Pending", "Reader", "equations_hold"]
 
@@ -238,6 +239,13 @@ class Reader:
             except SpoolError:
                 tag = b""  # matches nothing: the batch will be set aside as damaged
         return Pending(*head[:7], head.schema_id, head.context_id, tag, data)
+
+    def look_for_hidden(self) -> None:
+        """Report segments in which something waits that no search finds. For when nothing else is to do."""
+        db, path = self._db, self._path
+        found = hidden(db, segment_number(path.name), lambda low, high: bool(self._pending(low, high, 1)))
+        for number in found if path == self._path else ():
+            self._report(number)
 
     def batch(self, batch_id: int) -> Pending | None:
         """Return one batch, None if it is gone."""

@@ -19,7 +19,7 @@ from forebay import child
 from forebay.errors import SpoolError
 from forebay.spool import audit, ending, schema
 from forebay.spool import control as control_part
-from forebay.spool.adopt import ReadRange, adopt
+from forebay.spool.adopt import RECOUNT, ReadRange, adopt
 from forebay.spool.claims import Claims
 from forebay.spool.control import BooksDamaged, Control, open_epoch
 from forebay.spool.disk import Disk
@@ -96,7 +96,6 @@ class Recovery:
         self._child: tuple[int, subprocess.Popen[bytes], float] | None = None
         self._failed: set[int] = set()
         self._store: Store | None = None
-        self._unclear: set[int] = set()  # segments whose books were not whole
         self.positions_lost = self.is_new = self.ends_torn = False
         self.lost_readings = 0
 
@@ -190,19 +189,18 @@ class Recovery:
         mended = ending.mend(pages, found) if pages is not None else None
         if mended is None and found.complete:
             return found
-        self._unclear.add(number)
         if mended is not None:
             books, positions_lost = mended
             log.error("the spool's last transaction is damaged, in these books: %s", sorted(found.broken))
-            if positions_lost:
-                control_part.set_rows(books, "counter", (books.counters() | {LOST_POSITIONS: 1}).items())
+            told = {RECOUNT: 1} | ({LOST_POSITIONS: 1} if positions_lost else {})
+            control_part.set_rows(books, "counter", (books.counters() | told).items())
             return books
         copies = [c for c in self._copies(number) if c is not None]
         best = max(copies, key=lambda c: c.txn, default=fresh_control(number + 1))
         if best.txn == found.txn and "counter" not in found.broken:
             return best  # the copy is of the very state that was lost
         merged = control_part.merge(found, best)
-        counters = control_part.fresh_counters(number + 1) | merged.counters()
+        counters = control_part.fresh_counters(number + 1) | merged.counters() | {RECOUNT: 1}
         if "counter" in found.broken:
             counters["running"] += ending.FAR
             for lane in LANES:
@@ -269,11 +267,12 @@ class Recovery:
     def _adopt(self, store: Store, number: int) -> None:
         store.older.keep_only(set())
         read_range = self._read_range if self.positions_lost else None
-        owners, lost = adopt(store, number, read_range, recount=number in self._unclear)
+        recount = bool(store.counters.get(RECOUNT))
+        owners, lost = adopt(store, number, read_range, recount=recount)
         self.lost_readings += lost
         if owners:
             log.warning("positions of sources are taken from salvaged batches owners=%s", sorted(owners))
-        put_away(self._folder, number, keep=lost > 0 or number in self._unclear)
+        put_away(self._folder, number, keep=lost > 0 or recount)
         store.room.forget_sizes()
 
     def _start(self, number: int) -> None:

@@ -25,7 +25,7 @@ from forebay.spool import control as control_part
 from forebay.spool.claims import Claims
 from forebay.spool.extent import Extent
 from forebay.spool.limits import Limits
-from forebay.spool.older import Older
+from forebay.spool.older import DamagedSegment, Older
 from forebay.spool.renumber import renumber
 from forebay.spool.rolling import create, fresh_control
 from forebay.spool.room import Room
@@ -51,6 +51,7 @@ log = logging.getLogger("forebay.spool")
 
 _BATCH = ", ".join("?" * (len(Head._fields) + 2))
 _INSERT = f"INSERT INTO batch VALUES ({_BATCH})"
+_SCAN = "SELECT 1 FROM batch WHERE id + 0 = ?"  # row by row: a key of the tree that is damaged hides what is behind it
 _EPOCH = {str(lane): f"{lane}.epoch" for lane in LANES}
 _NEXT = {str(lane): f"{lane}.next" for lane in LANES}
 _TOO_LARGE, _NEWEST = "too_large", "drop_newest"
@@ -360,6 +361,10 @@ class Store:
             rows = self.older.query(number, sql, (batch_id,))
             if rows:
                 return number, Head(*rows[0][:-1]), rows[0][-1]
+            if self.older.query(number, _SCAN, (batch_id,)):
+                raise DamagedSegment(number)
+        if self.db.execute(_SCAN, (batch_id,)).fetchone() is not None:
+            raise control_part.BooksDamaged("a batch is not where its number leads")
         return None
 
     def is_gone(self, segment: int, batch_id: int) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from forebay.spool.rows import WaitingKey
+from forebay.spool.rows import RANK_BOUNDS, WaitingKey
 
 Sums = tuple[int, int, int]  # batches, readings, bytes
 
@@ -31,3 +34,26 @@ class Waits(dict[WaitingKey, Sums]):
             batches, size = self.held.pop(key[0], (0, 0))
             if batches + sums[0] - old[0]:
                 self.held[key[0]] = (batches + sums[0] - old[0], size + sums[2] - old[2])
+
+
+def hidden(db: Any, newest: int, can_see: Callable[[int, int], bool]) -> set[int]:
+    """Return segments that hold a batch by their books where a search finds none in its lane.
+
+    A key in the middle of their tree is damaged: SQLite says nothing and walks past the row. `can_see`: whether a
+    search by `db` for ids between two finds something that waits.
+    """
+    query = (
+        "SELECT DISTINCT w.segment FROM waiting w LEFT JOIN segment s ON s.number = w.segment"
+        " WHERE w.lane = ? AND (w.segment = ? OR s.state = 'sealed')"
+    )
+    found: set[int] = set()
+    db.execute("BEGIN")  # books and rows of one moment
+    try:
+        for lane, bounds in RANK_BOUNDS.items():
+            said = {number for (number,) in db.execute(query, (lane, newest))}
+            if said and not can_see(*bounds):
+                found |= said
+    finally:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # a new segment came, and another connection
+            db.execute("COMMIT")
+    return found

@@ -47,7 +47,8 @@ OTHER, PROVINCE, PLATE_END, MIDDLE_DOT, DEGREE, SKIP = 0x80, 0x81, 0x82, 0x83, 0
 
 def _symbols() -> bytes:
     # Full-width forms fold to ASCII, the many spaces and dashes to one each; what has no width (also the
-    # direction marks that address books paste around numbers) vanishes, so that it cannot split a number.
+    # direction marks that address books paste around numbers) vanishes, so that it cannot split a number. So does
+    # U+FFFD: sources put it where bytes are no UTF-8, and for the NULs of a file in UTF-16.
     table = bytearray([OTHER]) * 65536
     table[0:128] = bytes(range(128))
     for code in range(0xFF01, 0xFF5F):
@@ -58,7 +59,14 @@ def _symbols() -> bytes:
         table[code] = 0x2D
     for code in (0xB7, 0x2022, 0x2027, 0x2219, 0x22C5, 0x30FB, 0xFF65):
         table[code] = MIDDLE_DOT
-    for code in (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF):
+    for code in (
+        0xAD,
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x206A),
+        0xFEFF,
+        0xFFFD,
+    ):
         table[code] = SKIP
     for code in (0xB0, 0xBA, 0x5EA6):  # the sign, what is taken for it, 度
         table[code] = DEGREE

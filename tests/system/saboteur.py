@@ -62,9 +62,14 @@ def _before_take(act: Any) -> None:
 
 
 def log_value() -> None:
-    """A debug line with a value in it."""
-    # each a message of its own: of one message the log writes ten a minute
-    _before_take(lambda text: logging.getLogger("forebay.pipeline").debug("took " + text.replace("%", "%%")))
+    """Debug lines with a value in each."""
+    log = logging.getLogger("forebay.pipeline")
+
+    def tell(text: str) -> None:
+        for cell in text.replace("%", "%%").split("|"):
+            log.debug("took " + cell)  # each a message of its own: of one message the log writes ten a minute
+
+    _before_take(tell)
 
 
 def temp_value() -> None:

@@ -139,7 +139,7 @@ def test_each_way_to_leak_is_found_when_it_is_planted(open_house, leak):
     hits = set().union(*found.values())
     for source in sources:
         kinds = {hit.split()[1] for hit in hits if hit.startswith(f"{source} ")}
-        # of a debug line there is one a block, with what its first text holds
+        # the log takes out what it knows
         assert kinds & wanted if how == "log_value" else kinds >= wanted, (source, kinds)
 
 

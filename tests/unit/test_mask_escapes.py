@@ -13,7 +13,7 @@ import pytest
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Schema, Type
 from forebay.mask import load_policy
-from forebay.mask.escapes import hidden, written_out
+from forebay.mask.escapes import hidden, without_nuls, written_out
 from forebay.mask.guard import Guard
 from forebay.mask.masker import Masker
 from forebay.mask.search import search
@@ -149,3 +149,14 @@ def test_only_cells_that_hide_something_are_rewritten():
     out = written_out(column, lambda cells: search(cells, classes, 0))
     cells = [out.cell_bytes(row).decode() for row in range(4)]
     assert cells == ["\\u0041", f"A {mobile}", mobile, ""]
+
+
+def test_nuls_part_no_number_and_are_gone() -> None:
+    cells = ["138\x0000138000", "", "\0", "a", None, "\0b\0\0c"]
+    column = Column.of(Type.STR, cells)
+    assert without_nuls(column).to_list(Type.STR) == ["13800138000", "", "", "a", None, "bc"]
+    block = Block(Schema("s", (Field("note", Type.STR),)), np.zeros(6, dtype=np.int64), (column,))
+    masked = Masker(load_policy("base", Path())).apply(block).columns[0]
+    assert masked.to_list(Type.STR) == ["138****8000", "", "", "a", None, "bc"]
+    clean = Column.of(Type.STR, ["a", "b"])
+    assert without_nuls(clean) is clean

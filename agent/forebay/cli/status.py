@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
+from forebay.config.agent import AgentConfig
 from forebay.config.findings import ConfigErrors
-from forebay.config.loader import load_agent
+from forebay.config.loader import LoadedConfig, load_agent
 from forebay.control.client import ask_once
 from forebay.errors import ForebayError
-from forebay.lastgood import spool_folder
+from forebay.lastgood import salvaged, spool_folder
 from forebay.spool import Reader, segment_path
 from forebay.spool.reader import equations_hold
 
@@ -34,7 +35,7 @@ def status_command(config: Path, as_json: bool) -> int:
     try:
         facts = ask_once(folder, "status", timeout=ANSWER_S)
     except ForebayError:  # not running, or too busy with its end or start to answer: the file tells
-        loaded = load_agent(config)
+        loaded = _configured(config)
         facts = collect(folder, loaded.config.gateway.id, loaded.config.spool.max_bytes)
     click.echo(json.dumps(facts, ensure_ascii=False) if as_json else render(facts))
     return 0
@@ -53,6 +54,14 @@ def folder_of(config: Path) -> Path:
             raise
         return folder
     return loaded.resolve(loaded.config.spool.dir)
+
+
+def _configured(config: Path) -> LoadedConfig[AgentConfig]:
+    """Return the configuration; of a bad one, under which an agent in safe mode runs, what is good of it."""
+    try:
+        return load_agent(config)
+    except ConfigErrors:
+        return salvaged(config)
 
 
 def collect(folder: Path, gateway: str, max_bytes: int = 0) -> dict[str, Any]:

@@ -75,6 +75,19 @@ def written_out(column: Column, find: Find) -> Column:
     return replace(column, values=made.values, offsets=made.offsets, spans=None)
 
 
+def without_nuls(column: Column) -> Column:
+    """Return a text column without NUL characters: they say nothing, and they would part the digits of a number.
+
+    A file in UTF-16 read as text has one behind each ASCII character.
+    """
+    if column.offsets is None or not len(column.values) or column.values.min():
+        return column
+    kept = column.values != 0
+    until = np.zeros(len(kept) + 1, dtype=np.int64)
+    np.cumsum(kept, out=until[1:])
+    return replace(column, values=column.values[kept], offsets=until[column.offsets], spans=None)
+
+
 def _column(cells: list[bytes]) -> Column:
     offsets = np.zeros(len(cells) + 1, dtype=np.int64)
     np.cumsum([len(cell) for cell in cells], out=offsets[1:])

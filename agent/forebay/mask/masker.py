@@ -22,7 +22,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.config.operators import Generalise, Noise
 from forebay.errors import MaskError
-from forebay.mask.escapes import hidden, written_out
+from forebay.mask.escapes import hidden, without_nuls, written_out
 from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.loader import Place
 from forebay.mask.names import safe_names
@@ -215,7 +215,7 @@ class Masker:
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         classes, tagger = self._operators.classes, self._tagger if plan.ner else None
-        column = written_out(column, lambda cells: search(cells, classes, plan.context, tagger))
+        column = written_out(without_nuls(column), lambda cells: search(cells, classes, plan.context, tagger))
         spans, codes, _ = self._searcher.search(name, column, classes, plan.context, tagger)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):

@@ -45,10 +45,7 @@ class ByteQueue(Generic[T]):
             if self._items:
                 item, nbytes = self._items.popleft()
                 self._bytes -= nbytes
-                # A source that is ahead sleeps until half of it is taken, not one block long: a wake-up is two
-                # switches of threads.
-                if 2 * self._bytes <= self._max_bytes:
-                    self._condition.notify_all()
+                self._condition.notify_all()
                 return item
             if self._closed:
                 raise Closed

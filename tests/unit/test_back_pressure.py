@@ -98,14 +98,13 @@ def running(source, spool, queue_bytes=QUEUE_BYTES, commit_bytes=COMMIT_BYTES):
     return worker, runner, thread
 
 
-def await_full(worker, spool, source):
-    """Wait until the worker and its source are held up: by a queue that was full, and is not half taken since."""
+def await_full(worker, spool, item_bytes):
+    """Wait until the worker is held up and the queue before it has no room for another item."""
     assert spool.refused.wait(WAIT_S)
-    for _ in range(int(WAIT_S * 20)):
-        before = source.emitted
-        threading.Event().wait(0.05)
-        if source.emitted == before and 2 * worker.queue.nbytes > QUEUE_BYTES:
+    for _ in range(int(WAIT_S * 100)):
+        if worker.queue.nbytes + item_bytes > QUEUE_BYTES:
             return
+        threading.Event().wait(0.01)
     raise AssertionError("the queue does not fill")
 
 
@@ -124,7 +123,7 @@ def test_a_stuck_spool_stops_the_source_within_bounded_memory_and_accepts_nothin
     worker, runner, thread = running(source, spool)
     item = 16 * MAX_ROWS
     try:
-        await_full(worker, spool, source)
+        await_full(worker, spool, item)
         held = len(spool.commits)
         stored = sum(c.nbytes for c in spool.commits)
         emitted = source.emitted
@@ -180,7 +179,7 @@ def test_a_polled_source_is_not_asked_again_while_the_spool_is_stuck(monkeypatch
 def test_a_source_that_is_held_up_ends_when_told():
     spool, source = StuckSpool(), Endless()
     worker, runner, thread = running(source, spool)
-    await_full(worker, spool, source)
+    await_full(worker, spool, 16 * MAX_ROWS)
     runner.stop()
     worker.queue.close()
     runner.thread.join(WAIT_S)

@@ -25,4 +25,7 @@ def test_every_row_names_the_test_that_reproduces_it():
 
 
 def test_no_run_that_is_shown_lost_or_doubled_anything():
-    assert {(row["lost"], row["doubled"]) for row in rows()} == {(0, 0)}
+    nothing_to_lose = {"storm", "verify"}  # no data passes in these
+    for row in rows():
+        expected = (None, None) if row["name"] in nothing_to_lose else (0, 0)
+        assert (row["lost"], row["doubled"]) == expected, row["name"]

@@ -26,9 +26,6 @@ def is_damage(error: Exception) -> bool:
     )
 
 
-_SAMPLE = 200
-
-
 class DamagedSegment(sqlite3.DatabaseError):
     """A segment that is no longer written cannot be read: it is to be salvaged."""
 

@@ -442,3 +442,6 @@ class Reader:
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
+
+
+_SAMPLE = 200

@@ -6,6 +6,7 @@ in it to a receiver that is a dictionary, and returns where each reading went.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import time
@@ -176,7 +177,8 @@ def examine(folder: Path, account: Account, limits: Limits | None = None) -> Out
         if acked or dead:
             spool.writer.answer(acked=acked, dead=dead)
         else:
-            reader.look_for_hidden()  # as the forwarder does when it is idle
+            with contextlib.suppress(SpoolError):  # as the forwarder does when it is idle
+                reader.look_for_hidden()
         time.sleep(0.02)
     ledger, gaps = reader.ledger(), reader.gaps(100_000)
     reader.close()

@@ -13,6 +13,19 @@ from forebay.spool.rows import HEAD
 _PAGE = 256
 
 
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT_VTAB")
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether a reader's error says that the newest segment is broken."""
+    is_renamed = str(error).startswith("no such column")  # our own statements name none that is not there
+    return (
+        isinstance(error, UnicodeDecodeError)
+        or getattr(error, "sqlite_errorname", "") in DAMAGE
+        or is_renamed
+    )
+
+
 class DamagedSegment(sqlite3.DatabaseError):
     """A segment that is no longer written cannot be read: it is to be salvaged."""
 

@@ -180,7 +180,7 @@ class Pages:
         rowid = 0
         if is_table:
             rowid, at = _varint(page, at)
-        if size > _MOST_RECORD:
+        if size > min(_MOST_RECORD, self.count * self.size):  # else a chain that bites its tail costs minutes
             raise Broken
         usable = self.size
         most = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from forebay.errors import SpoolError
 from forebay.spool import receipts
 from forebay.spool.books import empty_entry, equations_hold, take_in
-from forebay.spool.older import DamagedSegment, Older
+from forebay.spool.older import DamagedSegment, Older, is_damage
 from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
 from forebay.spool.schema import VERSION, check_version, connect
 from forebay.spool.waits import hidden
@@ -172,7 +172,7 @@ class Reader:
                 return self._newest(low, min(after, high), limit)
             return self._pending(max(after, low), high, limit)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if isinstance(error, UnicodeDecodeError) or getattr(error, "sqlite_errorname", "") in DAMAGE:
+            if is_damage(error):
                 self._report(segment_number(self._path.name))
             raise SpoolError(
                 f"cannot read ({getattr(error, 'sqlite_errorname', '')})", retryable=True
@@ -243,7 +243,7 @@ class Reader:
     def look_for_hidden(self) -> None:
         """Report segments in which something waits that no search finds. For when nothing else is to do."""
         db, path = self._db, self._path
-        found = hidden(db, segment_number(path.name), lambda low, high: bool(self._pending(low, high, 1)))
+        found = hidden(db, segment_number(path.name), lambda lane: bool(self.pending(lane, -1, 1)))
         for number in found if path == self._path else ():
             self._report(number)
 
@@ -444,5 +444,4 @@ class Reader:
         return total
 
 
-DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT_VTAB")
 _SAMPLE = 200

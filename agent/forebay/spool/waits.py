@@ -36,11 +36,11 @@ class Waits(dict[WaitingKey, Sums]):
                 self.held[key[0]] = (batches + sums[0] - old[0], size + sums[2] - old[2])
 
 
-def hidden(db: Any, newest: int, can_see: Callable[[int, int], bool]) -> set[int]:
+def hidden(db: Any, newest: int, can_see: Callable[[str], bool]) -> set[int]:
     """Return segments that hold a batch by their books where a search finds none in its lane.
 
     A key in the middle of their tree is damaged: SQLite says nothing and walks past the row. `can_see`: whether a
-    search by `db` for ids between two finds something that waits.
+    search by `db` finds something that waits in a lane.
     """
     query = (
         "SELECT DISTINCT w.segment FROM waiting w LEFT JOIN segment s ON s.number = w.segment"
@@ -49,9 +49,9 @@ def hidden(db: Any, newest: int, can_see: Callable[[int, int], bool]) -> set[int
     found: set[int] = set()
     db.execute("BEGIN")  # books and rows of one moment
     try:
-        for lane, bounds in RANK_BOUNDS.items():
+        for lane in RANK_BOUNDS:
             said = {number for (number,) in db.execute(query, (lane, newest))}
-            if said and not can_see(*bounds):
+            if said and not can_see(lane):
                 found |= said
     finally:
         with contextlib.suppress(sqlite3.ProgrammingError):  # a new segment came, and another connection

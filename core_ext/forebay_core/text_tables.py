@@ -47,26 +47,19 @@ OTHER, PROVINCE, PLATE_END, MIDDLE_DOT, DEGREE, SKIP = 0x80, 0x81, 0x82, 0x83, 0
 
 def _symbols() -> bytes:
     # Full-width forms fold to ASCII, the many spaces and dashes to one each; what has no width (also the
-    # direction marks that address books paste around numbers) vanishes, so that it cannot split a number. So does
-    # U+FFFD: sources put it where bytes are no UTF-8, and for the NULs of a file in UTF-16.
+    # direction marks that address books paste around numbers) vanishes, so that it cannot split a number. U+FFFD is
+    # a space: sources put it where bytes are no UTF-8, and for the NULs of a file in UTF-16.
     table = bytearray([OTHER]) * 65536
     table[0:128] = bytes(range(128))
     for code in range(0xFF01, 0xFF5F):
         table[code] = code - 0xFEE0
-    for code in (0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000):
+    for code in (0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000, 0xFFFD):
         table[code] = 0x20
     for code in (*range(0x2010, 0x2016), 0x2043, 0x2212, 0xFE58, 0xFE63):
         table[code] = 0x2D
     for code in (0xB7, 0x2022, 0x2027, 0x2219, 0x22C5, 0x30FB, 0xFF65):
         table[code] = MIDDLE_DOT
-    for code in (
-        0xAD,
-        *range(0x200B, 0x2010),
-        *range(0x202A, 0x202F),
-        *range(0x2060, 0x206A),
-        0xFEFF,
-        0xFFFD,
-    ):
+    for code in (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF):
         table[code] = SKIP
     for code in (0xB0, 0xBA, 0x5EA6):  # the sign, what is taken for it, 度
         table[code] = DEGREE

@@ -80,11 +80,11 @@ def kernels() -> Iterator[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
     percents = np.array([5.0, 50.0])
     yield "percentiles", windows.percentiles, (X, STARTS, STARTS + 256, percents, np.zeros((len(STARTS), 2)))
     yield "panes", windows.panes, (T, NO32, 10**8, 1, 99, i64(1), i64(1), i64(), u8())
-    points = i64(), np.zeros((1, N)), np.zeros((1, N), np.uint8)
+    settled, points = (i64(1), i64(1), i64(1)), (i64(), np.zeros((1, N)), np.zeros((1, N), np.uint8))
     yield (
         "advance",
         resampling.advance,
-        (T, X[None], np.zeros((1, N), np.uint8), 0, 10**6, 10**7, 0, True, *points),
+        (T, X[None], np.zeros((1, N), np.uint8), np.array([0, N]), u8(1), 10**6, 10**7, 0, *settled, *points),
     )
     window_state = i64(1), i64(1)
     yield (

@@ -327,10 +327,9 @@ def disk_full(house: House) -> None:
     house.start()
     house.wait_flow()
     filler = house.plant.spool / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # nothing is left for the close
         while True:
             file.write(bytes(16 * 1024))
-            file.flush()
     wait_until(
         lambda: "spool cannot write" in house.plant.log() or "spool is full" in house.plant.log(),
         lambda: house.plant.log()[-3000:],

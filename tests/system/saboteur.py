@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import sys
 import tempfile
 from typing import Any
@@ -83,13 +84,18 @@ def temp_value() -> None:
 
 
 def crash_worker() -> None:
-    """A pipeline that dies with data in the text of its error."""
+    """A pipeline that dies with data in the text of its error, at one chunk in four."""
+    from forebay.worker import Worker
 
-    def fail(text: str) -> None:
-        if _every(3):
-            raise RuntimeError(f"cannot handle {text}")
+    # By chance: every fourth would in the end meet one pipeline each time. By chunk: of many blocks one always fails.
+    chance, take = random.Random(7), Worker._take
 
-    _before_take(fail)
+    def taken(self: Any, chunk: Any) -> None:
+        if chunk.blocks and chance.random() < 1 / 4:
+            raise RuntimeError(f"cannot handle {_first_text(chunk.blocks[0])}")
+        take(self, chunk)
+
+    Worker._take = taken  # type: ignore[method-assign]
 
 
 def crash_source() -> None:

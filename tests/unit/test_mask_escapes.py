@@ -158,5 +158,16 @@ def test_nuls_part_no_number_and_are_gone() -> None:
     block = Block(Schema("s", (Field("note", Type.STR),)), np.zeros(6, dtype=np.int64), (column,))
     masked = Masker(load_policy("base", Path())).apply(block).columns[0]
     assert masked.to_list(Type.STR) == ["138****8000", "", "", "a", None, "bc"]
-    clean = Column.of(Type.STR, ["a", "b"])
-    assert without_nuls(clean) is clean
+    for cells in (["a", "b"], ["\ufffda", "电话\ufffd\ufffd"]):
+        clean = Column.of(Type.STR, cells)
+        assert without_nuls(clean) is clean
+
+
+def test_a_file_in_utf_16_that_a_source_read_hides_nothing() -> None:
+    text = "1,tel 13812345678 ok\n"
+    cells = ["x", text.encode("utf-16-le").decode("utf-8", "replace").replace("\0", "\ufffd")]
+    block = Block(
+        Schema("s", (Field("note", Type.STR),)), np.zeros(2, dtype=np.int64), (Column.of(Type.STR, cells),)
+    )
+    masked = Masker(load_policy("base", Path())).apply(block).columns[0]
+    assert masked.to_list(Type.STR) == ["x", "1,tel 138****5678 ok\n\ufffd"]

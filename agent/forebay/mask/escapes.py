@@ -24,6 +24,8 @@ Find = Callable[[Column], Found]
 
 _RUN = re.compile(rb"(?:\\+u[0-9A-Fa-f]{4})+")
 _UNIT = re.compile(rb"\\+u([0-9A-Fa-f]{4})")
+_REPLACED = "\ufffd".encode()
+_WIDE = re.compile(rb"(?:[ -~]\xef\xbf\xbd){4,}")
 _KEPT = frozenset((0x22, 0x5C, 0x7F))  # quote, backslash, delete
 
 
@@ -78,14 +80,30 @@ def written_out(column: Column, find: Find) -> Column:
 def without_nuls(column: Column) -> Column:
     """Return a text column without NUL characters: they say nothing, and they would part the digits of a number.
 
-    A file in UTF-16 read as text has one behind each ASCII character.
+    Sources have U+FFFD in their place. It goes where a file in UTF-16 was read as UTF-8: behind each ASCII character.
     """
-    if column.offsets is None or not len(column.values) or column.values.min():
+    if column.offsets is None or not len(column.values):
         return column
-    kept = column.values != 0
-    until = np.zeros(len(kept) + 1, dtype=np.int64)
-    np.cumsum(kept, out=until[1:])
-    return replace(column, values=column.values[kept], offsets=until[column.offsets], spans=None)
+    if not column.values.min():
+        kept = column.values != 0
+        until = np.zeros(len(kept) + 1, dtype=np.int64)
+        np.cumsum(kept, out=until[1:])
+        column = replace(column, values=column.values[kept], offsets=until[column.offsets], spans=None)
+    if (
+        not len(column.values)
+        or column.values.max() < _REPLACED[0]
+        or _REPLACED not in column.values.tobytes()
+    ):
+        return column
+    cells = [_WIDE.sub(_narrow, column.cell_bytes(row)) for row in range(column.rows)]
+    made = _column(cells)
+    if len(made.values) == len(column.values):
+        return column
+    return replace(column, values=made.values, offsets=made.offsets, spans=None)
+
+
+def _narrow(run: re.Match[bytes]) -> bytes:
+    return run[0].replace(_REPLACED, b"")
 
 
 def _column(cells: list[bytes]) -> Column:

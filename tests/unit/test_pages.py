@@ -16,6 +16,7 @@ from forebay.spool.wal import Wal
 
 BATCH = ROOTS["batch"]
 MOST_READS = 10  # of a page on average: by its tree, as an orphan, and a few times by chains
+LEAST = (PAGE_BYTES - 12) * 32 // 255 - 23  # of a record that goes on in a chain, in its cell
 
 
 class Counted(Pages):
@@ -41,9 +42,8 @@ def cell(rowid: int, blob_bytes: int, overflow: int) -> bytes:
     kind = varint(12 + 2 * blob_bytes)
     header = bytes([1 + len(kind)]) + kind
     size = len(header) + blob_bytes
-    most, least = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 32 // 255 - 23
-    local = least + (size - least) % (PAGE_BYTES - 4)
-    local = least if local > most else local
+    local = LEAST + (size - LEAST) % (PAGE_BYTES - 4)
+    local = LEAST if local > PAGE_BYTES - 35 else local
     return varint(size) + varint(rowid) + header.ljust(local, b"x") + struct.pack(">I", overflow)
 
 
@@ -51,6 +51,7 @@ def leaf(one: bytes, pointers: int) -> bytes:
     """Return a leaf page whose pointers all lead to one cell."""
     at = PAGE_BYTES - len(one)
     head = struct.pack(">BHHHB", 13, 0, pointers, at, 0) + struct.pack(">H", at) * pointers
+    assert len(head) <= at
     return head.ljust(at, b"\0") + one
 
 
@@ -84,7 +85,8 @@ def test_chains_that_bite_their_tails_are_followed_a_few_times_only():
     ring = [struct.pack(">I", len(file) + (n + 1) % 3 + 1).ljust(PAGE_BYTES, b"r") for n in range(3)]
     first = len(file) + 1
     file += ring
-    leaves = [leaf(cell(n, (count - 50) * PAGE_BYTES, first), 400) for n in range(count)]
+    claimed = LEAST + (count - 50) * (PAGE_BYTES - 4) - 4  # so that hardly anything is in the cell itself
+    leaves = [leaf(cell(n, claimed, first), 400) for n in range(count)]
     start = len(file) + 1
     file += leaves
     file[BATCH - 1] = inner([*range(start, start + 250)])

@@ -18,7 +18,7 @@ from forebay.spool.wal import Wal
 
 _LEAF_TABLE, _INNER_TABLE, _LEAF_INDEX, _INNER_INDEX = 13, 5, 10, 2
 _MOST_HEADER = 200  # of a record, in bytes: a table of a segment has 17 columns at most
-_MOST_READS = 4  # of a page by chains: it is of one, but must not be lost because a damaged cell points to it, too
+_MOST_READS = 4  # of a page by chains: it is of one, but a damaged cell that claims it must not take it away
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
 
 

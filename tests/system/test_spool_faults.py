@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from tracing import busiest, traceable
 
 from forebay.spool import Limits, Spool
 from forebay.spool.reader import equations_hold
+from forebay.spool.schema import TABLES
 
 FLIPS = int(os.environ.get("FOREBAY_FLIPS", "0"))
 SEED = int(os.environ.get("FOREBAY_FLIP_SEED", "1"))
@@ -90,6 +92,20 @@ def test_a_batch_that_a_damaged_key_hides_is_found_and_delivered(tmp_path):
 def test_a_segment_is_kept_while_an_undone_delivery_waits_in_it(tmp_path):
     """Bit 785 damages the last transaction, which had acknowledged a batch of an older segment."""
     flip_many(tmp_path, 1, 785)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_of_which_a_column_is_renamed_is_salvaged(tmp_path, table):
+    """One bit of its name in the schema: SQLite says `no such column`, which is no reason to give up."""
+    account = fill(tmp_path / "spool", 1, commits=12, killed=False)
+    newest = max((tmp_path / "spool").glob("segment-*.db"))
+    raw = bytearray(newest.read_bytes())
+    copies = list(re.finditer(rb"CREATE TABLE %s \([^,]*,\s+(\w)" % table.encode(), raw))
+    assert copies
+    for found in copies:  # one that was moved to another page is left behind where it was
+        raw[found.start(1)] ^= 1
+    newest.write_bytes(raw)
+    check(examine(tmp_path / "spool", account), account)
 
 
 @pytest.mark.slow

@@ -208,3 +208,22 @@ def test_a_log_that_is_shorter_than_its_index_says_has_a_torn_end(log):
     wal = examine(log)
     assert wal.ends_torn
     assert not wal.is_damaged
+
+
+def test_a_broken_checksum_is_not_mended_into_the_number_of_the_next_page(log):
+    """Where a frame is broken in many places, its first checksum among them, the next frame's sums are off by the same
+    as if its page number were wrong in a byte."""
+    raw, whole = log.read_bytes(), pages(log)
+    index = leave_index(log, 8)
+    first = commits(raw)[-2] + STEP
+    for bit in range(32):
+        log.write_bytes(raw)
+        flip(log, first + 16 + bit // 8, bit % 8)
+        for place in (100, 900, 2_000, 3_000):
+            flip(log, first + FRAME_HEADER_BYTES + place, 3)
+        wal = examine(log)
+        assert wal.is_damaged
+        assert {*wal.pages, *wal.stale} == whole.keys()
+        assert pages(log).items() <= whole.items()
+        assert len(wal.stale) <= 2
+    index.unlink()

@@ -8,22 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from forebay.spool.control import BooksDamaged
 from forebay.spool.rows import HEAD
 
 _PAGE = 256
 
 
-DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT_VTAB")
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ", "SQLITE_CORRUPT_VTAB")
+# Our own statements name none that is not there: a flipped bit has renamed it.
+_RENAMED = ("no such column", "no such table", "has no column named")
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether a reader's error says that the newest segment is broken."""
-    is_renamed = str(error).startswith("no such column")  # our own statements name none that is not there
-    return (
-        isinstance(error, UnicodeDecodeError)
-        or getattr(error, "sqlite_errorname", "") in DAMAGE
-        or is_renamed
-    )
+    """Return whether an error says that the file is broken, not that the disk is full or away."""
+    if isinstance(error, BooksDamaged | UnicodeDecodeError):
+        return True
+    is_renamed = isinstance(error, sqlite3.Error) and any(words in str(error) for words in _RENAMED)
+    return is_renamed or getattr(error, "sqlite_errorname", "") in _DAMAGE
 
 
 class DamagedSegment(sqlite3.DatabaseError):

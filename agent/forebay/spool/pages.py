@@ -1,12 +1,15 @@
 """Rows straight from the pages of an SQLite file, without SQLite: for files that SQLite refuses, hangs on or misreads.
 
-Every step is checked and bounded; whatever is broken is skipped and counted. Only rowid and WITHOUT ROWID tables with
+Every step is checked and bounded; whatever is broken is skipped and counted. A walk visits each page of a tree once and
+reads each page of an overflow chain a few times at most, and only pages that are there count: its work is linear in
+the size of the file and its log, whatever numbers stand in them. Only rowid and WITHOUT ROWID tables with
 UTF-8 text and no reserved bytes are read, which is what a segment is (https://sqlite.org/fileformat2.html).
 """
 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +17,8 @@ from forebay.spool.schema import KNOWN_PAGE_BYTES, PAGE_BYTES, ROOTS
 from forebay.spool.wal import Wal
 
 _LEAF_TABLE, _INNER_TABLE, _LEAF_INDEX, _INNER_INDEX = 13, 5, 10, 2
-_MOST_RECORD = 80 * 1024 * 1024
+_MOST_HEADER = 200  # of a record, in bytes: a table of a segment has 17 columns at most
+_MOST_READS = 4  # of a page by chains: it is of one, but a damaged cell that claims it must not take it away
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
 
 
@@ -44,15 +48,17 @@ class Pages:
     def __init__(self, data: Any, wal: Wal | None = None) -> None:
         self._data, self._wal = data, wal or Wal()
         self.size = _page_bytes(data, self._wal)
-        self.count = max(len(data) // self.size, self._wal.db_pages, max(self._wal.pages, default=0))
+        # Those that are there: a page number in a log says nothing of how many there are, it may be damaged.
+        self.numbers = {*range(1, len(data) // self.size + 1), *self._wal.pages, *self._wal.stale} - {0}
         self.broken = self.lost = 0
         self._seen: set[int] = set()
+        self._reads: Counter[int] = Counter()  # of pages of overflow chains
         self._roots = ROOTS | self._named_roots()
         self.broken = self.lost = 0
 
     def page(self, number: int) -> bytes:
         """Return a page. Raises Broken."""
-        if not 1 <= number <= self.count:
+        if number not in self.numbers:
             raise Broken
         at = self._wal.stale.get(number)
         if at is not None:
@@ -67,7 +73,7 @@ class Pages:
 
     def rows(self, table: str, *, rowid: bool = False) -> Iterator[list[Any]]:
         """Yield the rows of a table; `rowid`: its first column is the rowid. Broken ones are counted."""
-        self._seen = set()
+        self._seen, self._reads = set(), Counter()
         for values in self._walk(self._roots[table]):
             yield [values[0], *values[2:]] if rowid else values[1:]
 
@@ -76,7 +82,7 @@ class Pages:
         return {
             row[2]: row[4]
             for row in self._walk(1)
-            if len(row) == 6 and row[1] == "table" and isinstance(row[4], int) and 1 < row[4] <= self.count
+            if len(row) == 6 and row[1] == "table" and row[4] in self.numbers and row[4] > 1
         }
 
     def orphans(self) -> Iterator[list[Any]]:
@@ -84,9 +90,8 @@ class Pages:
         free = self._free_pages()
         if free is None:
             return
-        for number in range(2, self.count + 1):
-            if number in self._seen or number in free:
-                continue
+        self._reads = Counter()
+        for number in sorted(self.numbers - self._seen - free - {1}):
             try:
                 page = self.page(number)
             except Broken:
@@ -96,6 +101,7 @@ class Pages:
 
     def ending(self, *, rowid: bool = True) -> Iterator[list[Any]]:
         """Yield rows of the log's last transaction if that is damaged, whatever table they are of."""
+        self._reads = Counter()
         for at in self._wal.ending:
             page = self._wal.at(at)
             if page[0] == _LEAF_TABLE and rowid:
@@ -180,8 +186,6 @@ class Pages:
         rowid = 0
         if is_table:
             rowid, at = _varint(page, at)
-        if size > min(_MOST_RECORD, self.count * self.size):  # else a chain that bites its tail costs minutes
-            raise Broken
         usable = self.size
         most = usable - 35 if is_table else (usable - 12) * 64 // 255 - 23
         if size <= most:
@@ -194,11 +198,15 @@ class Pages:
         record = page[at : at + local]
         if len(record) != local:
             raise Broken
-        return _decode(rowid, record + self._overflow(overflow, size - local))
+        kinds, start = _kinds(record, size)
+        return _decode(rowid, kinds, record[start:] + self._overflow(overflow, size - local))
 
     def _overflow(self, number: int, left: int) -> bytes:
         parts = []
         while left > 0:
+            self._reads[number] += 1
+            if self._reads[number] > _MOST_READS:
+                raise Broken
             page = self.page(number)
             parts.append(page[4 : 4 + left])
             left -= self.size - 4
@@ -206,25 +214,41 @@ class Pages:
         return b"".join(parts)
 
 
-def _decode(rowid: int, record: bytes) -> list[Any]:
+def _kinds(record: bytes, size: int) -> tuple[list[int], int]:
+    """Return what the header of a record says of its columns, and where that ends. Raises Broken.
+
+    A header that does not make the record as long as its cell says is found out here, before a chain is followed.
+    """
     end, at = _varint(record, 0)
+    if not at <= end <= min(_MOST_HEADER, len(record)):
+        raise Broken
     kinds = []
     while at < end:
         kind, at = _varint(record, at)
         kinds.append(kind)
+    if at != end or end + sum(map(_value_bytes, kinds)) != size:
+        raise Broken
+    return kinds, end
+
+
+def _value_bytes(kind: int) -> int:
+    if kind < 0 or kind in (7, 10, 11):
+        raise Broken  # no floats in a segment
+    return (kind - 12) // 2 if kind >= 12 else 0 if kind >= 8 else _INTEGER_BYTES[kind]
+
+
+def _decode(rowid: int, kinds: list[int], body: bytes) -> list[Any]:
     values: list[Any] = [rowid]
+    at = 0
     for kind in kinds:
-        if kind in (0, 8, 9):
-            values.append(None if kind == 0 else kind - 8)
-            continue
-        if kind in (7, 10, 11):
-            raise Broken  # no floats in a segment
-        size = _INTEGER_BYTES[kind] if kind < 7 else (kind - 12) // 2
-        raw = record[at : at + size]
+        size = _value_bytes(kind)
+        raw = body[at : at + size]
         if len(raw) != size:
             raise Broken
         at += size
-        if kind < 7:
+        if kind in (0, 8, 9):
+            values.append(None if kind == 0 else kind - 8)
+        elif kind < 7:
             values.append(int.from_bytes(raw, "big", signed=True))
         else:
             values.append(raw if kind % 2 == 0 else raw.decode())

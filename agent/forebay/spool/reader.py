@@ -25,6 +25,7 @@ log = logging.getLogger("forebay.spool")
 
 _FIELDS = f"{HEAD}, mark, data"
 _WIDTH = len(Head._fields)
+_SAMPLE = 200
 
 
 class Opener(Protocol):
@@ -172,11 +173,12 @@ class Reader:
                 return self._newest(low, min(after, high), limit)
             return self._pending(max(after, low), high, limit)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if is_damage(error):
-                self._report(segment_number(self._path.name))
-            raise SpoolError(
-                f"cannot read ({getattr(error, 'sqlite_errorname', '')})", retryable=True
-            ) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> SpoolError:
+        if is_damage(error):
+            self._report(segment_number(self._path.name))
+        return SpoolError(f"cannot read ({getattr(error, 'sqlite_errorname', '')})", retryable=True)
 
     def _pending(self, after: int, high: int, limit: int) -> list[Pending]:
         query = f"SELECT {_FIELDS} FROM batch WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
@@ -241,9 +243,12 @@ class Reader:
         return Pending(*head[:7], head.schema_id, head.context_id, tag, data)
 
     def look_for_hidden(self) -> None:
-        """Report segments in which something waits that no search finds. For when nothing else is to do."""
+        """Report segments where something waits that no search finds: when idle. Raises SpoolError."""
         db, path = self._db, self._path
-        found = hidden(db, segment_number(path.name), lambda lane: bool(self.pending(lane, -1, 1)))
+        try:
+            found = hidden(db, segment_number(path.name), lambda lane: bool(self.pending(lane, -1, 1)))
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._unreadable(error) from None
         for number in found if path == self._path else ():
             self._report(number)
 
@@ -442,6 +447,3 @@ class Reader:
             with contextlib.suppress(FileNotFoundError):
                 total += path.stat().st_size
         return total
-
-
-_SAMPLE = 200

@@ -21,10 +21,10 @@ from forebay.spool import audit, ending, schema
 from forebay.spool import control as control_part
 from forebay.spool.adopt import RECOUNT, ReadRange, adopt
 from forebay.spool.claims import Claims
-from forebay.spool.control import BooksDamaged, Control, open_epoch
+from forebay.spool.control import Control, open_epoch
 from forebay.spool.disk import Disk
 from forebay.spool.limits import Limits
-from forebay.spool.older import DamagedSegment, older_path
+from forebay.spool.older import DamagedSegment, is_damage, older_path
 from forebay.spool.pages import Broken, Pages
 from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
@@ -39,20 +39,11 @@ LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions a
 OPEN_AGAIN_S = (0.2, 0.5, 1.0, 2.0)
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 
 
 def segment_path(folder: Path) -> Path:
     """Return the segment in use: the highest number there is."""
     return max(folder.glob("segment-*.db"), default=older_path(folder, 1))
-
-
-def is_damage(error: Exception) -> bool:
-    """Return whether an error says that the file is broken, not that the disk is full or away."""
-    return (
-        isinstance(error, BooksDamaged | UnicodeDecodeError)
-        or getattr(error, "sqlite_errorname", "") in _DAMAGE
-    )
 
 
 def _carry_audit(damaged: Path, store: Store) -> None:

@@ -39,6 +39,10 @@ _AT_ONCE = 512  # frames in memory at a time while they are summed
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 MOST_MENDED = 16  # more broken frames than that are no flipped bits, and each costs a millisecond to try
 
+# Behind a broken frame an error in one of these may as well be one of that frame's checksums, which the sums go on
+# from: of a byte in one or both of them. Deeper than this it would have grown beyond a byte.
+_UNSURE_WORDS = 16
+
 
 class Frame(IntEnum):
     """How a frame is. `MENDED`: as it was meant, but SQLite would stop there. `FLIPPED`: written whole, lost since."""
@@ -211,7 +215,9 @@ def _read_frames(data: bytearray, order: str, page_bytes: int, committed: int) -
             tries -= 1
             words = _broken_words(sums[0], stored, frame, order)
             state = Frame.FLIPPED if words else Frame.BROKEN
-            if len(words) == 1 and words[0][0] != last_word:
+            if found and found[-1][1] is Frame.BROKEN and any(word < _UNSURE_WORDS for word, _ in words):
+                words = []
+            elif len(words) == 1 and words[0][0] != last_word:
                 _mend(data, at, order, *words[0])
                 state = Frame.MENDED
         elif (

@@ -327,7 +327,10 @@ def disk_full(house: House) -> None:
     house.start()
     house.wait_flow()
     filler = house.plant.spool / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):  # nothing is left for the close
+    with (
+        filler.open("wb", buffering=0) as file,
+        contextlib.suppress(OSError),
+    ):  # nothing is left for the close
         while True:
             file.write(bytes(16 * 1024))
     wait_until(

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from plant import Plant, kill, rows_of
 from swaps import TWO, eventually, install, model_in_use, models_of, shadow_report, swapping
@@ -21,8 +22,7 @@ def limited(isolated: bool) -> str:
 
 def children_of(pid: int) -> list[int]:
     """Return the processes that one has started."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 @pytest.mark.parametrize("isolated", [False, True])

@@ -84,16 +84,14 @@ def without_nuls(column: Column) -> Column:
     """
     if column.offsets is None or not len(column.values):
         return column
-    if not column.values.min():
+    # Where cells repeat, the different ones hold every byte there is.
+    data = (column.distinct().values if is_repetitive(column) else column.values).tobytes()
+    if 0 in data:
         kept = column.values != 0
         until = np.zeros(len(kept) + 1, dtype=np.int64)
         np.cumsum(kept, out=until[1:])
         column = replace(column, values=column.values[kept], offsets=until[column.offsets], spans=None)
-    if (
-        not len(column.values)
-        or column.values.max() < _REPLACED[0]
-        or _REPLACED not in column.values.tobytes()
-    ):
+    if _REPLACED not in data:
         return column
     cells = [_WIDE.sub(_narrow, column.cell_bytes(row)) for row in range(column.rows)]
     made = _column(cells)

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,14 +113,19 @@ def misnumber(raw: bytearray, frames: range, page_bytes: int) -> None:
         raw[at + FRAME_HEADER_BYTES + page_bytes - 1] ^= 1
 
 
-@pytest.mark.parametrize(("hurt", "expected"), [(wipe, {"uncounted"}), (misnumber, {"exact", "uncounted"})])
-def test_what_nobody_can_count_is_told_as_such(tmp_path, hurt, expected):
-    account = fill(tmp_path / "spool", SEED, commits=40, index=True)
-    log = max((tmp_path / "spool").glob("segment-*.db")).with_suffix(".db-wal")
+def hurt_last(folder: Path, hurt: Callable[[bytearray, range, int], None]) -> None:
+    """Damage the last transaction of the newest log in a spool."""
+    log = max(folder.glob("segment-*.db")).with_suffix(".db-wal")
     raw = bytearray(log.read_bytes())
     first, end, step = last_transaction(raw)
     hurt(raw, range(first, end, step), step - FRAME_HEADER_BYTES)
     log.write_bytes(raw)
+
+
+@pytest.mark.parametrize(("hurt", "expected"), [(wipe, {"uncounted"}), (misnumber, {"exact", "uncounted"})])
+def test_what_nobody_can_count_is_told_as_such(tmp_path, hurt, expected):
+    account = fill(tmp_path / "spool", SEED, commits=40, index=True)
+    hurt_last(tmp_path / "spool", hurt)
     outcome = examine(tmp_path / "spool", account)
     assert judge(outcome, account) in expected
     assert outcome.position is None or int(outcome.position) == account.commits
@@ -131,11 +137,7 @@ def test_an_agent_killed_before_salvage_has_ended_counts_what_waits_all_the_same
     for seed in range(3):
         folder = tmp_path / f"spool-{seed}"
         account = fill(folder, SEED + seed, commits=40 + seed, acks=1.0, index=True)
-        log = max(folder.glob("segment-*.db")).with_suffix(".db-wal")
-        raw = bytearray(log.read_bytes())
-        first, end, step = last_transaction(raw)
-        misnumber(raw, range(first, end, step), step - FRAME_HEADER_BYTES)
-        log.write_bytes(raw)
+        hurt_last(folder, misnumber)
         with monkeypatch.context() as patch:
             patch.setattr(recovery, "WAIT_S", 0.0)
             spool = Spool.open(folder, sync="full", limits=Limits(64 * MIB), on_stored=lambda: None)
@@ -148,11 +150,7 @@ def test_an_agent_killed_before_salvage_has_ended_counts_what_waits_all_the_same
 
 def test_repair_says_what_is_lost_and_of_what_nobody_can_say_it(tmp_path):
     account = fill(tmp_path / "spool", SEED, commits=40, index=True)
-    log = max((tmp_path / "spool").glob("segment-*.db")).with_suffix(".db-wal")
-    raw = bytearray(log.read_bytes())
-    first, end, step = last_transaction(raw)
-    wipe(raw, range(first, end, step), step - FRAME_HEADER_BYTES)
-    log.write_bytes(raw)
+    hurt_last(tmp_path / "spool", wipe)
     done = CliRunner().invoke(
         spool_group, ["repair", str(tmp_path / "spool"), "--json"], standalone_mode=False
     )

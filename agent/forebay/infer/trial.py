@@ -162,9 +162,8 @@ class Trial:
         self._in_row, self._kind = 0, ""
         self._last_ns: int | None = None
         self._looked_ns = 0  # how long it had run at the last look at the bounds
-        self._marks = [
-            seen.copy()
-        ]  # `seen` when the last half of a window began, before it that of the one before
+        # `seen` when the last half of a window began, before it that of the one before
+        self._marks = [seen.copy()]
 
     @property
     def model(self) -> str:

@@ -157,9 +157,9 @@ class Unit:
         return self._parts.runner
 
     def start(self) -> None:
-        """Start worker and source."""
-        self._thread.start()
+        """Start source and worker: in this order, for a worker that fails at once waits for its source's end."""
         self.runner.thread.start()
+        self._thread.start()
 
     def is_alive(self) -> bool:
         """Return whether the worker runs or will."""
@@ -210,7 +210,10 @@ class Unit:
                     "a pipeline failed; it is built anew from what is durable pipeline=%s", self.name
                 )
                 self._crashes.write("pipeline", self.name, error)
-            failures = 1 if worker.clock_ns() - begun > HEALTHY_S * 1e9 else failures + 1
+            healthy = worker.clock_ns() - begun > HEALTHY_S * 1e9
+            # Who commits is not failing in a row, as with sources; a finite run must come to an end.
+            moved = healthy or (worker.has_committed and not self._once)
+            failures = 1 if moved else failures + 1
             if self._stop.is_set() or (self._once and failures >= ONCE_TRIES):
                 self._give_up(
                     "it failed too often" if not self._stop.is_set() else "it failed while stopping"

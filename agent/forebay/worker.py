@@ -125,6 +125,7 @@ class Worker:
         self.finish_steps = False  # a finite source ended: unfinished windows are due
         self.tap: Callable[[Block], None] | None = None  # sees what goes to the spool; must not block
         self.last_progress_ns = clock.monotonic_ns()
+        self.has_committed = False  # something of it is durable
 
     def restore(self, progress: dict[str, bytes]) -> None:
         """Give each step the state saved under its place; one that no longer fits starts afresh."""
@@ -419,8 +420,12 @@ class Worker:
         commit.audit_note = self._audit()
         commit.ledger.update(self._counts())
         commit.ledger = Counter({key: n for key, n in commit.ledger.items() if n})
-        commit.done.append(lambda _durable: self.queue.poke())
+        commit.done.append(self._committed)
         self._writer.submit(commit)
+
+    def _committed(self, durable: bool) -> None:
+        self.has_committed = self.has_committed or durable
+        self.queue.poke()
 
 
 def _all_null(block: Block) -> Block:

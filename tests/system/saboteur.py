@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 import sys
 import tempfile
 from typing import Any
@@ -84,18 +83,24 @@ def temp_value() -> None:
 
 
 def crash_worker() -> None:
-    """A pipeline that dies with data in the text of its error, at one chunk in four."""
+    """Pipelines that die with data in the text of their error: at once, or after some time, each in turn."""
     from forebay.worker import Worker
 
-    # By chance: every fourth would in the end meet one pipeline each time. By chunk: of many blocks one always fails.
-    chance, take = random.Random(7), Worker._take
+    # By age, not by chunk: of the many that a fast sender brings before a commit one would always fail.
+    ages: dict[str, Any] = {}
+    build, take = Worker.__init__, Worker._take
+
+    def built(self: Any, options: Any, *arguments: Any, **more: Any) -> None:
+        build(self, options, *arguments, **more)
+        turn = ages.setdefault(options.owner, itertools.cycle((0.0, 0.5, 3.0, 10.0)))
+        self.dies_ns = self.clock_ns() + int(next(turn) * 1e9)
 
     def taken(self: Any, chunk: Any) -> None:
-        if chunk.blocks and chance.random() < 1 / 4:
+        if chunk.blocks and self.clock_ns() >= self.dies_ns:
             raise RuntimeError(f"cannot handle {_first_text(chunk.blocks[0])}")
         take(self, chunk)
 
-    Worker._take = taken  # type: ignore[method-assign]
+    Worker.__init__, Worker._take = built, taken  # type: ignore[method-assign]
 
 
 def crash_source() -> None:

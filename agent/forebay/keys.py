@@ -119,10 +119,17 @@ def read_secret(path: Path) -> SecretKey:
     Raises
     ------
     KeyFileError
-        Missing, malformed, or readable by group or others. systemd hands credentials over in a folder that
-        only the service can enter, with modes of its own: files under $CREDENTIALS_DIRECTORY are accepted.
+        Missing, malformed, a public key, or readable by group or others. systemd hands credentials over in a
+        folder that only the service can enter, with modes of its own: files under $CREDENTIALS_DIRECTORY are
+        accepted.
     """
     lines = _read(path)
+    if not any(part.endswith("-secret") for part in lines):
+        raise KeyFileError(
+            "expected a secret key, found a public one",
+            place=str(path),
+            hint="give NAME.key, which was made with it",
+        )
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     is_credential = bool(credentials) and Path(credentials or "/").resolve() in path.resolve().parents
     if stat.S_IMODE(path.stat().st_mode) & 0o077 and not is_credential:

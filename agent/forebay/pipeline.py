@@ -49,6 +49,10 @@ class Builder:
     is what a source that tells of the agent itself asks. `link` returns the link in use, whose center is asked how
     far sources were read that the spool does not know.
 
+    Attributes
+    ----------
+    incomplete : pipelines that were built without a candidate that they name
+
     Raises
     ------
     ConfigError
@@ -72,6 +76,7 @@ class Builder:
         self._loaded, self._config, self._base = loaded, loaded.config, loaded.base
         self._spool, self._clock, self._boot, self._once = spool, clock, boot, once
         self._harder, self._facts, self._link = harder, facts, link
+        self.incomplete: set[str] = set()
         masking = self._config.masking
         self.policy = load_policy(masking.policy if masking else "base", self._base)
         self._detectors = Detectors(
@@ -164,6 +169,9 @@ class Builder:
     def worker(self, name: str, options: PipelineOptions, owner: str, *, strict: bool = True) -> Worker:
         """Build the worker of one pipeline; `strict`: see infer.build."""
         steps = [self._step(name, entry, options, strict=strict) for entry in options.steps]
+        self.incomplete.discard(name)
+        if any(map(_lacks_candidate, options.steps, steps)):
+            self.incomplete.add(name)
         config = self._config
         context = Context(
             gateway=config.gateway.id,
@@ -236,6 +244,12 @@ class Builder:
             facts=self._facts,
         )
         return build_live(config, context)
+
+
+def _lacks_candidate(entry: Any, step: Step) -> bool:
+    """Whether a step was to have a candidate beside its model, and it could not be loaded."""
+    options = entry.options
+    return isinstance(options, InferOptions) and bool(options.shadow) and not getattr(step, "trial", None)
 
 
 def _models(step: Step) -> tuple[str, ...]:

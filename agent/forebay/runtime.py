@@ -126,6 +126,8 @@ class Agent:
 
     def _parts(self, builder: Builder, name: str) -> Parts:
         parts = builder.build(name)
+        if name in builder.incomplete:
+            self._prints[name] = ""  # no change is needed for the next reload to look again
         parts.worker.tap = partial(self._show, name)
         return parts
 

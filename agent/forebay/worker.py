@@ -180,9 +180,15 @@ class Worker:
         return [step.name for step in self._steps]
 
     def reports(self) -> dict[str, Any]:
-        """Return what steps say of themselves, by name: names and numbers, never a data value."""
-        told = {step.name: getattr(step, "report", None) for step in self._steps}
-        return {name: report() for name, report in told.items() if report is not None}
+        """Return what steps say of themselves, by name (`infer`, `infer_2`): names and numbers, never a data value."""
+        told, seen = {}, Counter[str]()
+        for step in self._steps:
+            seen[step.name] += 1
+            report = getattr(step, "report", None)
+            if report is not None:
+                count = seen[step.name]
+                told[step.name if count == 1 else f"{step.name}_{count}"] = report()
+        return told
 
     def abandon(self) -> None:
         """Tell the senders of what is in memory that it was not accepted. Only when `run` does not run."""

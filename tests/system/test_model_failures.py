@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -58,18 +60,37 @@ def test_a_model_that_crashes_in_native_code_takes_its_own_process_only(plant: P
         assert plant.status()["pipelines"]["a"]["restarts"] == 0
 
 
-def test_a_candidate_that_is_damaged_on_disk_stops_no_pipeline_after_a_restart(plant: Plant) -> None:
+def missing(folder: Path) -> None:
+    (folder / "manifest.yaml").unlink()
+
+
+def damaged(folder: Path) -> None:
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "code"),
+    [(missing, "no bundle `sensor-anomaly@1.1.0`", 2), (damaged, "model.onnx: expected sha256", 1)],
+)
+def test_a_candidate_that_is_damaged_stops_no_pipeline_after_a_restart_and_mended_is_taken_up_by_reload(
+    plant: Plant, damage: Callable[[Path], None], message: str, code: int
+) -> None:
     with swapping(plant) as feeder:
         install(plant, "1.1.0", "--candidate")
         plant.configure(TWO % ", shadow: sensor-anomaly@1.1.0")
         plant.cli("reload", "agent.yaml")
         eventually(lambda: shadow_report(plant)["compared"], "scores of both")
         kill(plant.children[-1])
-        (plant.folder / "bundles/sensor-anomaly/1.1.0/manifest.yaml").unlink()
-        assert "no bundle `sensor-anomaly@1.1.0`" in plant.cli("check", "agent.yaml", "--live", expect=2)
+        damage(plant.folder / "bundles/sensor-anomaly/1.1.0")
+        assert message in plant.cli("check", "agent.yaml", "--live", expect=code)
         plant.start_agent()
         seen = feeder.rows
         scored = f"SELECT 1 FROM a WHERE id >= {seen} AND anomaly IS NOT NULL LIMIT 1"
         eventually(lambda: rows_of(plant.sink, scored), "scores go on")
         assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
         assert "a candidate cannot be loaded, the model in use runs alone" in plant.log()
+        plant.cli("models", "install", "made/1.1.0", "--config", "agent.yaml", "--candidate")
+        assert json.loads(plant.cli("reload", "agent.yaml", "--json"))["rebuilt"] == ["a"]
+        eventually(lambda: shadow_report(plant)["compared"], "scores of both again")
+        assert json.loads(plant.cli("reload", "agent.yaml", "--json"))["rebuilt"] == [], "it is there now"

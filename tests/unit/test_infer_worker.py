@@ -76,13 +76,18 @@ def pictures(count: int) -> list[Chunk]:
     return out
 
 
-def run(steps: list[Step], count: int = 25) -> tuple[Counter[str], Counter[tuple[str, str, str]]]:
-    """Return sealed rows by stream and the ledger."""
-    policy, writer = load_policy("base", Path()), Writer()
+def worker_of(steps: list[Step], writer: Writer) -> Worker:
+    policy = load_policy("base", Path())
     masker = Masker(policy, detectors={"face": Eyes(), "plate": Eyes()})  # type: ignore[dict-item]
     sealer = Sealer(Context("gw", "s/p", "boot", "0"), lambda: Stamp(0, 0, "synced"))
     options = WorkerOptions("s/p", "cam", queue_bytes=1 << 30)
-    worker = Worker(options, steps, masker, Guard(policy), sealer, writer, SystemClock())
+    return Worker(options, steps, masker, Guard(policy), sealer, writer, SystemClock())
+
+
+def run(steps: list[Step], count: int = 25) -> tuple[Counter[str], Counter[tuple[str, str, str]]]:
+    """Return sealed rows by stream and the ledger."""
+    writer = Writer()
+    worker = worker_of(steps, writer)
     for chunk in pictures(count):
         worker.queue.put(chunk, chunk.nbytes)
     worker.queue.close()
@@ -138,3 +143,15 @@ def test_the_pipeline_builds_the_steps_from_their_names() -> None:
     )
     for kind, options in (("track", {}), ("left_post", {"for": "5s"}), ("present", {"for": "5s"})):
         assert watch(kind, **options).name == kind
+
+
+def test_each_of_several_models_of_a_pipeline_has_its_report_the_candidates_too() -> None:
+    first = InferOptions(model="sensor-anomaly", inputs=["flow"], shadow="sensor-anomaly")
+    second = InferOptions(model="energy-forecast", inputs=["flow"])
+    steps = [infer.build("infer", options) for options in (first, second, second)]
+    told = worker_of(steps, Writer()).reports()
+    models = [report["model"].partition("@")[0] for report in told.values()]
+    assert list(zip(told, models, strict=True)) == [
+        ("infer", "sensor-anomaly"), ("infer_2", "energy-forecast"), ("infer_3", "energy-forecast")
+    ]  # fmt: skip
+    assert "candidate" in told["infer"]

@@ -53,6 +53,16 @@ def test_an_existing_pair_is_not_overwritten(pair):
     assert key.name == "gw-1"
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_a_public_key_in_the_place_of_a_secret_one_is_named_so(pair, mode):
+    *_, public = pair
+    public.chmod(mode)
+    with pytest.raises(KeyFileError, match="expected a secret key, found a public one") as caught:
+        keys.read_secret(public)
+    assert caught.value.place == str(public)
+    assert "NAME.key" in caught.value.hint
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o601])
 def test_a_secret_that_others_can_reach_is_refused(pair, mode):
     _, secret, _ = pair

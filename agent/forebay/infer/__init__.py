@@ -174,7 +174,10 @@ def _candidate(name: str, options: InferOptions, strict: bool, make: Callable[[]
     except ModelError as error:
         if strict:
             raise
-        text = "a candidate cannot be loaded, the model in use runs alone step=%s candidate=%s: %s"
+        text = (
+            "a candidate cannot be loaded, the model in use runs alone until the next `forebay reload`"
+            " step=%s candidate=%s: %s"
+        )
         _log.warning(text, name, options.shadow, error)
         return None
 

@@ -14,6 +14,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Type
 from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import Bundle
+from forebay.infer.fit import one_a_row
 from forebay.infer.manifest import SeriesPreprocessing, Task
 from forebay.infer.notes import FAILED, GAVE, Results
 from forebay.infer.session import Session
@@ -78,11 +79,6 @@ class AnomalyStep:
         self.failures = 0  # blocks on which the model failed
         self._failed = False  # whether the model failed in the last block
         self._window = manifest.preprocessing.window
-        if manifest.inputs[0].shape[-1] != self._window + 2:
-            raise ModelError(
-                f"expected an input of {self._window + 2} columns, found {manifest.inputs[0].shape}",
-                place=bundle.place,
-            )
         self.model, self._session = bundle.model, session
         self._input, self._output_name = manifest.inputs[0].name, manifest.outputs[0].name
         self._inputs, self._key, self._output = inputs, key, output
@@ -201,11 +197,12 @@ class AnomalyStep:
         self._failed = False
         if len(rows):
             try:
-                (found,) = self._session.run({self._input: windows[rows]}, (self._output_name,))
+                (answer,) = self._session.run({self._input: windows[rows]}, (self._output_name,))
+                found = one_a_row(answer, len(rows), self.model)
             except ModelError as failure:
                 self._fail(rows, str(failure))
             else:
-                own = self._errors(windows[rows], found.reshape(-1), rows, n)
+                own = self._errors(windows[rows], found, rows, n)
                 error[rows] = np.clip(own, -_MAX_ERROR, _MAX_ERROR)
                 if (wrong := np.isnan(own)).any():  # else it would seem to calibrate for ever
                     self._fail(rows[wrong], f"{self.model}: the model answered with NaN")

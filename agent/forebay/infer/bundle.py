@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from forebay import shipped
 from forebay.errors import ModelError
-from forebay.infer import signing, store
+from forebay.infer import fit, signing, store
 from forebay.infer.manifest import Manifest
 from forebay.infer.onnx_file import examine
 from forebay.infer.session import Session, SessionOptions, SessionPool
@@ -229,6 +229,7 @@ def open_session(
                 )
         if what == "input" and len(found) != len(stated):
             raise ModelError(f"expected {len(stated)} inputs, found {len(found)}", place=bundle.place)
+    fit.check_shapes(manifest, session.inputs(), bundle.place)
     if verify:
         check_golden(bundle, session)
     return session
@@ -255,8 +256,8 @@ def check_golden(bundle: Bundle, session: Session) -> float:
     arrays = _arrays(bundle.files[golden.file], place)
     inputs = {k.removeprefix("in/"): v for k, v in arrays.items() if k.startswith("in/")}
     names = tuple(t.name for t in bundle.manifest.outputs)
-    worst = 0.0
-    for name, found in zip(names, session.run(inputs, names), strict=True):
+    worst, answer = 0.0, session.run(inputs, names)
+    for name, found in zip(names, answer, strict=True):
         index, expected = arrays.get(f"out/{name}/index"), arrays.get(f"out/{name}/value")
         if index is None or expected is None or not len(index) or len(index) != len(expected):
             raise ModelError(f"no golden values of output `{name}`", place=place)
@@ -271,6 +272,8 @@ def check_golden(bundle: Bundle, session: Session) -> float:
                 hint="this runtime or processor computes something else than the model's maker saw",
             )
         worst = max(worst, float(difference.max()))
+    (given,) = inputs.values()
+    fit.check_answer(bundle.manifest, given, answer, bundle.place)
     return worst
 
 

@@ -14,6 +14,7 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Type
 from forebay.errors import ForebayError, ModelError
 from forebay.infer.bundle import Bundle
+from forebay.infer.fit import one_a_label
 from forebay.infer.manifest import Task, WaveformPreprocessing
 from forebay.infer.notes import FAILED, GAVE, Results
 from forebay.infer.session import Session
@@ -79,10 +80,6 @@ class ClassifyStep:
             )
         self.name, self.model, self._session = name, bundle.model, session
         self._about = manifest.preprocessing
-        if manifest.inputs[0].shape[-1] != self._about.window or manifest.outputs[0].shape[-1] != len(
-            manifest.labels
-        ):
-            raise ModelError("window or labels do not go with the graph's shapes", place=bundle.place)
         self._labels, self._threshold = manifest.labels, manifest.thresholds.score
         self._names = (manifest.inputs[0].name, manifest.outputs[0].name)
         self._field, self._key, self._output, self._max_keys = field, key, output, max_keys
@@ -169,7 +166,8 @@ class ClassifyStep:
     ) -> None:
         given, wanted = self._names
         try:
-            (found,) = self._session.run({given: np.stack([w for _, w in full])}, (wanted,))
+            (answer,) = self._session.run({given: np.stack([w for _, w in full])}, (wanted,))
+            found = one_a_label(answer, len(full), len(self._labels), self.model)
         except ModelError as failure:
             self.counts["model_error"] += len(full)
             self.failures += 1

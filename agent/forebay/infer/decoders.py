@@ -13,12 +13,27 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from forebay.errors import ModelError
 from forebay.pictures import load_cv2
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 Found = tuple[F32, F32, I32]
 Decoder = Callable[[list[F32], int, int, float], Found]
+
+
+def check_shapes(outputs: list[F32], *expected: tuple[int, ...]) -> None:
+    """Raise ModelError for an output of another shape than a decoder reads; 0 stands for any size."""
+    for k, (output, shape) in enumerate(zip(outputs, expected, strict=False), 1):
+        fits = output.ndim == len(shape) and all(
+            w in (0, s) for s, w in zip(output.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("n" if w == 0 else str(w) for w in shape)
+            raise ModelError(
+                f"output {k} of the manifest: expected [{wanted}], found {list(output.shape)}",
+                hint="do the order of `outputs`, `decoder` and the input's size go together?",
+            )
 
 
 def sigmoid(x: F32) -> F32:
@@ -60,8 +75,9 @@ def ssd_anchors(height: int, width: int) -> F32:
 
 def ssd(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Outputs: box codes (1, n, 4) cy cx h w times 10, 10, 5, 5; logits (1, n, c), class 0 is background."""
-    codes, scores = outputs[0][0], sigmoid(outputs[1][0])
     anchors = ssd_anchors(height, width)
+    check_shapes(outputs, (1, len(anchors), 4), (1, len(anchors), 0))
+    codes, scores = outputs[0][0], sigmoid(outputs[1][0])
     rows, classes = np.nonzero(scores[:, 1:] >= threshold)
     a, c = anchors[rows], codes[rows]
     cy, cx = c[:, 0] / 10 * a[:, 3] + a[:, 1], c[:, 1] / 10 * a[:, 2] + a[:, 0]
@@ -72,6 +88,7 @@ def ssd(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
 
 def centerface(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Outputs at a quarter of the input: heat (1, 1, h, w), log sizes, offsets (1, 2, h, w), y before x."""
+    check_shapes(outputs, *((1, planes, height // 4, width // 4) for planes in (1, 2, 2)))
     heat, size, offset = outputs[0][0, 0], outputs[1][0], outputs[2][0]
     y, x = np.nonzero(heat >= threshold)
     h, w = (np.exp(np.minimum(size[k, y, x], 10)) * 4 for k in (0, 1))
@@ -93,9 +110,11 @@ def blazeface_anchors(height: int, width: int) -> F32:
 
 def blazeface(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Outputs: regressors (1, n, 16), cx cy w h in pixels first; logits (1, n, 1)."""
+    anchors = blazeface_anchors(height, width)
+    check_shapes(outputs, (1, len(anchors), 16), (1, len(anchors), 1))
     scores = sigmoid(outputs[1][0, :, 0])
     rows = np.flatnonzero(scores >= threshold)
-    r, centres = outputs[0][0][rows], blazeface_anchors(height, width)[rows]
+    r, centres = outputs[0][0][rows], anchors[rows]
     boxes = corners(r[:, 0] + centres[:, 0], r[:, 1] + centres[:, 1], r[:, 2], r[:, 3])
     return boxes, scores[rows], np.zeros(len(rows), dtype=np.int32)
 
@@ -115,9 +134,11 @@ def retinaface_priors(height: int, width: int) -> F32:
 
 def retinaface(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Outputs: codes (1, n, 4) with variances 0.1 and 0.2; softmax (1, n, 2). Corner points are not used."""
+    priors = retinaface_priors(height, width)
+    check_shapes(outputs, (1, len(priors), 4), (1, len(priors), 2))
     scores = outputs[1][0, :, 1]
     rows = np.flatnonzero(scores >= threshold)
-    c, p = outputs[0][0][rows], retinaface_priors(height, width)[rows]
+    c, p = outputs[0][0][rows], priors[rows]
     cx, cy = p[:, 0] + c[:, 0] * 0.1 * p[:, 2], p[:, 1] + c[:, 1] * 0.1 * p[:, 3]
     w, h = (np.exp(np.minimum(c[:, k] * 0.2, 10)) * p[:, k] for k in (2, 3))
     return corners(cx, cy, w, h), scores[rows], np.zeros(len(rows), dtype=np.int32)
@@ -130,6 +151,7 @@ DB_LEAST = 3  # pixels on each side of a core; less is noise
 
 def dbnet(outputs: list[F32], height: int, width: int, threshold: float) -> Found:
     """Output: a map (1, 1, h, w) of the cores of text lines. A core's score is its mean probability."""
+    check_shapes(outputs, (1, 1, height, width))
     cv2 = load_cv2("text")
     heat = np.ascontiguousarray(outputs[0][0, 0])
     count, marks, stats, _ = cv2.connectedComponentsWithStats(

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.errors import InputError, ModelError
-from forebay.infer import yolo
 from forebay.infer.bundle import Bundle, find, load, open_session
-from forebay.infer.decoders import DECODERS, F32, I32, Found
+from forebay.infer.decoders import F32, I32, Found
+from forebay.infer.fit import decoder_of
 from forebay.infer.manifest import ImagePreprocessing, Task
 from forebay.infer.nms import drop_parts, suppress
 from forebay.infer.session import Session, SessionOptions, SessionPool
@@ -127,10 +127,7 @@ class Detector:
         self._prep, self._session, self._tiles = prep, session, tiles
         self._resolution, self._most = prep.resolve if resolution is None else resolution, most
         self._least = self.threshold if again is None else min(again, self.threshold)
-        if manifest.decoding is not None:
-            self._decode = yolo.make(manifest.decoding, len(manifest.labels))
-        else:
-            self._decode = DECODERS[manifest.decoder]
+        self._decode = decoder_of(manifest, self.name)
         self._input = manifest.inputs[0].name
         self._outputs = tuple(t.name for t in manifest.outputs)
         self._mean = np.array(prep.mean, dtype=np.float32)

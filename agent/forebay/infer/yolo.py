@@ -40,8 +40,6 @@ def make(options: YoloDecoding, classes: int) -> Decoder:
             boxes, scores, labels = rows[:, :4], rows[:, 4], rows[:, 5]
             keep = scores >= threshold
             boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-            if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
-                raise ModelError(f"the model named a class beyond its {classes} labels")
             return _pixels(boxes, options, height, width), scores, labels.astype(np.int32)
         first = 5 if options.version in _WITH_OBJECTNESS else 4
         told = rows[:, 4:] if options.scores == "probability" else sigmoid(rows[:, 4:])

@@ -369,3 +369,23 @@ def test_a_page_that_the_network_sees_is_warned_of(tmp_path, listen, warned):
     agent = tmp_path / "agent.yaml"
     agent.write_text(MINIMAL + f'web: {{listen: "{listen}"}}\n')
     assert any("not encrypted" in str(w) for w in load_agent(agent).warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("gateway: {", "gateway：{", "1:1: gateway：{id: unknown key (`：` is full-width: write `:`)"),
+        (
+            "  pump: {source",
+            "\xa0\xa0pump: {source",
+            "unknown key (a no-break space is none to YAML: write plain",
+        ),
+        ("source: pump}", "source: pump, max_keys: １０}", "found text (write the digits half-width)"),
+    ],
+)
+def test_signs_of_a_chinese_keyboard_are_named(tmp_path, old, new, says):
+    path = tmp_path / "agent.yaml"
+    path.write_text(MINIMAL.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigErrors) as caught:
+        load(path)
+    assert says in str(caught.value)

@@ -105,7 +105,7 @@ def test_the_receiver_example_loads(loaded, tmp_path):
     assert load_receiver(tmp_path / "f.yaml").digest == found.digest
     with pytest.raises(ConfigErrors) as caught:
         load_agent(tmp_path / "f.yaml")
-    assert "`gateway` is required" in str(caught.value)
+    assert "found a receiver's" in str(caught.value)
 
 
 @pytest.mark.parametrize(("lane", "ns"), [("urgent", 0), ("normal", 10**9), ("bulk", 5 * 10**9)])
@@ -389,3 +389,17 @@ def test_signs_of_a_chinese_keyboard_are_named(tmp_path, old, new, says):
     with pytest.raises(ConfigErrors) as caught:
         load(path)
     assert says in str(caught.value)
+
+
+def test_a_file_of_the_other_kind_is_one_error_with_the_command_that_takes_it(tmp_path):
+    agent, receiver = tmp_path / "agent.yaml", tmp_path / "receiver.yaml"
+    agent.write_text(MINIMAL)
+    receiver.write_text("center: {id: dc}\nlisten: {}\nsinks: {}\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_agent(receiver)
+    assert str(caught.value) == (
+        f"{receiver}:1:1: expected an agent's configuration, found a receiver's (forebay receive {receiver})"
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        load_receiver(agent)
+    assert "expected a receiver's configuration, found an agent's (forebay run" in str(caught.value)

@@ -16,7 +16,7 @@ import click
 from forebay.clock import SystemClock
 from forebay.config.agent import AgentConfig
 from forebay.config.base import parse_duration
-from forebay.config.findings import ConfigErrors
+from forebay.config.findings import ConfigErrors, Severity
 from forebay.config.loader import LoadedConfig, load_agent
 from forebay.errors import ConfigError, ForebayError
 from forebay.log import Recent, set_up, set_up_as
@@ -98,8 +98,9 @@ def _start(
 def _load(config: Path) -> Loaded:
     loaded = load_agent(config)
     set_up_as(loaded.config.log, loaded.base)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    for found in loaded.warnings:
+        word = "note" if found.severity is Severity.INFO else "warning"
+        click.echo(f"{word}: {found}", err=True)
     return loaded
 
 

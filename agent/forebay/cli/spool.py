@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from forebay.cli.status import is_running
 from forebay.errors import SpoolError
 from forebay.keys import read_secret
 from forebay.spool import Limits, Reader, Spool, segment_path
@@ -122,6 +123,10 @@ def repair(folder: Path, as_json: bool, read_again: bool) -> int:
     """
     if not segment_path(folder).exists() and not any(folder.glob("damaged-*.db")):
         raise SpoolError("there is no spool here", place=str(folder))
+    if is_running(folder):
+        raise SpoolError(
+            "an agent uses this spool", place=str(folder), hint="stop it first: systemctl stop forebay-agent"
+        )
     # A quota that nothing reaches: repair keeps all that it can.
     spool = Spool.open(folder, sync="full", limits=Limits(1 << 50), on_stored=lambda: None)
     try:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +215,17 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     for trouble in facts["troubles"][-5:]:
         said = " ".join(f"{k}={v}" for k, v in trouble["facts"].items())
         text = f"{trouble['level']:<8}{trouble['message']} {said}".rstrip()
-        lines += textwrap.wrap(f"{text} ({trouble['times']}x)", WIDTH, subsequent_indent=" " * 8)
+        times = f"({trouble['times']}x{_ago(trouble, facts['uptime_s'])})"
+        lines += textwrap.wrap(f"{text} {times}", WIDTH, subsequent_indent=" " * 8)
         if trouble["do"]:
             lines += textwrap.wrap(f"        -> {trouble['do']}", WIDTH, subsequent_indent=" " * 11)
     return lines
+
+
+def _ago(trouble: dict[str, Any], uptime_s: float) -> str:
+    """Return how long ago it last came: what has passed looks else like what is. Empty after the clock was set."""
+    seconds = int(time.time_ns() - trouble["wall_ns"]) // 10**9
+    return f", {span(seconds)} ago" if 0 <= seconds <= uptime_s + 60 else ""
 
 
 def count(number: float) -> str:

@@ -145,6 +145,11 @@ class Policy:
         """Whether text in pictures is read, so that the extra `ocr` is needed."""
         return "identifier" in self.image_classes
 
+    @property
+    def covers_pictures(self) -> bool:
+        """Whether anything is looked for or covered in pictures; else they pass."""
+        return bool(self.image_classes or self.options.images.zones)
+
     @cached_property
     def adds_noise(self) -> str:
         """Pattern of a field that gets noise, so that a budget must be kept; empty if none does."""

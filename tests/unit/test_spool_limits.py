@@ -128,6 +128,18 @@ def test_thin_keeps_every_nth_before_it_deletes(tmp_path):
     close(reader, store)
 
 
+def test_thin_keeps_of_each_stream_where_they_take_turns(tmp_path):
+    store, reader = open_store(tmp_path, max_bytes=2 * MIB, on_full="thin", thin_keep=4)
+    streams = ("pump", "valve", "door", "motor")
+    for n in range(80):
+        store.apply([commit(sealed(n, size=30_000, stream=streams[n % 4]))], Answers())
+    ledger = reader.ledger()
+    assert all(0 < ledger[name]["pending"] < 20 * 20 for name in streams)
+    gone = [sum(ledger[name]["evicted"].values()) for name in streams]
+    assert max(gone) - min(gone) <= 20, "one batch: none pays for the others"
+    close(reader, store)
+
+
 def test_a_reserved_share_is_left_to_its_lane(tmp_path):
     left = {}
     for reserve in ({}, {"bulk": 0.4}):
@@ -327,3 +339,29 @@ def test_a_segment_of_an_earlier_release_with_larger_pages_is_used_and_salvaged(
     assert spool.store.progress("source/pump")[""] == b"p"
     reader.close()
     assert spool.close()
+
+
+# -- when it is full ---------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_of_now_whatever_lanes_and_segments_what_waits_is_in(tmp_path):
+    clock = Clock()
+    store, reader = open_store(tmp_path, clock, segment_bytes=MIB)
+    for second in range(1000):
+        clock.now = second * 1_000_000_000
+        alarms = [sealed(second, lane=Lane.URGENT)] if second % 100 == 0 else []
+        store.apply([commit(sealed(second, size=4_000), *alarms)], Answers())
+    assert len(store.segments) > 1
+    held = sum(len(b.data) for b in reader.all_batches() if b.lane == "normal")
+    assert reader.rate() == pytest.approx(held / 1000, rel=0.05)
+    clock.now += 1_000_000_000_000  # the source has been silent since: it fills more slowly, if at all
+    assert reader.rate(store.uptime_ns()) == pytest.approx(held / 1000 * 199 / 1199, rel=0.05)
+    close(reader, store)
+
+
+def test_the_rate_of_one_batch_is_none_yet(tmp_path):
+    store, reader = open_store(tmp_path)
+    assert reader.rate() == 0
+    store.apply([commit(sealed(1))], Answers())
+    assert reader.rate() == 0
+    close(reader, store)

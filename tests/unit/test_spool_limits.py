@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sqlite3
 import sys
 import time
@@ -12,6 +14,8 @@ import pytest
 from forebay.blocks import Lane
 from forebay.errors import SpoolError
 from forebay.spool import Limits, Reader, Spool, StreamLimits, rolling, schema, segment_path
+from forebay.spool import room as room_module
+from forebay.spool import writer as writer_module
 from forebay.spool.claims import Claims
 from forebay.spool.disk import Disk
 from forebay.spool.reader import equations_hold
@@ -339,6 +343,45 @@ def test_a_segment_of_an_earlier_release_with_larger_pages_is_used_and_salvaged(
     assert spool.store.progress("source/pump")[""] == b"p"
     reader.close()
     assert spool.close()
+
+
+@pytest.mark.parametrize("on_full", ["block", "drop_oldest"])
+def test_a_disk_that_cannot_be_asked_for_its_room_does_not_end_the_writer(tmp_path, monkeypatch, on_full):
+    asked = []
+
+    def away(folder: Path) -> int:
+        asked.append(folder)
+        if len(asked) < 6:
+            raise OSError(errno.EIO, "Input/output error")
+        return 1 << 40
+
+    monkeypatch.setattr(writer_module, "RETRY_S", (0.01,))
+    spool = Spool.open(tmp_path, sync="normal", limits=Limits(64 * MIB, on_full), on_stored=lambda: None)
+    monkeypatch.setattr(room_module, "free_bytes", away)
+    spool.writer.start()
+    for n in range(6):
+        spool.writer.submit(commit(sealed(n)))
+        assert spool.writer.wait_below("source/pump", 1, 60), spool.writer.condition
+    assert len(asked) >= 6
+    assert spool.close()
+
+
+def test_nothing_is_accepted_into_files_that_were_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "RETRY_S", (0.01,))
+    told: list[bool] = []
+    folder = tmp_path / "spool"
+    spool = Spool.open(folder, sync="normal", limits=Limits(64 * MIB), on_stored=lambda: None)
+    spool.writer.start()
+    shutil.rmtree(folder)
+    last = commit(sealed(1))
+    last.done.append(told.append)
+    spool.writer.submit(last)
+    deadline = time.monotonic() + 60
+    while spool.writer.condition.state != "failing":
+        assert time.monotonic() < deadline, spool.writer.condition
+        time.sleep(0.01)
+    assert not spool.close(0.1)
+    assert told == [False]
 
 
 # -- when it is full ---------------------------------------------------------------------------------------

@@ -257,8 +257,12 @@ class Writer:
     def _room(self, size: int) -> bool:
         try:
             return self._store.room.make(size)
-        except sqlite3.Error:
-            return True  # apply() will meet the same error and recover
+        except (
+            sqlite3.Error,
+            OSError,
+            UnicodeDecodeError,
+        ):  # of a disk that is away even asking what is free
+            return True  # write() will meet the same error and recover
 
     def _write(self, commits: list[Commit], answers: Answers) -> bool | None:
         """Apply until it is durable. Return False when told to give up, None when commits must wait for room."""

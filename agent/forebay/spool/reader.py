@@ -150,6 +150,8 @@ class Reader:
                 self._report(number)
             self._older.keep_only(set())
             return []
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
 
     def _report(self, number: int) -> None:
         self._older.let_go(number)  # what takes its place is another file

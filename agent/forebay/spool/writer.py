@@ -328,6 +328,8 @@ class Writer:
                 return False
             if is_damage(error):
                 return self._recovery.replace(self._store, str(error))
+            if self._recovery.is_half_done(self._store):
+                return self._recovery.replace(self._store, "it was being set aside")
             return self._store.reopen()
         except (sqlite3.Error, ForebayError, OSError, UnicodeDecodeError) as again:
             log.warning("spool cannot be opened again yet error=%s", type(again).__name__)

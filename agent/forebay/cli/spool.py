@@ -15,6 +15,7 @@ from forebay.errors import SpoolError
 from forebay.keys import read_secret
 from forebay.spool import Limits, Reader, Spool, segment_path
 from forebay.spool.ending import UNCOUNTED
+from forebay.spool.forecast import file_bytes
 from forebay.spool.reader import equations_hold
 from forebay.spool.recovery import suspicion
 from forebay.wire.atrest import GatewayLock, is_locked
@@ -46,7 +47,7 @@ def stat(folder: Path, as_json: bool) -> None:
             "batches": batches,
             "readings": readings,
             "bytes": size,
-            "file_bytes": reader.file_bytes(),
+            "file_bytes": file_bytes(folder),
             "waiting": reader.waiting(),
             "counters": reader.counters(),
             "dead_letters": [

@@ -24,7 +24,7 @@ from forebay.spool.claims import Claims
 from forebay.spool.control import Control, open_epoch
 from forebay.spool.disk import Disk
 from forebay.spool.limits import Limits
-from forebay.spool.older import DamagedSegment, is_damage, older_path
+from forebay.spool.older import DamagedSegment, is_damage, is_passing, older_path
 from forebay.spool.pages import Broken, Pages
 from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
@@ -226,6 +226,10 @@ class Recovery:
         store.room.forget_sizes()
         return store.txn > expected
 
+    def is_half_done(self, store: Store) -> bool:
+        """Return whether `replace` failed between setting the newest segment aside and making the next one."""
+        return not store.path.exists() and damaged_path(self._folder, store.number).exists()
+
     def set_aside(self, store: Store, number: int) -> None:
         """Set an older segment aside to be salvaged."""
         if number in store.segments and store.segments[number][2] == "damaged":
@@ -350,7 +354,10 @@ def _control_of(path: Path) -> tuple[Control, Pages | None]:
     try:
         pages = open_pages(path)
         return control_part.from_pages(pages), pages
-    except Exception as error:  # noqa: BLE001 - whatever a broken file does, the agent goes on
+    except Exception as error:
+        if is_passing(error):
+            raise  # to take its books for lost would be to lose them; it is tried again
+        # Whatever a broken file does, the agent goes on.
         log.warning("a damaged segment cannot be read error=%s", type(error).__name__)
         return Control(broken=set(CONTROL), lost=set(CONTROL)), None
 

@@ -32,6 +32,7 @@ MANIFEST = "manifest.yaml"
 SIGNATURE = "manifest.sig"
 MAX_MANIFEST_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024
+TRY_NS = 30_000_000_000  # of a golden run, as `models.time_limit` is by default
 
 _ORT_TYPES = {
     "float32": "tensor(float)",
@@ -233,6 +234,23 @@ def open_session(
     if verify:
         check_golden(bundle, session)
     return session
+
+
+def try_apart(bundle: Bundle) -> tuple[float, tuple[str, ...]]:
+    """Run a bundle's golden input in a process of its own: nobody knows yet whether it ends, or crashes.
+
+    Returns
+    -------
+    The largest difference found, and the execution providers that ran it.
+
+    Raises
+    ------
+    ModelError
+        It does not load, fit its manifest or give its golden output, crashes or hangs.
+    """
+    options = SessionOptions(limit_ns=TRY_NS, isolated=True)
+    session = open_session(bundle, SessionPool(), options, verify=False)
+    return check_golden(bundle, session), session.providers
 
 
 def _same_shape(stated: list[int | str], found: list[Any]) -> bool:

@@ -213,6 +213,17 @@ def test_the_input_is_never_overwritten(table: Path) -> None:
     assert table.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["series.csv", "series.png", "drawn.png", "drawn.avi"])
+def test_an_output_in_a_folder_that_is_not_there_is_a_named_error(
+    table: Path, tmp_path: Path, name: str
+) -> None:
+    source = table if name.startswith("series") else tmp_path / f"given{Path(name).suffix}"
+    source.touch()
+    out = tmp_path / "nowhere" / name
+    result = run("sensor-anomaly" if source == table else "faces", source, "-o", out)
+    assert (result.exit_code, result.stderr) == (1, f"error: {out}: cannot be written: no such folder\n")
+
+
 def test_a_model_that_fails_on_rows_is_a_failure(table: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(find("sensor-anomaly"), tmp_path / "failing"))
     graph = (Path(__file__).parents[1] / "data" / "models" / "stuck_fails.onnx").read_bytes()

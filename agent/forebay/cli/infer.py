@@ -64,6 +64,8 @@ def infer_command(
     try:
         if out is not None and out.exists() and out.samefile(source):
             raise InputError("would be overwritten by `-o`", place=str(source), hint="give another name")
+        if out is not None and not out.parent.is_dir():
+            raise InputError("cannot be written: no such folder", place=str(out))
         if source.suffix.lower() in TABLE:
             if classes or tiles != 1 or read:
                 raise click.UsageError("--class, --tiles and --read go with images")

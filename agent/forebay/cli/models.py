@@ -25,7 +25,7 @@ def _folders(folder: Path | None) -> list[str]:
 
 @click.group("models")
 def models_group() -> None:
-    """List, verify, sign, install and roll back model bundles."""
+    """List, verify, seal, sign, install and roll back model bundles."""
 
 
 _dir = click.option(

@@ -1,4 +1,4 @@
-"""`forebay models sign|install|rollback|bench`: what changes bundles, and how fast one is here."""
+"""`forebay models seal|sign|install|rollback|bench`: what changes bundles, and how fast one is here."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ _config = click.option(
     type=click.Path(path_type=Path),
     help="The agent's configuration: its `models.dir`, `trust` and `require_signature` hold.",
 )
+
+
+@click.command("seal")
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--golden",
+    is_flag=True,
+    help="Also write the golden file: what the model answers now becomes the expected answer.",
+)
+def seal_command(bundle: Path, golden: bool) -> None:
+    """Write the sha256 of every file of BUNDLE into its manifest, then verify it. A signature has to be made anew."""
+    from forebay.infer.seal import seal
+
+    found, difference = seal(bundle, golden=golden)
+    click.echo(f"{found.model}: {len(found.files)} files sealed, golden within {difference:g}")
 
 
 @click.command("sign")
@@ -231,4 +246,4 @@ def _bounded(facts: dict[str, Any]) -> str:
     )
 
 
-COMMANDS = (sign_command, install_command, rollback_command, bench_command, shadow_command)
+COMMANDS = (seal_command, sign_command, install_command, rollback_command, bench_command, shadow_command)

@@ -5,7 +5,7 @@ the bands at each frequency, and the bands' peakedness; behind that a small netw
 no signal processing of its own.
 
     /tmp/train/bin/python models/train_bearing_faults.py        (environment: see train_sensor_anomaly.py)
-    /tmp/train/bin/python models/seal.py models/bearing-faults --golden
+    forebay models seal models/bearing-faults --golden
 """
 
 from __future__ import annotations

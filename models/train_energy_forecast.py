@@ -5,7 +5,7 @@ The model gets the window of forebay_core.series and says which step the newest 
 residual.
 
     OMP_NUM_THREADS=1 /tmp/train/bin/python models/train_energy_forecast.py     (environment: see below)
-    /tmp/train/bin/python models/seal.py models/energy-forecast --golden
+    forebay models seal models/energy-forecast --golden
 
 Environment: as in train_sensor_anomaly.py. Data, all recorded: its fields P_avg (active power, kW, 10-minute means) and
 Ot_avg (outdoor temperature) of three of four turbines, March to December 2014; and, since no recording of consumption

@@ -9,7 +9,7 @@ Run from the checkout's top, in an environment of its own:
 
     python -m venv /tmp/train && /tmp/train/bin/pip install -r models/requirements-train.txt -e .
     OMP_NUM_THREADS=1 /tmp/train/bin/python models/train_sensor_anomaly.py
-    /tmp/train/bin/python models/seal.py models/sensor-anomaly
+    forebay models seal models/sensor-anomaly
 
 Data: the La Haute Borne recording 2014-2015 (ENGIE, Open License 2.0) from the package openoa 3.2. Training:
 March to December 2014 and synthetic families (January and February are the demo's, left out); test: 2015.

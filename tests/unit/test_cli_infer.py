@@ -15,10 +15,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from forebay import shipped
-from forebay.cli.infer import infer_command
+from forebay.cli.infer import draw, infer_command
 from forebay.cli.models import models_group
 from forebay.cli.series_picture import HEIGHT, WIDTH, SeriesPicture
 from forebay.infer.bundle import find
+from forebay.infer.vision import Detection
 
 DEMO = shipped.path("config") / "demo"
 
@@ -212,6 +213,17 @@ def test_the_input_is_never_overwritten(table: Path) -> None:
     assert table.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["series.csv", "series.png", "drawn.png", "drawn.avi"])
+def test_an_output_in_a_folder_that_is_not_there_is_a_named_error(
+    table: Path, tmp_path: Path, name: str
+) -> None:
+    source = table if name.startswith("series") else tmp_path / f"given{Path(name).suffix}"
+    source.touch()
+    out = tmp_path / "nowhere" / name
+    result = run("sensor-anomaly" if source == table else "faces", source, "-o", out)
+    assert (result.exit_code, result.stderr) == (1, f"error: {out}: cannot be written: no such folder\n")
+
+
 def test_a_model_that_fails_on_rows_is_a_failure(table: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(find("sensor-anomaly"), tmp_path / "failing"))
     graph = (Path(__file__).parents[1] / "data" / "models" / "stuck_fails.onnx").read_bytes()
@@ -241,6 +253,17 @@ def test_an_image_gives_boxes_as_json_and_a_drawn_picture(tmp_path: Path) -> Non
     changed = (drawn != plain).any(axis=2)
     assert changed[round(y2), round(x1) + 5 : round(x2) - 5].all()  # the lower edge
     assert not changed[round(y1) + 20 : round(y2) - 20, round(x1) + 20 : round(x2) - 20].any()
+
+
+@pytest.mark.parametrize("box", [(140.0, 40.0, 158.0, 80.0), (0.0, 0.0, 9.0, 9.0), (2.0, 95.0, 8.0, 99.0)])
+def test_the_label_of_a_box_at_the_edge_stands_in_the_picture(box: tuple[float, float, float, float]) -> None:
+    pytest.importorskip("cv2")
+    edge, middle = (
+        draw(np.zeros((100, 160, 3), np.uint8), [Detection("Person", 0.5, where)])
+        for where in (box, (20.0, 40.0, 60.0, 80.0))
+    )
+    white = [int((drawn == 255).all(axis=2).sum()) for drawn in (edge, middle)]
+    assert white[0] == white[1] > 0, "as many pixels of its letters as in the middle"
 
 
 def test_a_video_gives_its_frame_numbers(tmp_path: Path) -> None:

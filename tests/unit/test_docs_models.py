@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ EXAMPLES = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PA
 def test_the_settings_of_the_page_are_taken() -> None:
     (section,) = (e["models"] for e in EXAMPLES if "models" in e)
     assert ModelsOptions.model_validate(section).require_signature
+
+
+def test_the_manifest_of_the_page_is_sealed_as_it_stands(tmp_path: Path) -> None:
+    (told,) = re.findall(r"```yaml\n(name: .*?)```", PAGE, re.DOTALL)
+    made = shutil.copytree(shipped.path("models") / "sensor-anomaly", tmp_path / "pump-anomaly")
+    (made / "golden.npz").unlink()
+    (made / "manifest.yaml").write_text(told)
+    result = CliRunner().invoke(cli, ["models", "seal", str(made), "--golden"])
+    assert result.stdout.startswith("pump-anomaly@1.2.0#"), result.output
+    assert "golden within 0" in result.stdout
 
 
 def test_the_candidates_of_the_page_are_taken() -> None:

@@ -237,6 +237,33 @@ def test_a_wrong_input_is_a_model_error_without_its_values() -> None:
     assert "4711" not in str(caught.value)
 
 
+# y = w[int(x)], float32 [n], three zeros in w, opset 17
+_LOOKUP = bytes.fromhex(
+    "080812003a6a0a170a01781201692204436173742a090a02746f1807a001020a110a01770a016912017922064761746865721201672a"
+    "15080310014201774a0c0000000000000000000000005a100a0178120b0a09080112050a0312016e62100a0179120b0a09080112050a"
+    "0312016e42040a001011"
+)
+
+
+@pytest.mark.parametrize("limit_ns", [0, 60_000_000_000])
+def test_the_runtime_itself_prints_nothing_of_a_run_that_fails(
+    limit_ns: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(_LOOKUP, SessionOptions(limit_ns=limit_ns), place="here")
+    session.run({"x": np.ones(1, np.float32)}, ("y",))
+    with pytest.raises(ModelError, match="failed on x"):
+        session.run({"x": np.full(1, 471147, np.float32)}, ("y",))  # "idx=471147 must be within ..."
+    assert capfd.readouterr() == ("", "")
+
+
+def test_why_the_runtime_cannot_load_a_graph_is_said() -> None:
+    with pytest.raises(
+        ModelError, match=r"cannot load the graph: \w+: .*No Op registered for Wather"
+    ) as caught:
+        Session(_LOOKUP.replace(b"Gather", b"Wather"), SessionOptions(), place="here")
+    assert "onnxruntime_src" not in str(caught.value)
+
+
 def test_a_provider_that_is_not_there_is_said_aloud(caplog: pytest.LogCaptureFixture) -> None:
     loaded = load(find("sensor-anomaly"))
     session = open_session(loaded, SessionPool(), SessionOptions(("NoSuchProvider",)))

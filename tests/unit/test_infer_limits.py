@@ -28,6 +28,7 @@ from forebay.infer.bundle import find, load
 from forebay.infer.isolated import IsolatedSession
 from forebay.infer.limits import REST_AFTER, REST_NS, Deadlines, Rest
 from forebay.infer.session import ModelTimeout, Session, SessionOptions
+from forebay.keys import generate, write_pair
 
 DATA = Path(__file__).parents[1] / "data" / "models"
 MS = 1_000_000
@@ -228,6 +229,23 @@ def test_a_golden_run_that_hangs_is_refused_at_load(tmp_path: Path) -> None:
         infer.build(
             "infer", InferOptions(model=f"{made}/", inputs=["flow"]), models=ModelsOptions(time_limit="200ms")
         )
+
+
+@pytest.mark.parametrize("command", ["verify", "sign", "install"])
+def test_a_golden_run_that_hangs_is_a_named_error_of_each_command(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from forebay.cli.app import run
+    from forebay.infer import bundle
+
+    monkeypatch.setattr(bundle, "TRY_NS", 300 * MS)
+    made, (key, _) = f"{bad_bundle(tmp_path, 'hang')}/", write_pair(generate("maker"), tmp_path / "keys")
+    more = {"sign": ["--key", str(key)], "install": ["--dir", str(tmp_path / "bundles")]}.get(command, [])
+    with pytest.raises(SystemExit, match="1"):
+        sys.exit(run(["models", command, made, *more]))
+    assert "not done within 0.3 s" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/manifest.sig"))
+    assert not (tmp_path / "bundles").exists()
 
 
 def test_rows_without_numbers_get_no_score_and_break_nothing() -> None:

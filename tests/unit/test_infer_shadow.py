@@ -533,7 +533,10 @@ def test_a_candidate_that_cannot_be_loaded_stops_a_change_but_never_the_model_in
     step: Any = infer.build("infer", options, strict=False)
     assert step.model.startswith(f"{model}@1.0.0#")
     assert getattr(step, "trial", None) is None
-    assert "a candidate cannot be loaded, the model in use runs alone until the next" in caplog.text
+    assert (
+        "a candidate cannot be loaded, the model in use runs alone until the next `forebay reload` step=infer"
+        in caplog.text
+    )
     assert "expected sha256" in caplog.text
 
 

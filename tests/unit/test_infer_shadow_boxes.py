@@ -49,6 +49,8 @@ class Ticks:
 class Eyes:
     """A detector that finds four objects where the picture says, moved, renamed or scored as told."""
 
+    providers = ("CPUExecutionProvider",)
+
     def __init__(
         self,
         model: str,

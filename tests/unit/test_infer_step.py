@@ -281,7 +281,10 @@ def look(key: str = "camera", **options: object) -> DetectStep:
 def test_detections_are_a_stream_of_their_own_beside_the_images() -> None:
     pytest.importorskip("cv2")
     given = images(jpeg("coffee.jpg"), jpeg("astronaut.jpg"), jpeg("hopper.jpg"))
-    found, passed = look().process(given)
+    step = look()
+    found, passed = step.process(given)
+    told = {"model": step.model, "providers": ["CPUExecutionProvider"], "looked": 3}
+    assert step.report() == told
     assert passed.schema.names() == ("camera", "picture", "frame", "objects")
     assert passed.column("objects").to_list(Type.I64) == [0, 1, 1]
     assert passed.column("picture").cell_bytes(1) == jpeg("astronaut.jpg")

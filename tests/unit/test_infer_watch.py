@@ -199,6 +199,14 @@ def test_counts_are_told_for_each_time_and_at_the_end() -> None:
     assert [r["count"] for r in each] == [0, 1, 0, 0, 0]
 
 
+def test_counts_name_the_model_that_saw_what_is_counted() -> None:
+    one = step("count", every="4s")
+    blocks = feed(one, [[(100, 400)]] * 6)
+    for counts in [b for b in blocks + one.flush() if b.stream == "cam_counts"]:
+        models = {f.name: f.model for f in counts.schema.fields if f.name.startswith("count")}
+        assert models == {"count": MODEL, "count_max": MODEL, "count_mean": MODEL}
+
+
 def test_track_numbers_objects_and_the_steps_behind_use_them() -> None:
     track, zone = step("track"), step("zone", polygon=RIGHT_HALF)
     out, numbers = [], []

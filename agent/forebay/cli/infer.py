@@ -64,6 +64,8 @@ def infer_command(
     try:
         if out is not None and out.exists() and out.samefile(source):
             raise InputError("would be overwritten by `-o`", place=str(source), hint="give another name")
+        if out is not None and not out.parent.is_dir():
+            raise InputError("cannot be written: no such folder", place=str(out))
         if source.suffix.lower() in TABLE:
             if classes or tiles != 1 or read:
                 raise click.UsageError("--class, --tiles and --read go with images")
@@ -139,8 +141,11 @@ def draw(frame: Any, detections: list[Any]) -> Any:
         text = f"{d.label} {d.score:.2f}"
         (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, line)
         top = y1 - base if y1 - h - 2 * base >= 0 else y1 + h + base
-        cv2.rectangle(out, (x1, top - h - base), (x1 + w, top + base), colour, -1)
-        cv2.putText(out, text, (x1, top), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), line, cv2.LINE_AA)
+        left = max(0, min(x1, out.shape[1] - w))
+        cv2.rectangle(out, (left, top - h - base), (left + w, top + base), colour, -1)
+        cv2.putText(
+            out, text, (left, top), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), line, cv2.LINE_AA
+        )
     return out
 
 

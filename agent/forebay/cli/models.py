@@ -25,7 +25,7 @@ def _folders(folder: Path | None) -> list[str]:
 
 @click.group("models")
 def models_group() -> None:
-    """List, verify, sign, install and roll back model bundles."""
+    """List, verify, seal, sign, install and roll back model bundles."""
 
 
 _dir = click.option(
@@ -107,11 +107,10 @@ def _facts(name: str, folder: Path | None, trust: Trust) -> dict[str, Any]:
 
 def _verify(path: Path, trust: Trust) -> dict[str, Any]:
     """Return the facts of a verified bundle. Raises ModelError."""
-    from forebay.infer.bundle import check_golden, load, open_session
-    from forebay.infer.session import SessionOptions, SessionPool
+    from forebay.infer.bundle import load, try_apart
 
     bundle = load(path, trust)
-    session = open_session(bundle, SessionPool(), SessionOptions(), verify=False)
+    difference, providers = try_apart(bundle)
     return {
         "name": bundle.manifest.name,
         "version": bundle.manifest.version,
@@ -120,8 +119,8 @@ def _verify(path: Path, trust: Trust) -> dict[str, Any]:
         "sha256": bundle.sha256,
         "signed_by": bundle.signed_by,
         "files": len(bundle.files),
-        "golden_difference": float(f"{check_golden(bundle, session):.3g}"),
-        "providers": list(session.providers),
+        "golden_difference": float(f"{difference:.3g}"),
+        "providers": list(providers),
     }
 
 

@@ -1,4 +1,4 @@
-"""`forebay models sign|install|rollback|bench`: what changes bundles, and how fast one is here."""
+"""`forebay models seal|sign|install|rollback|bench`: what changes bundles, and how fast one is here."""
 
 from __future__ import annotations
 
@@ -27,18 +27,34 @@ _config = click.option(
 )
 
 
+@click.command("seal")
+@click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--golden",
+    is_flag=True,
+    help="Also write the golden file: what the model answers now becomes the expected answer.",
+)
+def seal_command(bundle: Path, golden: bool) -> None:
+    """Write the sha256 of every file of BUNDLE into its manifest, then verify it. A signature has to be made anew."""
+    from forebay.infer.seal import seal
+
+    found, difference = seal(bundle, golden=golden)
+    click.echo(f"{found.model}: {len(found.files)} files sealed, golden within {difference:g}")
+
+
 @click.command("sign")
 @click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--key", type=click.Path(path_type=Path), required=True, help="Secret key file, NAME.key.")
 def sign_command(bundle: Path, key: Path) -> None:
-    """Verify BUNDLE as it is, then sign its manifest (Ed25519), which holds the sha256 of every file."""
-    from forebay.infer.bundle import SIGNATURE, read_files, verified
+    """Verify BUNDLE, its golden output too, then sign its manifest (Ed25519), which holds the sha256 of every file."""
+    from forebay.infer.bundle import SIGNATURE, read_files, try_apart, verified
     from forebay.infer.signing import Trust, sign
     from forebay.keys import read_secret
 
     secret, files = read_secret(key), read_files(bundle)
     files.pop(SIGNATURE, None)  # of what it was before
     found = verified(files, str(bundle), Trust())
+    try_apart(found)
     (bundle / SIGNATURE).write_bytes(sign(found.text, secret))
     click.echo(f"{found.model}: signed by {secret.name}")
 
@@ -113,12 +129,11 @@ def install_command(
 
 def _read(path: Path, trust: Trust) -> Bundle:
     """Return a bundle that gives its golden output on this machine. Raises ModelError."""
-    from forebay.infer.bundle import load, open_session, verified
-    from forebay.infer.session import SessionOptions, SessionPool
+    from forebay.infer.bundle import load, try_apart, verified
     from forebay.infer.store import unpack
 
     found = load(path, trust) if path.is_dir() else verified(unpack(path), str(path), trust)
-    open_session(found, SessionPool(), SessionOptions())
+    try_apart(found)
     return found
 
 
@@ -231,4 +246,4 @@ def _bounded(facts: dict[str, Any]) -> str:
     )
 
 
-COMMANDS = (sign_command, install_command, rollback_command, bench_command, shadow_command)
+COMMANDS = (seal_command, sign_command, install_command, rollback_command, bench_command, shadow_command)

@@ -32,6 +32,7 @@ MANIFEST = "manifest.yaml"
 SIGNATURE = "manifest.sig"
 MAX_MANIFEST_BYTES = 256 * 1024
 MAX_FILE_BYTES = 1024 * 1024 * 1024
+TRY_NS = 30_000_000_000  # of a golden run, as `models.time_limit` is by default
 
 _ORT_TYPES = {
     "float32": "tensor(float)",
@@ -127,10 +128,11 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
     """Return a bundle's manifest and its bytes. Raises ModelError."""
     path = folder / MANIFEST
     data = _read(path, MAX_MANIFEST_BYTES)
-    return _parse(data, str(path)), data
+    return parse(data, str(path)), data
 
 
-def _parse(data: bytes, place: str) -> Manifest:
+def parse(data: bytes, place: str) -> Manifest:
+    """Return the manifest that these bytes are. Raises ModelError."""
     try:
         return Manifest.model_validate(yaml.safe_load(data))
     except yaml.YAMLError as error:
@@ -140,7 +142,8 @@ def _parse(data: bytes, place: str) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{key}: {first['msg']}", place=place) from None
+        text = str(first["msg"]).removeprefix("Value error, ")
+        raise ModelError(f"{key}: {text}" if key else text, place=place) from None
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -173,7 +176,7 @@ def verified(
     signer = (
         signing.SHIPPED if is_shipped and signature is None else signing.check(text, signature, trust, place)
     )
-    manifest = _parse(text, f"{place}/{MANIFEST}")
+    manifest = parse(text, f"{place}/{MANIFEST}")
     for name in sorted(set(files) - set(manifest.files)):
         raise ModelError(
             "a file that the manifest does not list", place=f"{place}/{name}", hint="remove it or list it"
@@ -214,25 +217,47 @@ def open_session(
     """Return a session for the verified bytes, its signature and golden output checked. Raises ModelError."""
     name, manifest = "model.onnx", bundle.manifest
     session = pool.get(manifest.files[name], bundle.files[name], options, place=bundle.place)
+    check_tensors(manifest, session, bundle.place)
+    if verify:
+        check_golden(bundle, session)
+    return session
+
+
+def check_tensors(manifest: Manifest, session: Session, place: str) -> None:
+    """Refuse a graph whose inputs and outputs are not those stated, or not what the task needs. Raises ModelError."""
     for what, stated, found in (
         ("input", manifest.inputs, session.inputs()),
         ("output", manifest.outputs, session.outputs()),
     ):
         for tensor in stated:
             if tensor.name not in found:
-                raise ModelError(f"the graph has no {what} `{tensor.name}`", place=bundle.place)
+                raise ModelError(f"the graph has no {what} `{tensor.name}`", place=place)
             dtype, shape = found[tensor.name]
             if dtype != _ORT_TYPES[tensor.dtype] or not _same_shape(tensor.shape, shape):
                 raise ModelError(
                     f"{what} `{tensor.name}`: expected {tensor.dtype}{tensor.shape}, found {dtype}{shape}",
-                    place=bundle.place,
+                    place=place,
                 )
         if what == "input" and len(found) != len(stated):
-            raise ModelError(f"expected {len(stated)} inputs, found {len(found)}", place=bundle.place)
-    fit.check_shapes(manifest, session.inputs(), bundle.place)
-    if verify:
-        check_golden(bundle, session)
-    return session
+            raise ModelError(f"expected {len(stated)} inputs, found {len(found)}", place=place)
+    fit.check_shapes(manifest, session.inputs(), place)
+
+
+def try_apart(bundle: Bundle) -> tuple[float, tuple[str, ...]]:
+    """Run a bundle's golden input in a process of its own: nobody knows yet whether it ends, or crashes.
+
+    Returns
+    -------
+    The largest difference found, and the execution providers that ran it.
+
+    Raises
+    ------
+    ModelError
+        It does not load, fit its manifest or give its golden output, crashes or hangs.
+    """
+    options = SessionOptions(limit_ns=TRY_NS, isolated=True)
+    session = open_session(bundle, SessionPool(), options, verify=False)
+    return check_golden(bundle, session), session.providers
 
 
 def _same_shape(stated: list[int | str], found: list[Any]) -> bool:

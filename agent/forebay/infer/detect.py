@@ -95,8 +95,9 @@ class DetectStep:
         return self._detector.model
 
     def report(self) -> dict[str, Any]:
-        """Return the model and how its images fared; with a candidate, how its shadow run stands."""
-        return {"model": self.model, **self.counts, **(self.trial.report() if self.trial else {})}
+        """Return the model, what runs it, and how its images fared; with a candidate, how its shadow run stands."""
+        facts = {"model": self.model, "providers": list(self._detector.providers)}
+        return {**facts, **self.counts, **(self.trial.report() if self.trial else {})}
 
     def process(self, block: Block) -> list[Block]:
         """Return a block of detections, if anything was found, and the block of images."""

@@ -52,7 +52,7 @@ def check_shapes(manifest: Manifest, inputs: Tensors, place: str) -> None:
             place=place,
         )
     ((name, (dtype, shape)),) = inputs.items()
-    made = _made(manifest)
+    made = made_shape(manifest)
     fits = len(shape) == len(made) and all(_takes(a, b) for a, b in zip(shape, made, strict=True))
     if dtype != _FLOAT or not fits:
         raise ModelError(
@@ -63,7 +63,7 @@ def check_shapes(manifest: Manifest, inputs: Tensors, place: str) -> None:
         )
 
 
-def _made(manifest: Manifest) -> list[int | str]:
+def made_shape(manifest: Manifest) -> list[int | str]:
     """Return the shape that the preprocessing makes; a name stands for a size that varies."""
     prep = manifest.preprocessing
     if isinstance(prep, SeriesPreprocessing):

@@ -162,8 +162,8 @@ class Manifest(Options):
     """SPDX identifier of the weights' licence."""
     origin: str
     """Where the weights come from."""
-    opset: Annotated[int, Field(ge=7, le=25)]
-    """Of the default ONNX domain."""
+    opset: Annotated[int, Field(ge=7)]
+    """Of the default ONNX domain; whether the runtime has it, it says itself."""
     files: dict[FileName, Sha256]
     """sha256 of every file of the bundle but the manifest and its signature."""
     inputs: Annotated[list[Tensor], Field(min_length=1)]

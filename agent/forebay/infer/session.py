@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from forebay.errors import ModelError
 from forebay.infer.limits import DEADLINES, Rest
 
 _log = logging.getLogger(__name__)
+
+_REASON = 200  # characters of the runtime's own words
+_SILENT = (
+    4  # of a run that fails the runtime prints what it fails on, such as an index out of bounds: a data value
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -63,17 +69,17 @@ class Session:
         # each run, with a plan of the run's memory, holds 13 MB more at rest (three detectors) and no less at work.
         settings.enable_cpu_mem_arena = False
         settings.enable_mem_pattern = False
-        settings.log_severity_level = 3  # errors only
+        settings.log_severity_level = _SILENT
         self._place = place
         wanted = _available(ort, options.providers, place)
         try:
             self._session = _start(ort, model, settings, wanted, place)
-        except Exception as error:  # ONNX Runtime's errors have no common base
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base
             raise ModelError(
-                f"ONNX Runtime {ort.__version__} cannot load the graph: {type(error).__name__}",
+                f"ONNX Runtime {ort.__version__} cannot load the graph: {type(error).__name__}: {_reason(error)}",
                 place=place,
-                hint="check opset and operators with `forebay models verify`",
-            ) from error
+                hint="export it for an opset and with operators that this runtime has",
+            ) from None
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -129,6 +135,14 @@ class Session:
                 f"the model failed on {shapes}: {type(error).__name__}", place=self._place
             ) from None
         return result
+
+
+def _reason(error: Exception) -> str:
+    """Return what the runtime says of a graph, without its own places. At load it has seen no data yet."""
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error))
+    text = re.sub(r"/onnxruntime_src/\S+:\d+ [^)]*\) ", "", text)
+    text = "".join(c if c.isprintable() else " " for c in text).strip()
+    return text if len(text) <= _REASON else f"{text[:_REASON]}..."
 
 
 def absent_providers(wanted: Sequence[str]) -> list[str]:

@@ -32,6 +32,10 @@ class BoxFinder(Protocol):
     def model(self) -> str:
         """`name@version#hash8`."""
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers that run it."""
+
     def detect_labelled(self, frame: Frame) -> list[Detection]:
         """Return the detections, best first."""
 
@@ -147,6 +151,13 @@ class ShadowDetector:
     def model(self) -> str:
         """The model whose boxes go out."""
         return self.trial.model
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers that run it."""
+        serving = self._sides[self.trial.candidate_serves]
+        assert serving is not None
+        return serving.providers
 
     def detect_labelled(self, frame: Frame) -> list[Detection]:
         """Return the serving model's detections. Whatever it raises goes through; what the other raises never does."""

@@ -138,6 +138,11 @@ class Detector:
         """Labels that it may give."""
         return tuple(k for k, wanted in zip(self._labels, self._wanted.tolist(), strict=True) if wanted)
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers that run it."""
+        return self._session.providers
+
     def detect(self, frame: Frame) -> F32:
         """Return float32 (n, 5): x1, y1, x2, y2, score in pixels of the frame, best first.
 

@@ -249,15 +249,18 @@ class CountStep(DetectionStep):
         assert self._shape is not None
         stream, key, stamped_by = self._shape
         g = Grade.GENERAL
-        rule = self._options.name or self.name
+        rule, model = self._options.name or self.name, self._model
         table: list[tuple[Field, list[Any]]] = [
             (Field("rule", Type.STR, grade=g), [rule] * len(made)),
-            (Field("count", Type.I64, grade=g, description="in the last image"), [p.last for _, p in made]),
             (
-                Field("count_max", Type.I64, grade=g, description="most in an image"),
+                Field("count", Type.I64, grade=g, description="in the last image", model=model),
+                [p.last for _, p in made],
+            ),
+            (
+                Field("count_max", Type.I64, grade=g, description="most in an image", model=model),
                 [p.most for _, p in made],
             ),
-            (Field("count_mean", Type.F64, grade=g), [p.total / p.frames for _, p in made]),
+            (Field("count_mean", Type.F64, grade=g, model=model), [p.total / p.frames for _, p in made]),
             (Field("frames", Type.I64, grade=g, description="images counted"), [p.frames for _, p in made]),
         ]
         if key is not None:

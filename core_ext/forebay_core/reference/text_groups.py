@@ -10,7 +10,7 @@ from forebay_core.reference.text_address import AddressRules
 from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
 
 SEPARATORS = frozenset(b" -.") | {tables.MIDDLE_DOT}
-SLASHES = frozenset(b"/_")  # in a mobile number behind its word
+SLASHES = frozenset(b"/_+")  # in a mobile number behind its word; the last is the space of a form in a URL
 GROUPS = 20  # of digits, in a number written in groups
 
 

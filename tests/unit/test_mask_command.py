@@ -269,3 +269,9 @@ def test_text_of_two_bytes_a_letter_is_refused_and_not_passed_on(run, tmp_path, 
 def test_a_zero_byte_in_a_line_is_no_other_encoding(run):
     result = run("--format", "text", data=f"a\0b {PHONE}\n".encode())
     assert (result.exit_code, result.stdout) == (0, "ab 138****5678\n")
+
+
+def test_a_number_with_its_power_of_ten_is_searched_where_all_its_digits_are_there(run):
+    text = "a\n1.3812345678E+10\n1.3812345678e10\n1.38E+10\n2.1E-3\n1.3812345678E-05\n"
+    out = run("--format", "csv", data=text.encode()).stdout_bytes
+    assert out.decode() == "a\n\n\n1.38E+10\n2.1E-3\n1.3812345678E-05\n"

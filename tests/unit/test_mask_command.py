@@ -275,3 +275,9 @@ def test_a_number_with_its_power_of_ten_is_searched_where_all_its_digits_are_the
     text = "a\n1.3812345678E+10\n1.3812345678e10\n1.38E+10\n2.1E-3\n1.3812345678E-05\n"
     out = run("--format", "csv", data=text.encode()).stdout_bytes
     assert out.decode() == "a\n\n\n1.38E+10\n2.1E-3\n1.3812345678E-05\n"
+
+
+def test_a_table_without_a_header_is_told_of(run):
+    told = "hold an identifier in their first line"
+    assert told in run("--format", "csv", data="13812345678,张三\n13912345678,李四\n".encode()).stderr
+    assert told not in run("--format", "csv", data="tel,name\n13912345678,李四\n".encode()).stderr

@@ -2,7 +2,8 @@
 
 They run under a secret that everybody knows, so tokens in `expect` are the same on every machine and the real
 secret need not be there. A token holds the id of its key: what a test expects may be of any key that the policy
-keeps, or each rotation would break the tests, and with them every agent that starts. A failure shows the test's own literals and what became of them, nothing else.
+keeps, or each rotation would break the tests, and with them every agent that starts. A failure shows the test's own
+literals and what became of them, nothing else.
 """
 
 from __future__ import annotations

@@ -49,6 +49,10 @@ cdef inline int collect(const uint8_t *s, int d, Groups *g) noexcept nogil:
             g.digits[17] = 88
             n = 18
             i += 1
+        elif n == 17 and is_separator(s[i]) and (s[i + 1] | 0x20) == 120:  # the check sign in a group of its own
+            g.digits[17] = 88
+            n = 18
+            i += 2
         if is_alnum(s[i]) or n == before:
             break
         g.total[g.n], g.end[g.n], g.separator[g.n] = n, i, s[i]

@@ -223,7 +223,7 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
                 return end
     if after == DEGREE:
         return degrees(c, out, d)
-    if (f - d < 2 and not (s[d] == 49 and after == 32 and s[f + 2] == 32)) or not left_open(s, d):
+    if (f - d < 2 and not (49 <= s[d] <= 56 and after == 32 and s[f + 2] == 32)) or not left_open(s, d):
         return 0
     if 6 <= f - d <= 8:
         end = labelled(c, out, d, f)

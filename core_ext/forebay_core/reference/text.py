@@ -302,7 +302,7 @@ class Cell(GroupRules):
                 return end
         if after == tables.DEGREE:
             return self.degrees(d)
-        single = s[d] == 0x31 and after == 0x20 and s[f + 2] == 0x20  # `1 3 8 0 ...`
+        single = 0x31 <= s[d] <= 0x38 and after == 0x20 and s[f + 2] == 0x20  # `1 3 8 0 ...`
         if (f - d < 2 and not single) or not self.left_open(d):
             return 0
         if 6 <= f - d <= 8:

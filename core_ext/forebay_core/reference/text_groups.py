@@ -83,6 +83,9 @@ class GroupRules(AddressRules):
             if len(digits) == 17 and s[i] in b"xX":
                 digits += b"X"
                 i += 1
+            elif len(digits) == 17 and s[i] in SEPARATORS and s[i + 1] in b"xX":  # in a group of its own
+                digits += b"X"
+                i += 2
             if s[i] in ALNUM or len(digits) == before:
                 break
             groups.total.append(len(digits))

@@ -33,8 +33,9 @@ cdef enum:
     OTHER = 0x80
     PROVINCE = 0x81
     PLATE_END = 0x82
-    MIDDLE_DOT = 0x83
-    DEGREE = 0x84
+    SPOKEN = 0x83  # and nine more
+    MIDDLE_DOT = 0x90
+    DEGREE = 0x91
     SKIP = 0xFF
     UNKNOWN = 1  # code point of what is no character of the basic plane
     # kinds of symbols
@@ -115,7 +116,7 @@ def _fill_tables():
         elif chr(i).isalpha():
             KIND[i] = LETTER | LOCAL | DOMAIN | (HEX if chr(i) in "abcdefABCDEF" else 0)
     memset(GOES_ON, 0, 256)
-    for i in (*b" -.)/_", MIDDLE_DOT, DEGREE):
+    for i in (*b" -.)/_+", MIDDLE_DOT, DEGREE):
         GOES_ON[i] = 1
     for char in "._%+-":
         KIND[<int> ord(char)] |= LOCAL
@@ -205,15 +206,15 @@ cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexce
     return longest
 
 
-cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons) noexcept nogil:
+cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length) noexcept nogil:
     # Fill a cell with what the rules look at. False: no rule has anything to look at.
     cdef int seen
     memcpy(b.symbols + PAD, c.raw, length)
     memset(b.symbols + PAD + length, 0, REST)
     seen = survey(b.symbols + PAD, length + PAD, b.kinds + PAD)
-    # every number has a digit, names and addresses are in ideographs
+    # every number has a digit, of whatever script; names and addresses are in ideographs
     if not seen & (IS_DIGIT | IS_AT | IS_ESCAPE):
-        if not seen & IS_HIGH or not has_high(c.raw, length, persons):
+        if not seen & IS_HIGH or not has_high(c.raw, length):
             return False
     c.han = False
     c.end = PAD + <int> length
@@ -235,7 +236,7 @@ cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffer
     for row in range(offsets.shape[0] - 1):
         length = offsets[row + 1] - offsets[row]
         c.raw = data + offsets[row]
-        if length == 0 or not prepare(&c, b, length, persons):
+        if length == 0 or not prepare(&c, b, length):
             continue
         c.row = row
         scan_cell(&c, out)

@@ -86,6 +86,7 @@ def test_bytes_that_hold_a_picture_are_stopped_as_they_are_and_encoded():
         base64.b64encode(BODY).decode(),  # a payload
         binascii.hexlify(BODY).decode(),
         "https://example.org/" + "a" * 200,
+        "data:image/png is a type of " + "a" * 200,
         "x" * 70 + base64.b64encode(PICTURES["jpeg"]).decode()[:80],  # not where an encoding begins
         "流量计三号通道读数正常，阀门已关。" * 12,
     ],

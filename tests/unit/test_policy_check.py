@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from forebay.blocks import Field, Grade, Type
 from forebay.cli import app
 from forebay.mask import load_policy
 from forebay.mask.trials import run_tests
@@ -175,3 +177,9 @@ def test_the_policy_of_the_guide_is_right_and_passes_its_tests(tmp_path):
     policy = load_policy("p.yaml", tmp_path)
     assert len(policy.options.tests) == 2
     assert [str(failure) for failure in run_tests(policy)] == []
+
+
+def test_a_number_that_passes_for_its_unit_is_said_to():
+    field = Field("flow", Type.F64, unit="m3/h", grade=Grade.GENERAL)
+    said = load_policy("base", Path()).explain(field)
+    assert "passes as it is: grades.general says scan, and its unit says that it is a measurement" in said

@@ -187,7 +187,8 @@ def _lines(summary: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if summary["kind"] == "receiver":
         yield "center", summary["center"]
         yield "listen", summary["listen"]
-        yield "policies", ", ".join(summary["require_policy"]) or "any"
+        named = (p if len(p) == 64 else f"{p} (any of this name)" for p in summary["require_policy"])
+        yield "policies", ", ".join(named) or "any"
         for sink in summary["sinks"]:
             yield "sink", f"{sink['name']} ({sink['type']})"
         return

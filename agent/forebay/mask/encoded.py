@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.blocks import Column
+from forebay_core.cells import with_runs
 
-_LEAST = 160  # bytes of text; a smaller picture shows nobody
-_RUN = 60  # bytes without a sign that no encoding has; lines of PEM have 64
+_LEAST_RUN = 128  # bytes without a sign that no encoding has; a smaller picture shows nobody
 
 _RAW_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 _SLASH = rb"(?:\\*/|_|%2[Ff])"  # as JSON, URLs and base64 for URLs write it
@@ -30,8 +30,8 @@ _HEX = (
     *(rb"52494646[0-9a-f]{8}57454250", rb"0{6}[0-9a-f]{2}66747970"),
 )
 _START = re.compile(
-    # what a picture's first bytes become, at the beginning of what is encoded
-    rb"(?:(?<![A-Za-z0-9+/_-])|(?<=\\[nrt]))(?:"
+    # What a picture's first bytes become, at the beginning of what is encoded.
+    rb"(?:\\+[nrt])*(?:"
     + rb"|".join(
         (
             _SLASH + rb"9j" + _SLASH + rb"[0-9w-z+/_\\%-]",  # JPEG
@@ -44,12 +44,15 @@ _START = re.compile(
             rb"(?:0x)?(?i:" + rb"|".join(_HEX) + rb")",
         )
     )
-    + rb")|(?i:data:(?:image|video)/[a-z0-9.+;=-]{1,60}(?:,|%2c))"
+    + rb")"
 )
-_CODE = np.zeros(256, dtype=np.bool_)
-_CODE[np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-\\%", np.uint8)] = (
-    True
+_DATA_URI = re.compile(rb"(?i:data:(?:image|video)/[a-z0-9.+;=-]{1,60}(?:,|%2c))")
+_CODE = (
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-\\%"  # base64, hex, and their escapes
 )
+_PIECES = re.compile(rb"[" + re.escape(_CODE) + rb"]{60,}")  # lines of PEM have 64
+# Encoded text may be wrapped. Padding stands at an end.
+_IN_RUN = np.isin(np.arange(256), np.frombuffer(_CODE + b"\r\n", np.uint8)).astype(np.uint8)
 
 
 def hold_pictures(column: Column, *, raw: bool) -> npt.NDArray[np.bool_] | None:
@@ -57,21 +60,20 @@ def hold_pictures(column: Column, *, raw: bool) -> npt.NDArray[np.bool_] | None:
 
     `raw` looks for pictures as they are, too: for bytes, for a text may begin with BM.
     """
+    assert column.offsets is not None
+    # Text has a space or a stop now and then, and most columns end here.
+    rows = with_runs(column.values, column.offsets, _IN_RUN, _LEAST_RUN).tolist()
+    if not raw and not rows:
+        return None
     held = np.zeros(column.rows, dtype=np.bool_)
     if raw:
         held[:] = [column.cell_bytes(row).startswith(_RAW_STARTS) for row in range(column.rows)]
-    for row in _coded_rows(column):
-        held[row] = held[row] or _START.search(column.cell_bytes(row)) is not None
+    for row in rows:
+        held[row] = held[row] or _is_coded(column.cell_bytes(row))
     return held if held.any() else None
 
 
-def _coded_rows(column: Column) -> list[int]:
-    """Return the cells that are long enough for a picture, if something in the column may be encoded."""
-    assert column.offsets is not None
-    rows = np.flatnonzero(np.diff(column.offsets) >= _LEAST)
-    if not len(rows):
-        return []
-    # Text has a space or a stop in each line, and most columns end here: two nanoseconds a byte.
-    stops = np.flatnonzero(~_CODE[column.values])
-    edges = np.concatenate([[-1], stops, [len(column.values)]])
-    return rows.tolist() if int(np.diff(edges).max()) > _RUN else []
+def _is_coded(cell: bytes) -> bool:
+    if _DATA_URI.search(cell):
+        return True
+    return any(_START.match(cell, piece.start()) for piece in _PIECES.finditer(cell))

@@ -28,7 +28,7 @@ from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.loader import Place
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import Searcher, count_codes, search
+from forebay.mask.search import Clean, count_codes, search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
@@ -88,7 +88,7 @@ class Masker:
         self._images = ImageMasker(policy, detectors or {})
         self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
-        self._searcher = Searcher()
+        self._clean = Clean()
         self._tagger = None
         if policy.tagged_field:
             from forebay.mask import ner  # the model takes a second and 100 MB: only where a field asks
@@ -215,11 +215,16 @@ class Masker:
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         classes, tagger = self._operators.classes, self._tagger if plan.ner else None
-        column = self._without_pictures(name, without_nuls(column), hits, raw=False)
+        known_by, given = (name, column, classes, plan.context), column
+        if tagger is None and self._clean.knows(*known_by):
+            return column if column.spans is None else replace(column, spans=None)
+        column = self._without_pictures(name, without_nuls(column), hits)
         column = written_out(column, lambda cells: search(cells, classes, plan.context, tagger))
-        spans, codes, _ = self._searcher.search(name, column, classes, plan.context, tagger)
+        spans, codes, _ = search(column, classes, plan.context, tagger)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
+            if tagger is None and column is given:
+                self._clean.remember(*known_by)
             return column if column.spans is None else replace(column, spans=None)
         self._tell(name, plan, spans, codes)
         self._mark_drops(column.rows, spans[:, 0], codes)
@@ -297,7 +302,9 @@ class Masker:
         column = self._without_pictures(name, column, hits, raw=True)
         return self._null_hits(replace(column, spans=None), spans[:, 0], codes, hits)
 
-    def _without_pictures(self, name: str, column: Column, hits: Counter[str], *, raw: bool) -> Column:
+    def _without_pictures(
+        self, name: str, column: Column, hits: Counter[str], *, raw: bool = False
+    ) -> Column:
         """Return a column of no pictures without those that stand in it all the same: nobody looked at them."""
         if not self.policy.covers_pictures:
             return column

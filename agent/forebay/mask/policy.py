@@ -370,6 +370,8 @@ def _searched(field: Field, treatment: str, why: str) -> Plan:
             return Plan(Action.SCAN, why)
         if field.type in (Type.I64, Type.F64) and not field.unit:
             return Plan(Action.DIGITS, why)
+        if field.type in (Type.I64, Type.F64):
+            why += ", and its unit says that it is a measurement"
     return Plan(Action.PASS, why)
 
 

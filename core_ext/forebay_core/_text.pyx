@@ -227,7 +227,7 @@ cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length) noexcept nog
 
 
 cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffers *b, Buffers *whole,
-                   uint32_t context, Hits *out, Hits *who) noexcept nogil:
+                   uint32_t context, bint ready, Hits *out, Hits *who) noexcept nogil:
     cdef Cell c
     cdef Py_ssize_t row
     cdef int64_t length
@@ -243,6 +243,10 @@ cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffer
         if c.broken:
             scan_broken(&c, whole, out, who)
         if persons and c.han:
+            ready = ready or fill_people()
+            if not ready:
+                out.failed = 1
+                return
             find_people(&c, out, who)
             if who.n:
                 merge_people(out, who)
@@ -281,12 +285,11 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
     cdef Buffers b, whole
     cdef uint8_t empty = 0
+    cdef bint ready = PEOPLE_READY  # read here, where the GIL is held: the tables are then whole
     if longest < 0:
         raise ValueError("offsets do not fit the data")
     if longest >= 0x7FFFFF00:
         raise ValueError("a cell has 2 GiB or more")
-    if classes >> NAME & 1 or classes >> ADDRESS & 1:
-        _fill_people()
     memset(&out, 0, sizeof(out))
     memset(&who, 0, sizeof(who))
     out.classes = classes
@@ -297,7 +300,7 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
         if not make_buffers(&b, longest):
             raise MemoryError
         with nogil:
-            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, &out, &who)
+            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, ready, &out, &who)
         if out.failed or who.failed:
             raise MemoryError
         return _arrays(&out)

@@ -140,8 +140,8 @@ def _step_fields(name: str, pipeline: PipelineOptions, document: Document) -> It
     for number, step in enumerate(pipeline.steps):
         path: KeyPath = ("pipelines", name, "steps", number, step.name)
         for where, field in _named_fields(_mapping_at(document, path)):
-            near = nearest(field, declared, 0.8)
-            if field not in declared and near and not field.startswith(f"{near}_"):
+            near = "" if field in declared else nearest(field, declared, 0.8)
+            if near and not field.startswith(f"{near}_"):
                 yield document.finding(
                     f"`{field}` is not among the pipeline's fields",
                     (*path, *where),

@@ -333,6 +333,20 @@ def test_safe_mode_runs_what_ran_last_until_the_file_is_mended(plant):
     stopped(plant, child)
 
 
+def test_safe_mode_is_told_in_the_configured_log_file(plant):
+    append(plant, "a", 0, 1)
+    append(plant, "b", 0, 1)
+    plant.configure(TWO % "scael: {}", rest="log: {file: agent.jsonl, format: json}", forward=False)
+    child = plant.start_agent("--safe-mode")
+    file = plant.folder / "agent.jsonl"
+    eventually(
+        lambda: file.exists() and "only spool, link and status run" in file.read_text(), "a word on why"
+    )
+    stopped(plant, child)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert any("did you mean `scale`" in line["message"] for line in lines)
+
+
 @pytest.mark.slow
 def test_in_safe_mode_the_link_stays_up_when_the_policy_is_bad_too(plant):
     append(plant, "a", 0, 100)

@@ -160,6 +160,20 @@ def test_links_of_every_page_lead_to_files_and_headings():
     assert wrong == []
 
 
+def test_files_that_the_pages_name_exist():
+    beside = (ROOT, ROOT / "agent/forebay")
+    named = re.compile(
+        r"(?<![\w/.-])((?:tests|packaging|benchmarks|config|agent|core_ext|docs)/[\w./-]+\.(?:py|md|yaml|json|sh))\b"
+    )
+    wrong = [
+        (n, f)
+        for n, t in TEXTS.items()
+        for f in named.findall(t)
+        if not any((at / f).exists() for at in beside)
+    ]
+    assert wrong == []
+
+
 def headings(page: Path) -> set[str]:
     """Return the anchors of a page, made as on the forge."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -68,6 +68,28 @@ def test_a_good_configuration_is_summarised(capsys, site):
     assert "no `masking` section: the shipped `base` policy applies" in out
 
 
+def test_a_field_whose_numbers_would_be_lost_is_told_how_to_keep_them(capsys, site):
+    text = AGENT.replace("PORT", "5570").replace("lane: bulk", "fields: {phone: {classes: [mobile]}}")
+    (site / "agent.yaml").write_text(text)
+    out = check(capsys, site / "agent.yaml")[1]
+    assert "pump.phone (if a number) becomes null, suppressed: " in out
+    assert "; with `type: str` it is masked as text" in out
+    (site / "agent.yaml").write_text(text.replace("[mobile]", "[mobile], type: str"))
+    assert "becomes null, suppressed" not in check(capsys, site / "agent.yaml")[1]
+
+
+@pytest.mark.parametrize("declared", ["", ", fields: {image: {grade: general}}"])
+def test_what_happens_to_pictures_is_told(capsys, site, declared):
+    text = AGENT.replace("path: pump.csv", "path: photos").replace(
+        "{validate: {field: t, range: [0, 1]}}", ""
+    )
+    (site / "agent.yaml").write_text(text.replace(", steps: []", declared).replace("PORT", "5570"))
+    code, out = check(capsys, site / "agent.yaml")
+    assert code == 0, out
+    assert "pump.image (bytes) is masked as an image and written anew: " in out
+    assert out.count("pump.image") == 1
+
+
 def test_a_bad_one_gives_all_errors_and_exit_2(capsys, site):
     bad = site / "bad.yaml"
     bad.write_text(AGENT.replace("source: pump", "source: pmp").replace("id: g1", "name: g1"))

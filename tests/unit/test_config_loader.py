@@ -403,3 +403,27 @@ def test_a_file_of_the_other_kind_is_one_error_with_the_command_that_takes_it(tm
     with pytest.raises(ConfigErrors) as caught:
         load_receiver(agent)
     assert "expected a receiver's configuration, found an agent's (forebay run" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "at"),
+    [
+        ("fields: {oxygen: {}}, steps: [alarm: {when: 'oxgen < 3'}]", "steps[0].alarm.when: `oxgen`"),
+        (
+            "fields: {oxygen: {}}, steps: [alarm: {when: 'oxygen < 3', clear: 'oxygn > 4'}]",
+            "alarm.clear: `oxygn`",
+        ),
+        ("key: ponnd", "key: `ponnd`"),
+        ("key: pond, fields: {oxygen: {}}, steps: [alarm: {when: 'oxygen_mean < 3 and anomaly > 1'}]", ""),
+        ("fields: {flow1: {}}, steps: [{rename: {fields: {x: flow2}}}, {alarm: {when: flow2 > 1}}]", ""),
+    ],
+)
+def test_a_near_miss_of_a_fields_name_is_told(tmp_path, pipeline, at):
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "gateway: {id: g1}\nsources:\n  s: {type: mqtt, broker: 'mqtt://h', topics: ['farm/{pond}/do']}\n"
+        f"pipelines:\n  p: {{source: s, {pipeline}}}\n"
+    )
+    told = [str(w) for w in load(path).warnings if "is not among" in w.message]
+    assert len(told) == bool(at)
+    assert at in "".join(told)

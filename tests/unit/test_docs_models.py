@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from click.testing import CliRunner
 
 from forebay import shipped
-from forebay.cli.app import cli
 from forebay.config.models import InferOptions, ModelsOptions
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
@@ -41,17 +39,6 @@ def test_the_candidates_of_the_page_are_taken() -> None:
     assert numbers.promote.min_rows == 10_000
     assert boxes.promote is not None
     assert boxes.promote.min_agreement == 0.8
-
-
-def test_the_commands_of_the_page_exist_with_their_options() -> None:
-    lines = re.findall(r"^ +forebay (.+?)(?:  +#.*)?$", PAGE, re.MULTILINE)
-    assert len(lines) > 6
-    for line in lines:
-        words = line.split()
-        help_text = CliRunner().invoke(cli, [*words[:2], "--help"]).output
-        assert "Usage:" in help_text, line
-        for option in (w for w in words if w.startswith("--")):
-            assert option in help_text, line
 
 
 def test_the_table_of_the_page_holds_the_numbers_that_were_measured() -> None:

@@ -12,6 +12,7 @@ from forebay.config.fields import FieldOptions
 from forebay.config.findings import Finding
 from forebay.config.loader import LoadedConfig
 from forebay.config.masking import DECLARED_CLASSES, IMAGE_CLASSES
+from forebay.config.sources import FileOptions
 from forebay.errors import ConfigError, MissingExtra
 from forebay.mask import Policy, load_policy
 from forebay.mask.keyring import Keyring
@@ -118,7 +119,12 @@ def explain_fields(loaded: LoadedConfig[AgentConfig]) -> list[dict[str, str]]:
     out: list[dict[str, str]] = []
     for name, pipeline in config.pipelines.items():
         stream = config.stream(name)
-        for field_name, options in pipeline.fields.items():
+        declared = dict(pipeline.fields)
+        source = config.sources[pipeline.source]
+        if isinstance(source, FileOptions) and source.actual_format in ("images", "video"):
+            picture = declared.get("image", FieldOptions())
+            declared["image"] = picture.model_copy(update={"type": Type.BYTES, "media": "image"})
+        for field_name, options in declared.items():
             out += _explained(policy, stream, field_name, options)
         for pattern in _named(policy, stream, pipeline.fields):
             out += _explained(policy, stream, pattern, FieldOptions())
@@ -145,6 +151,8 @@ def _explained(policy: Policy, stream: str, name: str, options: FieldOptions) ->
     said = {kind: policy.explain(as_field(name, options, kind), stream).partition("` ")[2] for kind in kinds}
     for kind, what in said.items():
         if kind is kinds[0] or what != said[kinds[0]]:
+            if what.startswith("becomes null") and not said[kinds[0]].startswith("becomes null"):
+                what += "; with `type: str` it is masked as text"
             type_ = str(kind) if options.known_type else f"if {'text' if kind is Type.STR else 'a number'}"
             yield {"stream": stream, "field": name, "type": type_, "what": what}
 

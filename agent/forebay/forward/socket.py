@@ -20,6 +20,9 @@ HANDSHAKE_FAILURES = {
 }
 
 
+_HINT = "at the receiver: forebay keys enroll GATEWAY_ID PUBFILE --allow DIR"
+
+
 class ZmqLink:
     """See link.Link. Use once."""
 
@@ -79,5 +82,5 @@ class ZmqLink:
         # the acknowledgement to time out: both end the session.
         reason = HANDSHAKE_FAILURES.get(zmq.Event(event))
         if reason is not None:
-            raise Held(reason, place=self.endpoint, hint="enrol with: forebay keys enroll GATEWAY_ID PUBFILE")
+            raise Held(reason, place=self.endpoint, hint=_HINT)
         raise LinkError("the connection was closed", place=self.endpoint)

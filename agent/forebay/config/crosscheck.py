@@ -14,6 +14,7 @@ from forebay.config.agent import AgentConfig, PipelineOptions, Sync
 from forebay.config.base import format_size
 from forebay.config.explain import suggest
 from forebay.config.findings import Finding, KeyPath, Severity
+from forebay.config.watched import check_watched
 from forebay.config.yaml_source import Document
 from forebay.nearest import nearest
 
@@ -128,6 +129,7 @@ def check_config(config: AgentConfig, document: Document) -> list[Finding]:
     out += check_web(config, document)
     for name, pipeline in config.pipelines.items():
         out += _step_fields(name, pipeline, document)
+        out += check_watched(name, pipeline, document)
     return out
 
 

@@ -191,6 +191,9 @@ def _check_model(loaded: Loaded, options: InferOptions) -> None:
                 f"with {wanted} is expected, `{model}` is one of {manifest.task}",
                 hint="`inputs` lists numeric fields, `field` names one image field",
             )
+        if unknown := sorted(set(options.classes) - set(manifest.labels)):
+            hint = f"it knows: {', '.join(manifest.labels)}"
+            raise ModelError(f"the model `{model}` has no class `{unknown[0]}`", hint=hint)
 
 
 def _shared_sources(loaded: Loaded) -> Iterator[Finding]:

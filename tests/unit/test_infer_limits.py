@@ -231,7 +231,7 @@ def test_a_golden_run_that_hangs_is_refused_at_load(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("command", ["verify", "sign", "install"])
+@pytest.mark.parametrize("command", ["verify", "sign", "install", "bench"])
 def test_a_golden_run_that_hangs_is_a_named_error_of_each_command(
     tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,6 +246,16 @@ def test_a_golden_run_that_hangs_is_a_named_error_of_each_command(
     assert "not done within 0.3 s" in capsys.readouterr().err
     assert not list(tmp_path.glob("*/manifest.sig"))
     assert not (tmp_path / "bundles").exists()
+
+
+def test_a_detector_that_forebay_infer_loads_is_limited_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forebay.infer import vision
+
+    monkeypatch.setattr(vision, "TRY_NS", 300 * MS)
+    with pytest.raises(ModelTimeout, match=r"not done within 0\.3 s"):
+        vision.load_detector(f"{bad_bundle(tmp_path, 'hang')}/")
 
 
 def test_rows_without_numbers_get_no_score_and_break_nothing() -> None:

@@ -29,6 +29,11 @@ pipelines:
         (HEAD + "      - infer: {model: sensor-anomaly, field: x}\n", ":9:", "task detection"),
         (HEAD + "      - infer: {model: faces, inputs: [x]}\n", ":9:", "model of numbers"),
         (
+            HEAD + "      - infer: {model: street-objects, field: x, classes: [Person, Elk]}\n",
+            ":9:",
+            "no class `Elk` (it knows: background, Bicycle,",
+        ),
+        (
             HEAD + "      - infer: {model: sensor-anomaly, shadow: no-such, inputs: [x]}\n",
             ":9:",
             "no bundle `no-such`",

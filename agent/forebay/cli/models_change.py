@@ -167,9 +167,11 @@ def bench_command(
 ) -> None:
     """Latency of one run of NAME on its golden input, and the memory of this process with it, on this machine."""
     from forebay.infer.bench import measure
-    from forebay.infer.bundle import find, load
+    from forebay.infer.bundle import find, load, try_apart
 
-    facts = measure(load(find(name, bundles_dir=folder)), runs, rows or 0, _pixels(size))
+    pixels, bundle = _pixels(size), load(find(name, bundles_dir=folder))
+    try_apart(bundle)
+    facts = measure(bundle, runs, rows or 0, pixels)
     if as_json:
         click.echo(json.dumps(facts))
         return

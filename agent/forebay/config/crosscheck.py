@@ -16,6 +16,7 @@ from forebay.config.explain import suggest
 from forebay.config.expression import parse
 from forebay.config.findings import Finding, KeyPath, Severity
 from forebay.config.sources_live import ModbusOptions, MqttOptions, topic_names
+from forebay.config.watched import check_watched
 from forebay.config.yaml_source import Document
 from forebay.nearest import nearest
 
@@ -132,6 +133,7 @@ def check_config(config: AgentConfig, document: Document) -> list[Finding]:
     out += check_web(config, document)
     for name, pipeline in config.pipelines.items():
         out += _step_fields(name, pipeline, _known(config, pipeline), document)
+        out += check_watched(name, pipeline, document)
     return out
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from forebay.errors import InputError, ModelError
-from forebay.infer.bundle import Bundle, find, load, open_session
+from forebay.infer.bundle import TRY_NS, Bundle, find, load, open_session
 from forebay.infer.decoders import F32, I32, Found
 from forebay.infer.fit import decoder_of
 from forebay.infer.manifest import ImagePreprocessing, Task
@@ -341,7 +341,7 @@ def load_detector(
     name : e.g. `faces`, `faces-near`, `plates-cn`, `street-objects`, or a folder with a separator in it
     threshold : least score, the manifest's if None
     bundles_dir, base : see bundle.find
-    pool, options, verify : sessions shared through `pool`; golden check at load
+    pool, options, verify : sessions shared through `pool`, each run limited if nothing is said; golden check at load
     tiles, classes, resolution, again : see Detector
 
     Raises
@@ -350,7 +350,9 @@ def load_detector(
         If the bundle is missing, damaged or not a detector.
     """
     bundle = load(find(name, bundles_dir=bundles_dir, base=base))
-    session = open_session(bundle, pool or SessionPool(), options or SessionOptions(), verify=verify)
+    session = open_session(
+        bundle, pool or SessionPool(), options or SessionOptions(limit_ns=TRY_NS), verify=verify
+    )
     return Detector(
         bundle, session, threshold=threshold, tiles=tiles, classes=classes, resolution=resolution, again=again
     )

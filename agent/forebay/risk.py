@@ -159,7 +159,7 @@ def _csv_rows(text: str) -> Iterator[dict[str, Any]]:
     delimiter = find_delimiter(text.split("\n", 1)[0])
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     for row in rows:
-        row.pop(None, None)  # type: ignore[call-overload]  # cells beyond the header's are of no column
+        row.pop(None, None)  # cells beyond the header's are of no column
         yield row
 
 

@@ -97,7 +97,8 @@ def with_runs(
 
     Notes
     -----
-    Looks at every `least`-th byte, and back from those that are wanted: where runs are short most bytes are never read.
+    Looks at every `least`-th byte, and back from those that are wanted: where runs are short most bytes are
+    never read.
     """
     if not offsets_fit(offsets, values.shape[0]):
         raise ValueError("expected ascending offsets within the values")

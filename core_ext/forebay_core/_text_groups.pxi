@@ -49,7 +49,7 @@ cdef inline int collect(const uint8_t *s, int d, Groups *g) noexcept nogil:
             g.digits[17] = 88
             n = 18
             i += 1
-        elif n == 17 and is_separator(s[i]) and (s[i + 1] | 0x20) == 120:  # the check sign in a group of its own
+        elif n == 17 and is_separator(s[i]) and (s[i + 1] | 0x20) == 120:  # in a group of its own
             g.digits[17] = 88
             n = 18
             i += 2

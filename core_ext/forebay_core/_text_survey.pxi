@@ -48,7 +48,7 @@ cdef enum:
 
 
 cdef inline bint has_high(const uint8_t *raw, Py_ssize_t n) noexcept nogil:
-    # Ideographs, full-width forms, digits of other scripts (Arabic ones come first)? Vectorised by the compiler.
+    # Ideographs, full-width forms, digits of other scripts (Arabic comes first)? Vectorised by the compiler.
     cdef Py_ssize_t i
     cdef uint8_t found = 0
     for i in range(n):

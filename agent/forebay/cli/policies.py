@@ -131,16 +131,28 @@ def explain_fields(loaded: LoadedConfig[AgentConfig]) -> list[dict[str, str]]:
         for kind, type_ in (("text", Type.STR), ("number", Type.F64)):
             said = policy.explain(Field("*", type_), stream).partition("` ")[2]
             out.append({"stream": stream, "field": "*", "type": f"other {kind}", "what": said})
+        out += _dropped(policy, stream)
     return out
 
 
+def _dropped(policy: Policy, stream: str) -> Iterator[dict[str, str]]:
+    """Yield an entry for the rows of a stream that go whole, if the policy has such."""
+    view = policy.for_stream(stream)
+    if view.drops:
+        at = "streams", view.stream_pattern, "drop_when"
+        why = f"{'.'.join(at)} ({policy.where(at)})"
+        what = f"goes whole where one of these is found: {', '.join(sorted(view.drops))}: {why}"
+        yield {"stream": stream, "field": "(row)", "type": "any", "what": what}
+
+
 def _named(policy: Policy, stream: str, declared: Container[str]) -> list[str]:
-    """Return the fields of a stream that the policy names and the configuration does not."""
+    """Return the fields of a stream, or patterns of such, that the policy names and the configuration does not."""
     out = []
     for pattern in policy.options.fields:
         head, dot, tail = pattern.rpartition(".")
         name = tail if dot and head == stream else pattern
-        if not any(c in name for c in "*?[.") and name not in declared:
+        # another stream's, or a name within a name: what it is only the data tells
+        if name not in declared and "." not in name:
             out.append(name)
     return out
 

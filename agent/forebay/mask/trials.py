@@ -70,7 +70,9 @@ def _run(policy: Policy, test: PolicyTest) -> list[tuple[str, str]]:
     """Return what differs, nothing if the test passes under the present key or under an older one alone."""
     found = _compare(policy, test)
     keys = policy.options.keys
-    for key in keys.previous if keys and found else ():
+    if not found or keys is None:
+        return found
+    for key in keys.previous:
         older = keys.model_copy(update={"id": key.id, "previous": ()})
         options = policy.options.model_copy(update={"keys": older})
         if not _compare(Policy(options, policy.path, policy.places), test):

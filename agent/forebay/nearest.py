@@ -10,6 +10,8 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     known = list(known)
     if not known:
         return ""
-    from difflib import get_close_matches  # 0.1 MB that an agent without a mistake in its configuration spares
+    from difflib import (
+        get_close_matches,  # 0.1 MB that an agent without a mistake in its configuration spares
+    )
 
     return next(iter(get_close_matches(word, known, 1, cutoff)), "")

@@ -92,7 +92,9 @@ class SqlSink:
 
     def _renew(self) -> None:
         """Forget what another receiver may have changed. Columns, bodies and streams are only ever added."""
-        if self._db.shared:
+        if self._db.is_changed():
+            self._forget()
+        elif self._db.shared:
             self._marks.clear()
             self._positions.forget()
 

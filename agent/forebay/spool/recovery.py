@@ -37,6 +37,10 @@ log = logging.getLogger("forebay.spool")
 COPY = "control.bak"
 LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions are known again
 OPEN_AGAIN_S = (0.2, 0.5, 1.0, 2.0)
+_HINTS = {
+    "SQLITE_IOERR_SHMMAP": "put the spool on a local disk: this file system shares no memory maps",
+    "SQLITE_CANTOPEN": "look at the folder's owner and mode, and at `ulimit -n`",
+}
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
 
@@ -108,7 +112,10 @@ class Recovery:
         except (sqlite3.Error, OSError) as error:
             name = getattr(error, "sqlite_errorname", type(error).__name__)
             raise SpoolError(
-                f"cannot open the spool: {name}", place=str(self._folder), retryable=True
+                f"cannot open the spool: {name}",
+                place=str(self._folder),
+                retryable=True,
+                hint=_HINTS.get(name, ""),
             ) from None
 
     def _open(self) -> Store:

@@ -73,7 +73,9 @@ def with_faults(plant: Plant) -> Path:
     folder = plant.folder / "faults"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FAULTS)
-    plant.environment = plant.environment | {"PYTHONPATH": str(folder), "FAULTS": str(folder)}
+    # Before what is there: a checkout that is tried under PYTHONPATH must not be left for the installed one.
+    path = os.pathsep.join(filter(None, [str(folder), plant.environment.get("PYTHONPATH", "")]))
+    plant.environment = plant.environment | {"PYTHONPATH": path, "FAULTS": str(folder)}
     return folder
 
 

@@ -1,5 +1,7 @@
 """Loading a configuration: every error at once, each with place, path, message and hint."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -427,3 +429,11 @@ def test_a_near_miss_of_a_fields_name_is_told(tmp_path, pipeline, at):
     told = [str(w) for w in load(path).warnings if "is not among" in w.message]
     assert len(told) == bool(at)
     assert at in "".join(told)
+
+
+def test_an_agent_without_a_mistake_loads_nothing_that_only_mistakes_and_receivers_need(tmp_path):
+    path = tmp_path / "agent.yaml"
+    path.write_text(MINIMAL.replace("source: pump", "source: pump, key: id, fields: {id: {}, t: {unit: V}}"))
+    code = f"import sys; from forebay.config.loader import load_agent; load_agent({str(path)!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"forebay.config.receiver", "difflib", "unicodedata"} & set(done.stdout.split())

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from click.testing import CliRunner
 
 from forebay import shipped
+from forebay.cli.app import cli
 from forebay.config.models import InferOptions, ModelsOptions
 
 PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")

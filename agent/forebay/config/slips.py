@@ -7,7 +7,6 @@ a space, that is the next line, and of a quote that is not closed, the next quot
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import NamedTuple
 
 FULL_WIDTH = {
@@ -41,6 +40,8 @@ def full_width(text: str) -> str:
 
 def half_width_number(text: str) -> bool:
     """Tell whether a text would be a number if its digits were written half-width."""
+    import unicodedata  # for a mistake only: an agent without one spares its tables
+
     plain = unicodedata.normalize("NFKC", text)
     return plain != text and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)?", plain) is not None
 

@@ -42,7 +42,7 @@ _LIBRARY = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \d+ +/.*\.so(?:\.[
 
 
 def bound_arenas() -> None:
-    """Let threads share malloc's arena. Before threads start; without effect where the C library has none."""
+    """Let threads share one arena of malloc. Before threads start; without effect where the C library has none."""
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:

@@ -28,6 +28,7 @@ LIVE_CHECKS: list[LiveCheck] = [
     live.check_spool,
     live.check_endpoints,
     live_models.check_models,
+    live_models.check_detectors,
 ]
 """What `--live` tries, in this order."""
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from forebay.config.base import format_duration, format_size
+from forebay.config.receiver import SINK_OPTIONS
 from forebay.config.registry import SOURCE_OPTIONS, STEP_OPTIONS
 from forebay.config.schema import schema_of
 
@@ -33,7 +35,7 @@ def kind(schema: dict[str, Any], node: dict[str, Any]) -> str:
     """Return what a value looks like, in a few words."""
     node = resolve(schema, node)
     if "enum" in node:
-        return " \\| ".join(f"`{v}`" for v in node["enum"])
+        return " \\| ".join(f"`{v}`" for v in node["enum"] if v != "")
     if "const" in node:
         return f"`{node['const']}`"
     if "anyOf" in node or "oneOf" in node:
@@ -55,13 +57,21 @@ def table(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|---|"
     required = set(node.get("required", ()))
     for name, raw in node.get("properties", {}).items():
-        value = raw.get("default", "")
-        default = (
-            "" if value in ("", [], {}) else f"`{json.dumps(value, ensure_ascii=False)}`".replace('"', "")
-        )
-        default = "required" if name in required else default
+        default = "required" if name in required else written(raw)
         about = re.sub(r"\s+", " ", raw.get("description", "")).replace("|", "\\|")
         yield f"| `{name}` | {kind(schema, raw)} | {default} | {about} |"
+
+
+def written(node: dict[str, Any]) -> str:
+    """Return a default as it would stand in a file: durations and sizes with their unit."""
+    value, example = node.get("default"), (node.get("examples") or [""])[0]
+    if value in (None, "", [], {}):
+        return ""
+    if isinstance(value, dict):
+        return "the section's own defaults"
+    if value and isinstance(value, int) and not isinstance(value, bool) and example in ("10s", "64KiB"):
+        value = format_duration(value) if example == "10s" else format_size(value)
+    return f"`{json.dumps(value, ensure_ascii=False)}`".replace('"', "")
 
 
 def sections(kind_name: str) -> Iterator[str]:
@@ -73,24 +83,33 @@ def sections(kind_name: str) -> Iterator[str]:
         node = resolve(schema, raw)
         options = [resolve(schema, n) for n in node.get("anyOf", [node])]
         for option in options:
-            inner = option.get("additionalProperties")
-            target = resolve(schema, inner) if isinstance(inner, dict) else option
+            entries = option.get("additionalProperties")
+            target = resolve(schema, entries) if isinstance(entries, dict) else option
             if "properties" in target:
-                yield f"\n### {kind_name} `{name}`{' entries' if inner else ''}\n"
+                yield f"\n### {kind_name} `{name}`{' entries' if entries else ''}\n"
                 yield from table(schema, target)
-                if not inner:
-                    yield from within(schema, target, f"{kind_name} `{name}.")
+                yield from within(schema, target, f"{kind_name} `{name}{'.*' if entries else ''}.")
 
 
 def within(schema: dict[str, Any], node: dict[str, Any], title: str) -> Iterator[str]:
-    """Yield the tables of the sections in a section, e.g. `forward.budget`."""
+    """Yield the tables of the sections in a section, e.g. `forward.budget`, and of those in its lists and mappings."""
     for name, raw in node.get("properties", {}).items():
-        found = resolve(schema, raw)
-        for option in (resolve(schema, n) for n in found.get("anyOf", [found])):
+        for option, many in inner(schema, raw):
             if "properties" in option:
-                yield f"\n#### {title}{name}`\n"
+                yield f"\n#### {title}{name}`{many}\n"
                 yield from table(schema, option)
                 yield from within(schema, option, f"{title}{name}.")
+
+
+def inner(schema: dict[str, Any], raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the sections that a key may hold, and ` entries` for those of a list or mapping."""
+    found = resolve(schema, raw)
+    for option in (resolve(schema, n) for n in found.get("anyOf", [found])):
+        entry = option.get("additionalProperties") or option.get("items")
+        if isinstance(entry, dict):
+            yield resolve(schema, entry), " entries"
+        else:
+            yield option, ""
 
 
 def registered(title: str, options: dict[str, Any]) -> Iterator[str]:
@@ -100,6 +119,7 @@ def registered(title: str, options: dict[str, Any]) -> Iterator[str]:
         yield f"\n### {title} `{name}`\n"
         yield (cls.__doc__ or "").strip().split("\n")[0] + "\n"
         yield from table(schema, schema)
+        yield from within(schema, schema, f"{title} `{name}.")
 
 
 def render() -> str:
@@ -111,7 +131,8 @@ def render() -> str:
         *registered("source", SOURCE_OPTIONS),
         "\n## Steps\n",
     ]
-    parts += [*registered("step", STEP_OPTIONS), *sections("receiver"), *sections("policy")]
+    parts += [*registered("step", STEP_OPTIONS), *sections("receiver"), "\n## Sinks\n"]
+    parts += [*registered("sink", SINK_OPTIONS), *sections("policy")]
     return "\n".join(parts) + "\n"
 
 

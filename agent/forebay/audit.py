@@ -21,7 +21,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from forebay.clock import Clock
 from forebay.stages import AuditNote, Tally
@@ -75,7 +75,13 @@ class Verdict:
     anchor: str = "none given"
 
 
-def verify(entries: Iterable[Entry], pruned: Sequence[Head] = (), anchor: Head | None = None) -> Verdict:
+def verify(
+    entries: Iterable[Entry],
+    pruned: Sequence[Head] = (),
+    anchor: Head | None = None,
+    *,
+    is_used: bool = False,
+) -> Verdict:
     """Follow a chain from its oldest kept entry to its newest.
 
     Parameters
@@ -83,20 +89,29 @@ def verify(entries: Iterable[Entry], pruned: Sequence[Head] = (), anchor: Head |
     entries : in order
     pruned : heads of older parts that were deleted to keep the log bounded, oldest first
     anchor : where the chain once stood, from outside
+    is_used : something was masked and its entry closed, so that an empty chain is none
     """
     before = pruned[-1] if pruned else Head(0, START)
     verdict = Verdict(head=before)
     passed = {head.n: head.hash for head in pruned}
     for entry in entries:
         verdict.first = verdict.first or entry.n
-        if entry.n != before.n + 1:
-            verdict.problems.append(f"entries {before.n + 1} to {entry.n - 1} are missing")
+        if not isinstance(entry.text, str) or not isinstance(entry.hash, bytes):
+            verdict.problems.append(f"entry {entry.n} is no text with a hash")
+            entry = Entry(entry.n, "", b"")  # what follows is compared with nothing, and shows as well
+        elif entry.n != before.n + 1:
+            first, last = before.n + 1, entry.n - 1
+            verdict.problems.append(
+                f"entry {first} is missing" if first == last else f"entries {first} to {last} are missing"
+            )
         elif chained(before.hash, entry.n, entry.text) != entry.hash:
             verdict.problems.append(f"entry {entry.n} or the hash before it was changed")
         before = Head(entry.n, entry.hash)
         passed[entry.n] = entry.hash
         verdict.entries += 1
     verdict.head = before
+    if is_used and before.n == 0:
+        verdict.problems.append("there are no entries, though the spool was masked for: they were taken out")
     if anchor is not None:
         verdict.anchor = _compare(anchor, before, passed, verdict.problems)
     return verdict
@@ -141,6 +156,7 @@ class Summary:
     """Entries of a time range, added up."""
 
     entries: int = 0
+    unreadable: int = 0
     batches: int = 0
     first_wall_ns: int = 0
     last_wall_ns: int = 0
@@ -151,20 +167,31 @@ class Summary:
 
 
 def summarise(texts: Iterable[str], since_ns: int = 0, until_ns: int = 2**63 - 1) -> Summary:
-    """Add up the entries whose time overlaps [since_ns, until_ns), by the gateway's wall clock."""
+    """Add up the entries whose time overlaps [since_ns, until_ns), by the gateway's wall clock.
+
+    Entries that somebody changed may be anything: what is none is counted and left out, for `verify` to tell of.
+    """
     out = Summary()
     for text in texts:
-        body: dict[str, Any] = json.loads(text)
-        first, last = int(body["since"][0]), int(body["until"][0])
+        try:
+            body = json.loads(text)
+            first, last = int(body["since"][0]), int(body["until"][0])
+            batches = int(body["batches"]["count"])
+            policy = str(body["policy"]), str(body["policy_hash"]), str(body["key_id"])
+            gateway, agent = str(body["gateway"]), str(body["agent"])
+            hits = [(str(stream), str(name), str(rule), int(n)) for stream, name, rule, n in body["hits"]]
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+            out.unreadable += 1
+            continue
         if last < since_ns or first >= until_ns:
             continue
         out.entries += 1
-        out.batches += int(body["batches"]["count"])
+        out.batches += batches
         out.first_wall_ns = min(first, out.first_wall_ns or first)
         out.last_wall_ns = max(last, out.last_wall_ns)
-        out.policies[body["policy"], body["policy_hash"], body["key_id"]] += 1
-        out.gateways.add(body["gateway"])
-        out.agents.add(body["agent"])
-        for stream, name, rule, count in body["hits"]:
+        out.policies[policy] += 1
+        out.gateways.add(gateway)
+        out.agents.add(agent)
+        for stream, name, rule, count in hits:
             out.hits[stream, name, rule] += count
     return out

@@ -236,7 +236,7 @@ def revoke(gateway_id: str, folder: Path) -> Path:
     try:
         path.unlink()
     except FileNotFoundError:
-        raise KeyFileError(f"{gateway_id} is not enrolled", place=str(folder)) from None
+        raise KeyFileError(f"no gateway `{gateway_id}` is enrolled", place=str(folder)) from None
     return path
 
 

@@ -11,6 +11,7 @@ Samarati, Sweeney (1998): k-anonymity. Machanavajjhala et al. (2006): l-diversit
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from forebay.errors import InputError
+from forebay.mask.tables import find_delimiter
 
 MAX_RECORDS = 2_000_000
 _SIZES = (1, 2, 5, 10, 50)  # bounds of the histogram of group sizes
@@ -125,18 +127,18 @@ def _closeness(
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read CSV (with a header) or JSON lines as text by column. Raises InputError, without showing what is there."""
+    """Read CSV (with a header) or JSON (lines, or one list) as text by column. Raises InputError, without showing
+    what is there. UTF-8 and GB18030, and the delimiters that `forebay mask` knows."""
     out: list[dict[str, str]] = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
-            rows: Iterator[dict[str, Any]] = _json_rows(file) if is_json else iter(csv.DictReader(file))
-            for number, row in enumerate(rows):
-                if number >= MAX_RECORDS:
-                    raise InputError(
-                        f"more than {MAX_RECORDS:,} records", hint="take a sample", place=str(path)
-                    )
-                out.append({str(k): "" if v is None else str(v) for k, v in row.items()})
+        data = path.read_bytes()
+        text = _text_of(data)
+        is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json")
+        rows: Iterator[dict[str, Any]] = _json_rows(text) if is_json else _csv_rows(text)
+        for number, row in enumerate(rows):
+            if number >= MAX_RECORDS:
+                raise InputError(f"more than {MAX_RECORDS:,} records", hint="take a sample", place=str(path))
+            out.append({str(k): "" if v is None else str(v) for k, v in row.items()})
     except OSError as error:
         raise InputError(f"cannot read it: {error.strerror}", place=str(path)) from None
     except (ValueError, csv.Error, RecursionError) as error:
@@ -146,10 +148,27 @@ def read_table(path: Path) -> list[dict[str, str]]:
     return out
 
 
-def _json_rows(file: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in file:
-        if line.strip():
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError("expected an object in each line")
-            yield row
+def _text_of(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("gb18030")  # files of older Chinese systems
+
+
+def _csv_rows(text: str) -> Iterator[dict[str, Any]]:
+    delimiter = find_delimiter(text.split("\n", 1)[0])
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for row in rows:
+        row.pop(None, None)  # cells beyond the header's are of no column
+        yield row
+
+
+def _json_rows(text: str) -> Iterator[dict[str, Any]]:
+    if text.lstrip().startswith("["):
+        rows: Iterable[Any] = json.loads(text)
+    else:
+        rows = (json.loads(line) for line in text.splitlines() if line.strip())
+    for row in rows:
+        if not isinstance(row, dict):
+            raise ValueError("expected objects")
+        yield row

@@ -261,7 +261,9 @@ class Agent:
         link = self._link.forwarder.link
         if link.state == "up" and self._link.is_spent():
             return "the byte budget is used up: all but urgent batches wait for the next day or month"
-        return f"no acknowledgement for {still_s:g} s; link to {link.endpoint} is {link.state}: {link.reason}"
+        # the receiver that answers "later" says why in its own log only: a policy that it does not take, a full disk
+        why = link.reason or "the receiver takes nothing now, its log says why"
+        return f"no acknowledgement for {still_s:g} s; link to {link.endpoint} is {link.state}: {why}"
 
     def undelivered(self) -> int:
         """See drain.Road."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from forebay import __version__
 from forebay.log import Recent
+from forebay.spool.forecast import file_bytes, full_in_s
 from forebay.spool.reader import equations_hold
 from forebay.supervise import Unit
 from forebay.telemetry import process_facts
@@ -23,7 +24,8 @@ def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
     with agent.looking:  # lookers come in threads of their own, and the reader is for one at a time
         ledger = agent.reader.ledger()
         batches, readings, size = agent.reader.counts()
-        file_bytes, rate = agent.reader.file_bytes(), agent.reader.rate()
+        rate = agent.reader.rate(agent.spool.store.uptime_ns())
+    taken = file_bytes(agent.spool.folder)
     folder, condition = agent.spool.folder, agent.spool.writer.condition
     return {
         "gateway": config.gateway.id,
@@ -49,9 +51,9 @@ def snapshot(agent: Agent, recent: Recent | None = None) -> dict[str, Any]:
             "pending_batches": batches,
             "pending_readings": readings,
             "pending_bytes": size,
-            "file_bytes": file_bytes,
+            "file_bytes": taken,
             "max_bytes": config.spool.max_bytes,
-            "full_in_s": int(max(0, config.spool.max_bytes - file_bytes) / rate) if rate else None,
+            "full_in_s": full_in_s(config.spool.max_bytes, taken, rate),
         },
         "link": _link(agent),
         "streams": ledger,

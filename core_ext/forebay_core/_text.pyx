@@ -33,8 +33,9 @@ cdef enum:
     OTHER = 0x80
     PROVINCE = 0x81
     PLATE_END = 0x82
-    MIDDLE_DOT = 0x83
-    DEGREE = 0x84
+    SPOKEN = 0x83  # and nine more
+    MIDDLE_DOT = 0x90
+    DEGREE = 0x91
     SKIP = 0xFF
     UNKNOWN = 1  # code point of what is no character of the basic plane
     # kinds of symbols
@@ -115,7 +116,7 @@ def _fill_tables():
         elif chr(i).isalpha():
             KIND[i] = LETTER | LOCAL | DOMAIN | (HEX if chr(i) in "abcdefABCDEF" else 0)
     memset(GOES_ON, 0, 256)
-    for i in (*b" -.)/_", MIDDLE_DOT, DEGREE):
+    for i in (*b" -.)/_+", MIDDLE_DOT, DEGREE):
         GOES_ON[i] = 1
     for char in "._%+-":
         KIND[<int> ord(char)] |= LOCAL
@@ -205,15 +206,15 @@ cdef Py_ssize_t longest_cell(const int64_t[::1] offsets, Py_ssize_t size) noexce
     return longest
 
 
-cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons) noexcept nogil:
+cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length) noexcept nogil:
     # Fill a cell with what the rules look at. False: no rule has anything to look at.
     cdef int seen
     memcpy(b.symbols + PAD, c.raw, length)
     memset(b.symbols + PAD + length, 0, REST)
     seen = survey(b.symbols + PAD, length + PAD, b.kinds + PAD)
-    # every number has a digit, names and addresses are in ideographs
+    # every number has a digit, of whatever script; names and addresses are in ideographs
     if not seen & (IS_DIGIT | IS_AT | IS_ESCAPE):
-        if not seen & IS_HIGH or not has_high(c.raw, length, persons):
+        if not seen & IS_HIGH or not has_high(c.raw, length):
             return False
     c.han = False
     c.end = PAD + <int> length
@@ -226,7 +227,7 @@ cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length, bint persons
 
 
 cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffers *b, Buffers *whole,
-                   uint32_t context, Hits *out, Hits *who) noexcept nogil:
+                   uint32_t context, bint ready, Hits *out, Hits *who) noexcept nogil:
     cdef Cell c
     cdef Py_ssize_t row
     cdef int64_t length
@@ -235,13 +236,17 @@ cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffer
     for row in range(offsets.shape[0] - 1):
         length = offsets[row + 1] - offsets[row]
         c.raw = data + offsets[row]
-        if length == 0 or not prepare(&c, b, length, persons):
+        if length == 0 or not prepare(&c, b, length):
             continue
         c.row = row
         scan_cell(&c, out)
         if c.broken:
             scan_broken(&c, whole, out, who)
         if persons and c.han:
+            ready = ready or fill_people()
+            if not ready:
+                out.failed = 1
+                return
             find_people(&c, out, who)
             if who.n:
                 merge_people(out, who)
@@ -280,12 +285,11 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
     cdef Buffers b, whole
     cdef uint8_t empty = 0
+    cdef bint ready = PEOPLE_READY  # read here, where the GIL is held: the tables are then whole
     if longest < 0:
         raise ValueError("offsets do not fit the data")
     if longest >= 0x7FFFFF00:
         raise ValueError("a cell has 2 GiB or more")
-    if classes >> NAME & 1 or classes >> ADDRESS & 1:
-        _fill_people()
     memset(&out, 0, sizeof(out))
     memset(&who, 0, sizeof(who))
     out.classes = classes
@@ -296,7 +300,7 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
         if not make_buffers(&b, longest):
             raise MemoryError
         with nogil:
-            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, &out, &who)
+            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, ready, &out, &who)
         if out.failed or who.failed:
             raise MemoryError
         return _arrays(&out)

@@ -3,6 +3,10 @@
 cdef enum:
     MAX_GAP = 40  # symbols: a line end and what the next line is indented by
 
+cdef inline bint is_slash(uint8_t c) noexcept nogil:
+    return c == 47 or c == 95 or c == 43  # / _ and the space of a form in a URL
+
+
 cdef inline bint is_separator(uint8_t c) noexcept nogil:
     return c == 32 or c == 45 or c == 46 or c == MIDDLE_DOT  # space - .
 
@@ -94,3 +98,28 @@ cdef inline int gap_end(const uint8_t *s, int i) noexcept nogil:
         lines += s[e] == 10
         e += 1
     return e if lines == 1 else 0
+
+
+cdef int spoken(Cell *c, Hits *out, int b) noexcept nogil:
+    # A run of digits written as words that begins at b: `一三八...`. Returns the index behind it.
+    cdef uint8_t digits[18]
+    cdef int e = b, k, n
+    while SPOKEN <= c.s[e] < SPOKEN + 10:
+        e += 1
+    n = e - b
+    if (n != 11 and n != 17 and n != 18) or is_digit(c.s[b - 1]) or is_digit(c.s[e]):
+        return e
+    for k in range(n):
+        digits[k] = c.s[b + k] - SPOKEN + 48
+    if n == 11:
+        if is_mobile(digits) and (is_assigned(digits) or near(c, b, NEAR_PHONE)):
+            emit(c, out, b, e, MOBILE, 85)
+        return e
+    if n == 17:
+        if c.s[e] | 0x20 != 120 or is_alnum(c.s[e + 1]):
+            return e
+        digits[17] = 88
+        e += 1
+    if is_resident18(digits):
+        emit(c, out, b, e, RESIDENT_ID, 97)
+    return e

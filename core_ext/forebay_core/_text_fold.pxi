@@ -101,6 +101,22 @@ cdef int ideograph_run(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint
     return k
 
 
+cdef inline uint8_t beyond(const uint8_t *raw, int i, int n, int *length) noexcept nogil:
+    # The symbol of what begins with a byte of 0xF0 or more: digits for mathematics, what has no width.
+    cdef int code
+    if raw[i] >= 0xF8 or i + 3 >= n or (raw[i + 1] & raw[i + 2] & raw[i + 3]) & 0xC0 != 0x80 or (
+            (raw[i + 1] | raw[i + 2] | raw[i + 3]) & 0x40):
+        return OTHER
+    code = (raw[i] & 0x07) << 18 | (raw[i + 1] & 0x3F) << 12 | (raw[i + 2] & 0x3F) << 6 | (raw[i + 3] & 0x3F)
+    if 0x1D7CE <= code < 0x1D800:
+        length[0] = 4
+        return <uint8_t> (48 + (code - 0x1D7CE) % 10)
+    if 0xE0000 <= code < 0xE1000:
+        length[0] = 4
+        return SKIP
+    return OTHER
+
+
 cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16_t *cp,
                      bint *han) noexcept nogil:
     # Returns the index after the last symbol; pos there is n.
@@ -146,6 +162,8 @@ cdef inline int fold(const uint8_t *raw, int n, uint8_t *s, int32_t *pos, uint16
                 code = (byte & 0x0F) << 12 | (raw[i + 1] & 0x3F) << 6 | (raw[i + 2] & 0x3F)
                 length = 3
         symbol = SYMBOL[code] if code > UNKNOWN else OTHER
+        if byte >= 0xF0:
+            symbol = beyond(raw, i, n, &length)
         if symbol != SKIP:
             s[j] = symbol
             cp[j] = symbol if symbol < 0x80 else <uint16_t> code

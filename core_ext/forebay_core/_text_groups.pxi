@@ -49,11 +49,15 @@ cdef inline int collect(const uint8_t *s, int d, Groups *g) noexcept nogil:
             g.digits[17] = 88
             n = 18
             i += 1
+        elif n == 17 and is_separator(s[i]) and (s[i + 1] | 0x20) == 120:  # in a group of its own
+            g.digits[17] = 88
+            n = 18
+            i += 2
         if is_alnum(s[i]) or n == before:
             break
         g.total[g.n], g.end[g.n], g.separator[g.n] = n, i, s[i]
         g.n += 1
-        if (is_separator(s[i]) or s[i] == 47 or s[i] == 95) and is_digit(s[i + 1]):
+        if (is_separator(s[i]) or is_slash(s[i])) and is_digit(s[i + 1]):
             i += 1
         elif is_wide(s, i):
             g.separator[g.n - 1] = 45
@@ -86,7 +90,7 @@ cdef inline int joined(Cell *c, Hits *out, int d) noexcept nogil:
             emit(c, out, d, g.end[last], BANK_CARD, 88)
             return g.end[last]
         last = 3 if last == 4 else 0
-    if g.total[0] == 3 and is_mobile(g.digits) and g.separator[0] != 47 and g.separator[0] != 95:
+    if g.total[0] == 3 and is_mobile(g.digits) and not is_slash(g.separator[0]):
         last = 2 if g.n > 2 and g.total[1] == 7 and g.total[2] == 11 else (1 if g.total[1] == 11 else 0)
         if last == 2 and g.separator[0] != g.separator[1]:
             last = 0

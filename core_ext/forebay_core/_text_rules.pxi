@@ -40,6 +40,9 @@ cdef inline int digit_run(Cell *c, Hits *out, int d, int f) noexcept nogil:
     elif (n == 11 or n == 12) and t[0] == 48 and is_landline(t, n) and near(c, d, NEAR_PHONE) and not (
             within(c, d, NEAR_OTHER, VERSION_BYTES)):
         emit(c, out, d, f, LANDLINE, 75)
+    elif n == 12 and t[0] == 48 and is_mobile(t + 1) and is_assigned(t + 1) and is_somebodys(c, d):
+        if not counts(c, d) and not within_code(c, d, f):  # dialled from another city
+            emit(c, out, d + 1, f, MOBILE, 85 if near(c, d, NEAR_PHONE) else 60)
     elif n >= 13:
         kind = is_card(t, n)
         if (kind == 1 and (n > 15 or is_somebodys(c, d))) or (kind == 2 and near(c, d, NEAR_CARD)):
@@ -220,7 +223,7 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
                 return end
     if after == DEGREE:
         return degrees(c, out, d)
-    if (f - d < 2 and not (s[d] == 49 and after == 32 and s[f + 2] == 32)) or not left_open(s, d):
+    if (f - d < 2 and not (49 <= s[d] <= 56 and after == 32 and s[f + 2] == 32)) or not left_open(s, d):
         return 0
     if 6 <= f - d <= 8:
         end = labelled(c, out, d, f)
@@ -228,7 +231,7 @@ cdef inline int short_run(Cell *c, Hits *out, int b, int d, int f) noexcept nogi
             return end
     end = 0
     if (is_separator(after) and is_digit(s[f + 1])) or (after == 41 and s[d - 1] == 40) or is_wide(s, f) or (
-            (after == 47 or after == 95) and f - d == 3 and is_digit(s[f + 1])):
+            is_slash(after) and f - d == 3 and is_digit(s[f + 1])):
         end = joined(c, out, d)
     if end == 0 and (after == 32 or after == 45) and d == b and is_alnum(s[f + 1]) and (
             USCC_START[s[d] * 128 + s[d + 1]]):

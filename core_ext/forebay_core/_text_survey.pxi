@@ -16,7 +16,7 @@ cdef extern from *:
             memcpy(&b, text + i, 16);
             k = (fb_v16)(b - FB_ALL(48) < FB_ALL(10)) & FB_ALL(3);
             k |= (fb_v16)((b | FB_ALL(32)) - FB_ALL(97) < FB_ALL(26)) & FB_ALL(1);
-            k |= (fb_v16)((b == FB_ALL(58)) | (b - FB_ALL(0x81) < FB_ALL(2))) & FB_ALL(4);
+            k |= (fb_v16)((b == FB_ALL(58)) | (b - FB_ALL(0x81) < FB_ALL(12))) & FB_ALL(4);
             k |= (fb_v16)(b == FB_ALL(64)) & FB_ALL(8);
             k |= (fb_v16)((b == FB_ALL(92)) | (b == FB_ALL(37))) & FB_ALL(16);
             k |= (fb_v16)(b == FB_ALL(10)) & FB_ALL(32);
@@ -40,20 +40,19 @@ cdef enum:
     # bits of `Cell.kinds`, and of what a survey has seen
     IN_RUN = 1  # a letter or digit
     IS_DIGIT = 2
-    IS_SIGN = 4  # a rule begins here: : PROVINCE PLATE_END
+    IS_SIGN = 4  # a rule begins here: : PROVINCE PLATE_END SPOKEN
     IS_AT = 8
     IS_ESCAPE = 16  # \ %
     IS_BREAK = 32  # a line ends
     IS_HIGH = 128  # no ASCII
 
 
-cdef inline bint has_high(const uint8_t *raw, Py_ssize_t n, bint persons) noexcept nogil:
-    # Full-width forms, and where persons are looked for ideographs? Vectorised by the compiler.
+cdef inline bint has_high(const uint8_t *raw, Py_ssize_t n) noexcept nogil:
+    # Ideographs, full-width forms, digits of other scripts (Arabic comes first)? Vectorised by the compiler.
     cdef Py_ssize_t i
-    cdef uint8_t byte, people_from = 0xE3 if persons else 0xFF, found = 0
+    cdef uint8_t found = 0
     for i in range(n):
-        byte = raw[i]
-        found |= (byte == 0xEF) | ((byte >= people_from) & (byte < 0xEA))
+        found |= raw[i] >= 0xD9
     return found
 
 
@@ -151,7 +150,7 @@ cdef inline bint idle(const Cell *c, int b, int e, int digits) noexcept nogil:
         return not (c.kinds[e + 1] & IS_DIGIT or c.s[e + 1] == 45)
     if after == 45 or after == 46:
         return not c.kinds[e + 1] & IN_RUN
-    if after == 47 or after == 95:  # a mobile number with such signs
+    if is_slash(after):  # a mobile number with such signs
         return n != 3 or c.s[b] != 49
     return False
 
@@ -166,6 +165,9 @@ cdef inline void scan_cell(Cell *c, Hits *out) noexcept nogil:
             return
         if c.kinds[b] & IS_DIGIT:
             b = run_start(c, b, j)
+        elif s[b] >= SPOKEN:
+            j = spoken(c, out, b) if s[b + 1] >= SPOKEN else b + 1  # in most words one stands alone
+            continue
         if b > j:
             b = reach_back(c, b, j)
         if c.kinds[b] & IN_RUN:

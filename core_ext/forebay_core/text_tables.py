@@ -41,8 +41,25 @@ PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕�
 """With the traditional forms, which Hong Kong and Macau write."""
 PLATE_ENDS = "警学挂港澳试超领使"
 
-# Folded symbols above ASCII: one byte a character, so that every rule looks at single bytes.
-OTHER, PROVINCE, PLATE_END, MIDDLE_DOT, DEGREE, SKIP = 0x80, 0x81, 0x82, 0x83, 0x84, 0xFF
+# Folded symbols above ASCII: one byte a character, so that every rule looks at single bytes. SPOKEN and the nine
+# behind it are digits written as words; with those before it a rule may begin.
+OTHER, PROVINCE, PLATE_END, SPOKEN, MIDDLE_DOT, DEGREE, SKIP = 0x80, 0x81, 0x82, 0x83, 0x90, 0x91, 0xFF
+
+SPOKEN_DIGITS = ("〇零", "一壹幺", "二贰貳", "三叁參", "四肆", "五伍", "六陆陸", "七柒", "八捌", "九玖")
+"""How a number is read out digit by digit, by its value, as transcripts of telephone calls have it."""
+
+ZEROS = (
+    *(0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6),
+    *(0xE50, 0xED0, 0xF20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80, 0x1A90),
+    *(0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0),
+)
+"""Zeros of other scripts' digits in the basic plane, the other nine behind each: whatever reads numbers reads those."""
+
+WIDE_DIGITS = range(0x1D7CE, 0x1D800)
+"""Digits for mathematics, beyond the basic plane: five times ten."""
+
+TAGS = range(0xE0000, 0xE1000)
+"""What has no width, beyond the basic plane."""
 
 
 def _symbols() -> bytes:
@@ -59,8 +76,20 @@ def _symbols() -> bytes:
         table[code] = 0x2D
     for code in (0xB7, 0x2022, 0x2027, 0x2219, 0x22C5, 0x30FB, 0xFF65):
         table[code] = MIDDLE_DOT
-    for code in (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF):
-        table[code] = SKIP
+    for code in (
+        *(0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
+        *range(0x180B, 0x1810),
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+        *range(0xFE00, 0xFE10),
+    ):
+        table[code] = SKIP  # Default_Ignorable_Code_Point
+    for zero in ZEROS:
+        table[zero : zero + 10] = b"0123456789"
+    for value, chars in enumerate(SPOKEN_DIGITS):
+        for char in chars:
+            table[ord(char)] = SPOKEN + value
     for code in (0xB0, 0xBA, 0x5EA6):  # the sign, what is taken for it, 度
         table[code] = DEGREE
     for char in PROVINCES:

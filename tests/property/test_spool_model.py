@@ -14,6 +14,7 @@ from spool_model import OWNER, make_batch, make_commit
 
 from forebay.spool import Limits, rolling, segment_path
 from forebay.spool.claims import Claims
+from forebay.spool.forecast import file_bytes
 from forebay.spool.reader import Reader, equations_hold
 from forebay.spool.recovery import Recovery
 from forebay.spool.store import Answers
@@ -126,7 +127,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert dead == self.ended["dead_lettered"]
         evicted = sum(sum(e["evicted"].values()) for e in ledger.values())
         assert sum(g.readings for g in self.reader.gaps(100_000)) == evicted + dead
-        assert self.reader.file_bytes() <= MAX_BYTES
+        assert file_bytes(self.folder) <= MAX_BYTES
 
     @invariant()
     def counts_are_those_of_the_batches(self) -> None:

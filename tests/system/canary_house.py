@@ -273,6 +273,24 @@ def killed(house: House) -> None:
     house.wait_flow()
 
 
+def _ended(house: House) -> int:
+    """Wait for the agent's end; return its status as the kernel tells it, for `Popen` keeps no word of a core."""
+    found: list[int] = []
+
+    def gone() -> bool:
+        assert house.agent is not None
+        pid, status = os.waitpid(house.agent.pid, os.WNOHANG)
+        if not pid:
+            time.sleep(0.02)
+            return False
+        house.agent.returncode = os.waitstatus_to_exitcode(status)
+        found.append(status)
+        return True
+
+    wait_until(gone, lambda: f"the agent goes on: {house.plant.log()[-3000:]}")
+    return found[0]
+
+
 def dumped(house: House) -> None:
     """Signals that leave a core, with `ulimit -c unlimited`."""
     live = tuple(n for n in ("mqtt", "zmq") if n in house.feeds.names)
@@ -285,8 +303,7 @@ def dumped(house: House) -> None:
         (core,) = [line for line in limits.splitlines() if "core file" in line]
         assert core.split()[4:6] == ["0", "0"], core
         house.agent.send_signal(number)
-        _, status = os.waitpid(house.agent.pid, 0)
-        house.agent.returncode = -number
+        status = _ended(house)
         assert os.WIFSIGNALED(status)
         assert not os.WCOREDUMP(status), "a core was written, or handed to a program"
     assert not [p for p in house.plant.folder.rglob("core*") if p.is_file() and "tools" not in p.parts]

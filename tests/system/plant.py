@@ -167,6 +167,14 @@ class Plant:
         """Return `forebay status --json`."""
         return json.loads(self.cli("status", "agent.yaml", "--json"))
 
+    def live(self) -> dict[str, Any]:
+        """Return the same as the running agent tells it: one that starts or is busy leaves it to the files at first."""
+        deadline = time.monotonic() + START_S
+        while "link" not in (facts := self.status()):
+            assert time.monotonic() < deadline, f"the agent does not answer: {self.log()[-3000:]}"
+            time.sleep(0.05)
+        return facts
+
     def ledger(self, stream: str) -> dict[str, Any]:
         """Return a stream's ledger, having asserted that it balances."""
         facts = self.status()

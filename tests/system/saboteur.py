@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import sys
 import tempfile
 from typing import Any
@@ -183,6 +184,9 @@ def nothing() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGQUIT, signal.SIG_DFL
+    )  # a shell's background job ignores it, and so would its children
     globals()[sys.argv.pop(1)]()
     from forebay.cli import main
 

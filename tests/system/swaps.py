@@ -124,7 +124,7 @@ def models_of(plant: Plant) -> dict[str, dict[str, int]]:
 
 def model_in_use(plant: Plant) -> str:
     """Return the model that serves stream `a`."""
-    return str(plant.status()["pipelines"]["a"]["reports"]["infer"]["model"])
+    return str(plant.live()["pipelines"]["a"]["reports"]["infer"]["model"])
 
 
 def shadow_report(plant: Plant) -> dict[str, Any]:

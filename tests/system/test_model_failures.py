@@ -33,7 +33,7 @@ def test_a_model_that_hangs_costs_its_scores_and_nothing_else(plant: Plant, isol
         install(plant, "1.0.2", graph=GRAPHS / "stuck_hangs.onnx")
         plant.configure(limited(isolated))
         plant.cli("reload", "agent.yaml")
-        hanging = plant.status()["pipelines"]["a"]["reports"]["infer"]["model"]
+        hanging = plant.live()["pipelines"]["a"]["reports"]["infer"]["model"]
         eventually(lambda: models_of(plant).get(hanging, {}).get("gave"), "scores")
         feeder.stuck.set()
         eventually(lambda: models_of(plant)[hanging].get("failed"), "runs that were ended")
@@ -41,7 +41,7 @@ def test_a_model_that_hangs_costs_its_scores_and_nothing_else(plant: Plant, isol
         seen = feeder.rows
         eventually(lambda: rows_of(plant.sink, f"SELECT 1 FROM a WHERE id >= {seen} LIMIT 1"), "rows go on")
         assert rows_of(plant.sink, "SELECT anomaly FROM a ORDER BY id DESC LIMIT 1") == [(None,)]
-        assert plant.status()["pipelines"]["a"]["restarts"] == 0
+        assert plant.live()["pipelines"]["a"]["restarts"] == 0
 
 
 def test_a_model_that_crashes_in_native_code_takes_its_own_process_only(plant: Plant) -> None:
@@ -57,7 +57,7 @@ def test_a_model_that_crashes_in_native_code_takes_its_own_process_only(plant: P
         scored = f"SELECT 1 FROM a WHERE id >= {seen} AND anomaly IS NOT NULL LIMIT 1"
         eventually(lambda: rows_of(plant.sink, scored), "scores go on")
         assert agent.poll() is None
-        assert plant.status()["pipelines"]["a"]["restarts"] == 0
+        assert plant.live()["pipelines"]["a"]["restarts"] == 0
 
 
 def missing(folder: Path) -> None:

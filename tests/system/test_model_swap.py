@@ -27,7 +27,7 @@ def test_an_installed_version_is_taken_over_by_reload_under_load_and_rolled_back
     plant: Plant, feeder: Feeder
 ) -> None:
     assert model_in_use(plant).startswith("sensor-anomaly@1.0.1#")
-    before = plant.status()["pipelines"]["b"]["restarts"]
+    before = plant.live()["pipelines"]["b"]["restarts"]
     install(plant, "1.0.2")
     told = plant.cli("reload", "agent.yaml", "--json")
     assert json.loads(told)["rebuilt"] == ["a"], "only the pipeline that uses the model"
@@ -35,7 +35,7 @@ def test_an_installed_version_is_taken_over_by_reload_under_load_and_rolled_back
     plant.cli("models", "rollback", "sensor-anomaly", "--config", "agent.yaml")
     assert json.loads(plant.cli("reload", "agent.yaml", "--json"))["rebuilt"] == ["a"]
     eventually(lambda: model_in_use(plant).startswith("sensor-anomaly@1.0.1#"), "the old model")
-    assert plant.status()["pipelines"]["b"]["restarts"] == before
+    assert plant.live()["pipelines"]["b"]["restarts"] == before
 
 
 def signed(plant: Plant, folder: Path, **changes: object) -> None:

@@ -91,7 +91,10 @@ def test_a_browser_shows_what_flows(plant, browser):
         browser.wait_for("document.querySelector('#link b.up')?.textContent === 'up'")
         browser.wait_for("document.getElementById('still').src.startsWith('blob:')")
         browser.wait_for("document.getElementById('still').naturalWidth > 0")
-        assert "does not fill" in browser.text()
+        browser.wait_for("document.body.innerText.includes('does not fill')")
+        browser.wait_for(
+            "document.getElementById('config').textContent.includes('gw-1')"
+        )  # asked for by itself
         assert browser.evaluate("document.getElementById('config').textContent").count("gw-1") == 1
         assert not browser.evaluate("location.hash"), "the token is taken out of the address"
         plant.stop_receiver()

@@ -73,7 +73,9 @@ def with_faults(plant: Plant) -> Path:
     folder = plant.folder / "faults"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FAULTS)
-    plant.environment = plant.environment | {"PYTHONPATH": str(folder), "FAULTS": str(folder)}
+    # Before what is there: a checkout that is tried under PYTHONPATH must not be left for the installed one.
+    path = os.pathsep.join(filter(None, [str(folder), plant.environment.get("PYTHONPATH", "")]))
+    plant.environment = plant.environment | {"PYTHONPATH": path, "FAULTS": str(folder)}
     return folder
 
 
@@ -99,7 +101,7 @@ def running(plant):
 
 
 def test_status_of_a_running_agent_says_what_only_it_knows(plant, running):
-    facts = plant.status()
+    facts = plant.live()
     assert facts["running"]
     assert facts["link"]["state"] == "up"
     assert facts["pipelines"]["a"]["working"]
@@ -208,7 +210,7 @@ def test_a_reload_changes_only_what_changed_and_no_row_is_lost_or_doubled(plant,
     values = dict(rows_of(plant.sink, "SELECT id, value FROM a"))
     assert values[5] == 5 / 2
     assert values[5_999] == 5_999
-    facts = plant.status()
+    facts = plant.live()
     assert facts["pipelines"]["b"]["restarts"] == 0
     assert facts["pipelines"]["a"]["steps"] == ["scale", "scale"]
     assert "nothing changed" in plant.cli("reload", "agent.yaml")
@@ -253,7 +255,7 @@ def test_a_reload_that_cannot_be_is_refused_and_the_old_goes_on(plant, running, 
 def test_hangup_reads_the_configuration_again(plant, running):
     plant.configure(TWO % KEEP_ALL)
     os.kill(running.pid, signal.SIGHUP)
-    eventually(lambda: plant.status()["pipelines"]["a"]["steps"] == ["deadband"], "the new step")
+    eventually(lambda: plant.live()["pipelines"]["a"]["steps"] == ["deadband"], "the new step")
 
 
 # -- restarts -----------------------------------------------------------------------------------------------
@@ -273,7 +275,7 @@ def test_a_failed_pipeline_is_built_anew_alone_and_nothing_is_lost_or_doubled(pl
         (faults / "crash-a").touch()
         append(plant, "a", 3_000, 4_000)
         eventually(arrived(plant, "a", 4_000), "rows after the second failure")
-        facts = plant.status()
+        facts = plant.live()
         assert facts["pipelines"]["a"]["restarts"] == 2
         assert facts["pipelines"]["b"]["restarts"] == 0
         stopped(plant, child)
@@ -326,11 +328,25 @@ def test_safe_mode_runs_what_ran_last_until_the_file_is_mended(plant):
     assert "gateway gw-1" in plant.cli("top", "agent.yaml", "--count", "1", "--interval", "50ms")
     (plant.folder / "agent.yaml").write_text(good.replace(DOUBLE, KEEP_ALL))
     plant.cli("reload", "agent.yaml")
-    assert plant.status()["config"]["safe_mode"] == ""
+    assert plant.live()["config"]["safe_mode"] == ""
     append(plant, "a", 200, 300)
     eventually(arrived(plant, "a", 300), "rows after the mend")
     assert ids(plant, "a") == list(range(300))
     stopped(plant, child)
+
+
+def test_safe_mode_is_told_in_the_configured_log_file(plant):
+    append(plant, "a", 0, 1)
+    append(plant, "b", 0, 1)
+    plant.configure(TWO % "scael: {}", rest="log: {file: agent.jsonl, format: json}", forward=False)
+    child = plant.start_agent("--safe-mode")
+    file = plant.folder / "agent.jsonl"
+    eventually(
+        lambda: file.exists() and "only spool, link and status run" in file.read_text(), "a word on why"
+    )
+    stopped(plant, child)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert any("did you mean `scale`" in line["message"] for line in lines)
 
 
 @pytest.mark.slow
@@ -349,7 +365,7 @@ def test_in_safe_mode_the_link_stays_up_when_the_policy_is_bad_too(plant):
     child = plant.start_agent("--safe-mode")
     eventually(lambda: plant.log().count("agent runs") > before, "the agent")
     eventually(lambda: plant.status().get("link", {}).get("state") == "up", "the link")
-    facts = plant.status()
+    facts = plant.live()
     assert facts["config"]["safe_mode"]
     assert facts["pipelines"] == {}
     stopped(plant, child)
@@ -368,14 +384,14 @@ def test_safe_mode_without_an_earlier_run_keeps_spool_link_and_status_up(plant, 
     eventually(lambda: "only spool, link and status run" in plant.log(), "a word on why")
     eventually((plant.spool / "agent.sock").exists, "the local socket")
     eventually(lambda: plant.status().get("link", {}).get("state") == "up", "the link")
-    facts = plant.status()
+    facts = plant.live()
     assert facts["config"]["safe_mode"]
     assert facts["pipelines"] == {}
     assert facts["spool"]["state"] == "ok"
     assert not (plant.spool / "last-good.json").exists()  # a bad one is not kept for a good one
     (plant.folder / "agent.yaml").write_text(good)
     plant.cli("reload", "agent.yaml")
-    assert plant.status()["config"]["safe_mode"] == ""
+    assert plant.live()["config"]["safe_mode"] == ""
     eventually(arrived(plant, "a", 100), "rows after the mend")
     stopped(plant, child)
 
@@ -419,7 +435,7 @@ def test_a_stuck_pipeline_starves_the_watchdog_and_a_restart_loses_nothing(plant
         manager.settimeout(7.0)
         with pytest.raises(TimeoutError):
             manager.recv(4096)
-        assert "pipeline a" in plant.status()["stuck"]
+        assert "pipeline a" in plant.live()["stuck"]
         child.send_signal(signal.SIGABRT)  # what the manager does then
         assert child.wait(PATIENCE_S) == -signal.SIGABRT
         assert not list(plant.folder.glob("core*"))

@@ -74,7 +74,7 @@ def test_repair_refuses_while_the_agent_runs(plant, sent):
     while not plant.segment.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     plant.cli("spool", "repair", "spool", expect=1)
-    assert "another agent" in plant.last_error
+    assert "an agent uses this spool (stop it first" in plant.last_error
 
 
 @pytest.mark.parametrize("cipher", ["aes-gcm", "sm4-gcm"])

@@ -230,7 +230,7 @@ def chain(count):
     ("spoil", "said"),
     [
         (lambda c: [*c[:2], c[2]._replace(text='{"n": 9}'), *c[3:]], "entry 3"),
-        (lambda c: c[:2] + c[3:], "entries 3 to 3 are missing"),
+        (lambda c: c[:2] + c[3:], "entry 3 is missing"),
         (lambda c: c[2:], "entries 1 to 2 are missing"),
         (lambda c: [*c[:1], c[1]._replace(hash=bytes(32)), *c[2:]], "entry 2"),
         (lambda c: [*c[:1], c[2]._replace(n=2), c[1]._replace(n=3), *c[3:]], "entry 2"),
@@ -349,3 +349,71 @@ def test_a_report_of_a_time_range_takes_the_entries_that_touch_it(capsys, filled
 def test_a_folder_without_a_spool_is_an_error(capsys, tmp_path):
     assert app.run(["audit", "verify", str(tmp_path)]) == 1
     assert "no spool here" in capsys.readouterr().err
+
+
+def spoil(folder, statement):
+    with closing(sqlite3.connect(folder / "segment-000001.db")) as db:
+        db.execute(statement)
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_entry SET body = 'no JSON' WHERE n = 2",
+        "UPDATE audit_entry SET body = '[]' WHERE n = 2",
+        "UPDATE audit_entry SET body = replace(body, '\"hits\"', '\"other\"') WHERE n = 2",
+        "UPDATE audit_entry SET body = replace(body, ',10]', ',\"ten\"]') WHERE n = 2",
+        "UPDATE audit_entry SET body = x'ff00' WHERE n = 2",
+        "UPDATE audit_entry SET body = 7 WHERE n = 2",
+    ],
+)
+def test_an_entry_that_was_made_unreadable_is_told_and_the_others_are_counted(
+    capsys, filled, tmp_path, statement
+):
+    spoil(filled, statement)
+    code, out = run(capsys, "verify", filled)
+    assert code == 1
+    assert "entry 2" in out
+    page = tmp_path / "r.html"
+    code, out = run(capsys, "report", filled, "--json", "--html", page)
+    facts = json.loads(out)
+    assert (code, facts["chain"], facts["batches"], facts["unreadable"]) == (1, "broken", 3, 1)
+    assert "1 entries cannot be read" in page.read_text()
+    assert "1 entries cannot be read" in run(capsys, "report", filled)[1]
+
+
+@pytest.mark.parametrize("value", ["5", "NULL", "'text'", "x''"])
+def test_a_hash_that_is_none_is_told_of_wherever_it_stands(capsys, filled, value):
+    newest = int(json.loads(run(capsys, "head", filled, "--json")[1])["n"])
+    with closing(sqlite3.connect(filled / "segment-000001.db")) as db:
+        db.execute("CREATE TABLE other AS SELECT * FROM audit_entry")  # without NOT NULL
+        db.execute("DROP TABLE audit_entry")
+        db.execute("ALTER TABLE other RENAME TO audit_entry")
+        db.execute(f"UPDATE audit_entry SET hash = {value} WHERE n = {newest}")
+        db.commit()
+    assert run(capsys, "verify", filled)[0] == 1
+    assert run(capsys, "report", filled)[0] == 1
+    assert app.run(["audit", "head", str(filled)]) == (0 if value == "x''" else 1)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM audit_entry", "DROP TABLE audit_entry"])
+def test_a_log_that_was_emptied_is_no_good_log(capsys, filled, statement):
+    spoil(filled, "DELETE FROM audit_open")
+    spoil(filled, statement)
+    for command in ("verify", "report"):
+        code, out = run(capsys, command, filled)
+        assert code == 1
+        assert "there are no entries, though the spool was masked for" in out
+
+
+def test_a_range_that_ends_before_it_begins_is_refused_and_an_empty_one_is_said(capsys, filled):
+    assert app.run(["audit", "report", str(filled), "--from", "2026-03-02", "--to", "2026-03-01"]) == 2
+    assert app.run(["audit", "report", str(filled), "--from", "2026-03-01", "--to", "2026-03-01"]) == 0
+    assert "0 entries, 0 batches in this range" in capsys.readouterr().out
+
+
+def test_verify_says_what_it_cannot_see_without_an_anchor(capsys, filled):
+    assert "only with --anchor" in run(capsys, "verify", filled)[1]
+    anchor = json.loads(run(capsys, "head", filled, "--json")[1])["anchor"]
+    assert "only with --anchor" not in run(capsys, "verify", filled, "--anchor", anchor)[1]

@@ -78,6 +78,17 @@ def test_a_command_that_this_build_lacks_is_named(capsys, monkeypatch):
             1,
             "run it as root, or as the user of the service",
         ),
+        (
+            OSError(28, "No space left on device", "the-secret-value.csv"),
+            1,
+            "No space left on device (is the disk",
+        ),
+        (
+            OSError(30, "Read-only file system", "the-secret-value.csv"),
+            1,
+            "error: a file could not be read or",
+        ),
+        (OSError(9, "Bad file descriptor"), 1, "internal error: OSError in test_cli_app.py:"),
         (ValueError("the-secret-value"), 1, "internal error: ValueError in test_cli_app.py:"),
     ],
 )

@@ -7,7 +7,10 @@ import socket
 
 import jsonschema
 import pytest
+import zmq
+from zmq.utils import z85
 
+from forebay import keys
 from forebay.cli import app
 from forebay.infer.bundle import find
 
@@ -27,22 +30,26 @@ sinks: {store: {type: sqlite, path: center.db}}
 """
 
 
+CENTER = keys.generate("center")
+
+
 @pytest.fixture
 def listener():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen()
-        yield server.getsockname()[1]
+    """Shake hands as a receiver does that lets everybody in; return its port."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
+        server.curve_server = True
+        server.curve_secretkey = z85.encode(CENTER.transport)
+        yield server.bind_to_random_port("tcp://127.0.0.1")
 
 
 @pytest.fixture
 def site(tmp_path, listener):
     """A folder in which both configurations work."""
     (tmp_path / "pump.csv").write_text("t\n1\n")
-    (tmp_path / "own.key").write_text("k")
-    (tmp_path / "own.key").chmod(0o600)
-    (tmp_path / "server.pub").write_text("p")
-    (tmp_path / "allowed").mkdir()
+    own = keys.generate("own")
+    keys.write_pair(own, tmp_path)
+    (tmp_path / "server.pub").write_text(keys.public_text(CENTER.public))
+    keys.enroll("g1", own.public, tmp_path / "allowed")
     (tmp_path / "agent.yaml").write_text(AGENT.replace("PORT", str(listener)))
     (tmp_path / "receiver.yaml").write_text(RECEIVER.replace("PORT", str(listener)))
     return tmp_path
@@ -59,6 +66,28 @@ def test_a_good_configuration_is_summarised(capsys, site):
     assert out.splitlines()[0].endswith("agent.yaml: OK")
     assert "pump: pump (file) -> validate; lane bulk, linger 5s" in out
     assert "no `masking` section: the shipped `base` policy applies" in out
+
+
+def test_a_field_whose_numbers_would_be_lost_is_told_how_to_keep_them(capsys, site):
+    text = AGENT.replace("PORT", "5570").replace("lane: bulk", "fields: {phone: {classes: [mobile]}}")
+    (site / "agent.yaml").write_text(text)
+    out = check(capsys, site / "agent.yaml")[1]
+    assert "pump.phone (if a number) becomes null, suppressed: " in out
+    assert "; with `type: str` it is masked as text" in out
+    (site / "agent.yaml").write_text(text.replace("[mobile]", "[mobile], type: str"))
+    assert "becomes null, suppressed" not in check(capsys, site / "agent.yaml")[1]
+
+
+@pytest.mark.parametrize("declared", ["", ", fields: {image: {grade: general}}"])
+def test_what_happens_to_pictures_is_told(capsys, site, declared):
+    text = AGENT.replace("path: pump.csv", "path: photos").replace(
+        "{validate: {field: t, range: [0, 1]}}", ""
+    )
+    (site / "agent.yaml").write_text(text.replace(", steps: []", declared).replace("PORT", "5570"))
+    code, out = check(capsys, site / "agent.yaml")
+    assert code == 0, out
+    assert "pump.image (bytes) is masked as an image and written anew: " in out
+    assert out.count("pump.image") == 1
 
 
 def test_a_bad_one_gives_all_errors_and_exit_2(capsys, site):
@@ -189,7 +218,7 @@ def test_live_takes_systemd_s_credentials_with_their_own_modes(capsys, with_cred
 
 
 def test_live_checks_a_receiver(capsys, site):
-    (site / "allowed").rmdir()
+    shutil.rmtree(site / "allowed")
     text = (site / "receiver.yaml").read_text().replace("path: center.db", "path: no/such/center.db")
     (site / "receiver.yaml").write_text(text)
     code, out = check(capsys, site / "receiver.yaml", "--live")

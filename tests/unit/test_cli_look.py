@@ -56,6 +56,18 @@ def test_status_fits_80_columns_however_large_the_counts_and_long_the_names():
     assert "full in 90 s" in told
 
 
+@pytest.mark.parametrize(("ago_s", "told"), [(40, "(3x, 40 s ago)"), (-500, "(3x)"), (10**9, "(3x)")])
+def test_status_tells_how_long_ago_a_trouble_was_unless_the_clock_was_set_since(ago_s, told, monkeypatch):
+    monkeypatch.setattr("forebay.cli.status.time.time_ns", lambda: 10**18)
+    trouble = {
+        "level": "warning", "component": "sources.mqtt", "message": "cannot reach the broker",
+        "facts": {}, "times": 3, "wall_ns": 10**18 - ago_s * 10**9, "do": advice("cannot reach the broker"),
+    }  # fmt: skip
+    rows = render(facts(uptime_s=100.0, troubles=[trouble])).splitlines()
+    assert f"warning cannot reach the broker {told}" in rows
+    assert "        -> look at network and `broker`; it is tried again by itself. With the" in rows
+
+
 def test_status_of_a_stopped_agent_says_less_but_says_it():
     stopped = facts(running=False)
     for key in ("uptime_s", "process", "link", "policy"):
@@ -149,6 +161,15 @@ def test_every_error_that_is_logged_has_its_advice():
                 found[text] = path.name
     assert len(found) > 40
     assert {text: name for text, name in found.items() if not advice(text)} == {}
+
+
+@pytest.mark.parametrize("source", ["mqtt", "modbus"])
+def test_every_warning_of_a_source_that_is_asked_has_its_advice(source):
+    tree = ast.parse((ROOT / f"agent/forebay/sources/{source}.py").read_text(encoding="utf-8"))
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "log.warning"]
+    texts = [ast.unparse(call.args[0])[1:-1] for call in calls]
+    assert texts
+    assert [text for text in texts if not advice(text) and text != "field types start anew"] == []
 
 
 def test_a_reload_that_finds_no_agent_says_that_another_spool_needs_a_restart(tmp_path):

@@ -1,5 +1,7 @@
 """Loading a configuration: every error at once, each with place, path, message and hint."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -105,7 +107,7 @@ def test_the_receiver_example_loads(loaded, tmp_path):
     assert load_receiver(tmp_path / "f.yaml").digest == found.digest
     with pytest.raises(ConfigErrors) as caught:
         load_agent(tmp_path / "f.yaml")
-    assert "`gateway` is required" in str(caught.value)
+    assert "found a receiver's" in str(caught.value)
 
 
 @pytest.mark.parametrize(("lane", "ns"), [("urgent", 0), ("normal", 10**9), ("bulk", 5 * 10**9)])
@@ -369,3 +371,69 @@ def test_a_page_that_the_network_sees_is_warned_of(tmp_path, listen, warned):
     agent = tmp_path / "agent.yaml"
     agent.write_text(MINIMAL + f'web: {{listen: "{listen}"}}\n')
     assert any("not encrypted" in str(w) for w in load_agent(agent).warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("gateway: {", "gateway：{", "1:1: gateway：{id: unknown key (`：` is full-width: write `:`)"),
+        (
+            "  pump: {source",
+            "\xa0\xa0pump: {source",
+            "unknown key (a no-break space is none to YAML: write plain",
+        ),
+        ("source: pump}", "source: pump, max_keys: １０}", "found text (write the digits half-width)"),
+    ],
+)
+def test_signs_of_a_chinese_keyboard_are_named(tmp_path, old, new, says):
+    path = tmp_path / "agent.yaml"
+    path.write_text(MINIMAL.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigErrors) as caught:
+        load(path)
+    assert says in str(caught.value)
+
+
+def test_a_file_of_the_other_kind_is_one_error_with_the_command_that_takes_it(tmp_path):
+    agent, receiver = tmp_path / "agent.yaml", tmp_path / "receiver.yaml"
+    agent.write_text(MINIMAL)
+    receiver.write_text("center: {id: dc}\nlisten: {}\nsinks: {}\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_agent(receiver)
+    assert str(caught.value) == (
+        f"{receiver}:1:1: expected an agent's configuration, found a receiver's (forebay receive {receiver})"
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        load_receiver(agent)
+    assert "expected a receiver's configuration, found an agent's (forebay run" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "at"),
+    [
+        ("fields: {oxygen: {}}, steps: [alarm: {when: 'oxgen < 3'}]", "steps[0].alarm.when: `oxgen`"),
+        (
+            "fields: {oxygen: {}}, steps: [alarm: {when: 'oxygen < 3', clear: 'oxygn > 4'}]",
+            "alarm.clear: `oxygn`",
+        ),
+        ("key: ponnd", "key: `ponnd`"),
+        ("key: pond, fields: {oxygen: {}}, steps: [alarm: {when: 'oxygen_mean < 3 and anomaly > 1'}]", ""),
+        ("fields: {flow1: {}}, steps: [{rename: {fields: {x: flow2}}}, {alarm: {when: flow2 > 1}}]", ""),
+    ],
+)
+def test_a_near_miss_of_a_fields_name_is_told(tmp_path, pipeline, at):
+    path = tmp_path / "agent.yaml"
+    path.write_text(
+        "gateway: {id: g1}\nsources:\n  s: {type: mqtt, broker: 'mqtt://h', topics: ['farm/{pond}/do']}\n"
+        f"pipelines:\n  p: {{source: s, {pipeline}}}\n"
+    )
+    told = [str(w) for w in load(path).warnings if "is not among" in w.message]
+    assert len(told) == bool(at)
+    assert at in "".join(told)
+
+
+def test_an_agent_without_a_mistake_loads_nothing_that_only_mistakes_and_receivers_need(tmp_path):
+    path = tmp_path / "agent.yaml"
+    path.write_text(MINIMAL.replace("source: pump", "source: pump, key: id, fields: {id: {}, t: {unit: V}}"))
+    code = f"import sys; from forebay.config.loader import load_agent; load_agent({str(path)!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"forebay.config.receiver", "difflib", "unicodedata"} & set(done.stdout.split())

@@ -43,17 +43,6 @@ def test_the_candidates_of_the_page_are_taken() -> None:
     assert boxes.promote.min_agreement == 0.8
 
 
-def test_the_commands_of_the_page_exist_with_their_options() -> None:
-    lines = re.findall(r"^ +forebay (.+?)(?:  +#.*)?$", PAGE, re.MULTILINE)
-    assert len(lines) > 6
-    for line in lines:
-        words = line.split()
-        help_text = CliRunner().invoke(cli, [*words[:2], "--help"]).output
-        assert "Usage:" in help_text, line
-        for option in (w for w in words if w.startswith("--")):
-            assert option in help_text, line
-
-
 def test_the_table_of_the_page_holds_the_numbers_that_were_measured() -> None:
     metrics = json.loads((shipped.path("models") / "sensor-anomaly" / "metrics.json").read_text())
     for name in ("sensor-anomaly, score", "z-score of the value", "z-score of the step"):

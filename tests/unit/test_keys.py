@@ -140,7 +140,7 @@ def test_one_key_names_one_gateway(pair, tmp_path):
     assert keys.read_allowed(allow)[0]["gw-1"].transport != key.public.transport
     keys.revoke("gw-1", allow)
     assert keys.read_allowed(allow) == ({}, [])
-    with pytest.raises(KeyFileError, match="not enrolled"):
+    with pytest.raises(KeyFileError, match="no gateway `gw-1` is enrolled"):
         keys.revoke("gw-1", allow)
 
 

@@ -269,3 +269,15 @@ def test_text_of_two_bytes_a_letter_is_refused_and_not_passed_on(run, tmp_path, 
 def test_a_zero_byte_in_a_line_is_no_other_encoding(run):
     result = run("--format", "text", data=f"a\0b {PHONE}\n".encode())
     assert (result.exit_code, result.stdout) == (0, "ab 138****5678\n")
+
+
+def test_a_number_with_its_power_of_ten_is_searched_where_all_its_digits_are_there(run):
+    text = "a\n1.3812345678E+10\n1.3812345678e10\n1.38E+10\n2.1E-3\n1.3812345678E-05\n"
+    out = run("--format", "csv", data=text.encode()).stdout_bytes
+    assert out.decode() == "a\n\n\n1.38E+10\n2.1E-3\n1.3812345678E-05\n"
+
+
+def test_a_table_without_a_header_is_told_of(run):
+    told = "hold an identifier in their first line"
+    assert told in run("--format", "csv", data="13812345678,张三\n13912345678,李四\n".encode()).stderr
+    assert told not in run("--format", "csv", data="tel,name\n13912345678,李四\n".encode()).stderr

@@ -171,3 +171,36 @@ def test_a_file_in_utf_16_that_a_source_read_hides_nothing() -> None:
     )
     masked = Masker(load_policy("base", Path())).apply(block).columns[0]
     assert masked.to_list(Type.STR) == ["x", "1,tel 138****5678 ok\n\ufffd"]
+
+
+@pytest.mark.parametrize("kind", list(VALUES))
+@pytest.mark.parametrize("form", ["&#{};", "&#x{:x};", "&#X{:04X};"])
+def test_identifiers_behind_references_of_html_are_masked(kind, form):
+    value = VALUES[kind]
+    text = (
+        "<b>电话</b> &lt;" + "".join(form.format(ord(sign)) for sign in value) + "&gt; &#60;i&#62; &#38;amp;"
+    )
+    _, (out,) = masked(text)
+    assert value not in out
+    assert "&#49;" not in out
+    assert out.endswith("&gt; &#60;i&#62; &#38;amp;"), "what is markup stays apart from what is text"
+    assert out.startswith("<b>电话</b> &lt;")
+    assert masked(f"<b>{value}</b>")[1][0].removeprefix("<b>").removesuffix("</b>") in out
+
+
+def test_a_space_of_html_parts_no_number_and_other_references_stay():
+    _, (out, other) = masked(
+        "138&nbsp;1234&nbsp;5678", "5 &#176;C &nbsp; &#1234567890; &#xD800; &#; &amp;#49;"
+    )
+    assert out == "138\xa0****\xa05678"
+    assert other == "5 &#176;C &nbsp; &#1234567890; &#xD800; &#; &amp;#49;"
+
+
+def test_the_guard_sees_through_references_of_html():
+    text = "".join(f"&#{ord(sign)};" for sign in VALUES["mobile"])
+    policy = load_policy("base", Path())
+    block = block_of(text)
+    column = block.columns[0].marked(policy.hash)
+    out = Guard(policy).check(Block(block.schema, block.time, (column,)))
+    assert out.columns[0].to_list(Type.STR) == [None]
+    assert out.hits == {"leak:mobile": 1}

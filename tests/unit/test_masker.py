@@ -12,7 +12,8 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, Field, Grade, Schema, Type
 from forebay.errors import ConfigError
 from forebay.mask import Guard, Masker, load_policy
-from forebay.mask.search import Searcher
+from forebay.mask import guard as guard_module
+from forebay.mask import masker as masker_module
 
 BASE = load_policy("base", Path())
 
@@ -110,6 +111,14 @@ def test_tokens_are_equal_for_one_value_however_written_and_on_every_gateway(tmp
     again, _ = masked(policy_of(tmp_path, TOKENS), ["13812345678"])
     assert first[0] == first[1] == first[2] == again[0]
     assert first[0] != first[3]
+    ways = [
+        "١٣٨١٢٣٤٥٦٧٨",
+        "一三八一二三四五六七八",
+        "1\ufe0f3\u200e812345678",
+        "\U0001d7cf3812345678",
+        "电话138+1234+5678",
+    ]
+    assert {text.removeprefix("电话") for text in masked(policy, ways)[0]} == {first[0]}
     assert first[0].startswith("mobile_k1_")
     assert Guard(policy).check(out).hits == out.hits, "the guard takes a token for no leak"
     monkeypatch.setenv("FOREBAY_TEST_SECRET", "t" * 32)
@@ -139,7 +148,7 @@ def test_a_scan_that_breaks_nulls_its_column_and_the_rows_go_on(monkeypatch):
     def broken(*_):
         raise RuntimeError("13812345678")
 
-    monkeypatch.setattr(Searcher, "search", broken)
+    monkeypatch.setattr(masker_module, "search", broken)
     values, out = masked(BASE, ["13812345678", None])
     assert values == [None, None]
     assert out.columns[0].quality.tolist() == [q.DETECTOR_FAILED, q.NULL]
@@ -214,7 +223,7 @@ def test_a_guard_that_breaks_closes(monkeypatch):
         raise MemoryError
 
     _, out = masked(BASE, ["x", None])
-    monkeypatch.setattr(Searcher, "search", broken)
+    monkeypatch.setattr(guard_module, "search", broken)
     checked = Guard(BASE).check(out)
     assert checked.columns[0].to_list(Type.STR) == [None, None]
     assert checked.columns[0].quality.tolist() == [q.DETECTOR_FAILED, q.NULL]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from forebay.blocks import Field, Grade, Type
 from forebay.cli import app
 from forebay.mask import load_policy
 from forebay.mask.trials import run_tests
@@ -138,7 +140,7 @@ def test_each_field_of_a_configuration_is_explained_with_the_rule_and_its_line(c
     assert f"desk.age (i64) is made less exact with `generalise`: fields.age says generalise ({site}" in out
     assert "desk.* (other text) is searched" in out
     fields = json.loads(check(capsys, site / "a.yaml", "--json")[1])["summary"]["fields"]
-    assert {f["field"] for f in fields} == {"temp", "who", "age", "*"}
+    assert {f["field"] for f in fields} == {"temp", "who", "age", "*", "(row)"}
 
 
 def test_a_rule_that_a_fields_type_cannot_take_is_an_error_at_both_places(capsys, site):
@@ -175,3 +177,25 @@ def test_the_policy_of_the_guide_is_right_and_passes_its_tests(tmp_path):
     policy = load_policy("p.yaml", tmp_path)
     assert len(policy.options.tests) == 2
     assert [str(failure) for failure in run_tests(policy)] == []
+
+
+def test_a_number_that_passes_for_its_unit_is_said_to():
+    field = Field("flow", Type.F64, unit="m3/h", grade=Grade.GENERAL)
+    said = load_policy("base", Path()).explain(field)
+    assert "passes as it is: grades.general says scan, and its unit says that it is a measurement" in said
+
+
+def test_rules_for_patterns_and_rows_that_go_whole_are_explained(capsys, site):
+    body = POLICY.replace(
+        "fields:\n",
+        'fields:\n  "meter_*": {operator: pass, unguarded: true}\n  "desk.x?": {operator: suppress}\n',
+    )
+    (site / "p.yaml").write_text(body, encoding="utf-8")
+    code, out = check(capsys, site / "a.yaml")
+    assert code == 0, out
+    said = [
+        line for line in out.splitlines() if "desk.meter_* (if text) passes as it is: fields.meter_*" in line
+    ]
+    assert said[0].endswith("; the guard does not search it")
+    assert "desk.x? (if text) becomes null, suppressed: fields.desk.x? says suppress" in out
+    assert "desk.(row) (any) goes whole where one of these is found: email: streams.desk.drop_when (" in out

@@ -166,3 +166,22 @@ def test_an_inline_secret_is_refused_in_previous_keys_too(site):
         load_policy("p.yaml", site)
     assert "hunter2" not in str(caught.value)
     assert "never the secret itself" in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [(), ("--bridge",)])
+def test_a_policys_own_tests_pass_after_rotations(site, options):
+    policy = site / "p.yaml"
+    with policy.open("a", encoding="utf-8") as file:
+        file.write(
+            "tests:\n"
+            "  - given: {note: call 13812345678, other: x}\n"
+            "    expect: {note: {matches: 'call mobile_k1_[a-z2-7]{16}'}, other: x}\n"
+        )
+    for _ in range(3):
+        assert app.run(["check", str(policy)]) == 0
+        assert app.run(["keys", "rotate", str(policy), *options]) == 0
+    assert app.run(["check", str(policy)]) == 0
+    policy.write_text(
+        policy.read_text(encoding="utf-8").replace("mobile_k1_", "mobile_k9_"), encoding="utf-8"
+    )
+    assert app.run(["check", str(policy)]) == 2, "a key that the policy does not know"

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from forebay.cli.app import COMMANDS
 from forebay.config.loader import load
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "ARCHITECTURE.md")
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -20,18 +18,6 @@ def test_configurations_of_the_readme_pass_the_check(block, tmp_path):
     path = tmp_path / "example.yaml"
     path.write_text(block, encoding="utf-8")
     assert not [w for w in load(path).warnings if w.severity == "warning"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text("utf-8"))
-    assert [target for target in targets if not (ROOT / target).exists()] == []
-
-
-def test_commands_of_the_readme_exist():
-    named = set(re.findall(r"forebay ([a-z]+)", "\n".join(re.findall(r"`[^`]+`|^    .*$", README, re.M))))
-    assert named
-    assert named <= set(COMMANDS)
 
 
 def test_paths_of_the_map_exist():

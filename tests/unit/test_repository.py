@@ -154,6 +154,22 @@ def test_scripts_can_be_run() -> None:
         subprocess.run(["bash", "-n", ROOT / script], check=True)
 
 
+def test_ci_knows_a_failed_test_from_a_log_that_its_reason_quotes(tmp_path: Path) -> None:
+    log = tmp_path / "test.log"
+    log.write_text(
+        "FAILED tests/system/test_a.py::test_one[pipeline crash-text] - AssertionError: ('csv',\n"
+        " supervise.py:205\n"
+        "ERROR source: a pipeline failed\n"
+        "FAILED (2)\n"
+        "ERROR tests/unit/test_b.py\n"
+        "1 failed, 7 passed, 1 error in 3.00s\n"
+    )
+    code = "source <(sed -n '/^failed_tests()/,/^}/p' .ci/run); failed_tests \"$1\""
+    run = ["bash", "-c", code, "bash", str(log)]
+    names = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert names == ["tests/system/test_a.py::test_one[pipeline crash-text]", "tests/unit/test_b.py"]
+
+
 def test_an_extra_installs_something() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "optional-dependencies"

@@ -74,3 +74,19 @@ def test_a_broken_file_is_an_error_without_its_content(capsys, tmp_path):
     error = capsys.readouterr().err
     assert "after record 1" in error
     assert "138" not in error
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.csv", "邮编;病\n1;感冒\n1;流感\n".encode("gb18030")),
+        ("t.csv", "\ufeff邮编\t病\r\n1\t感冒\r\n1\t流感\r\n".encode()),
+        ("t.csv", "邮编|病|\n1|感冒||more\n1|流感\n".encode()),
+        ("t.json", '[{"邮编": 1, "病": "感冒"},\n {"邮编": 1, "病": "流感"}]'.encode()),
+        ("t.jsonl", '{"邮编": 1, "病": "感冒"}\n\n{"邮编": 1, "病": "流感"}'.encode("gb18030")),
+    ],
+)
+def test_tables_are_read_as_they_come(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    found = risk.assess(risk.read_table(tmp_path / name), ["邮编"], ["病"])
+    assert (found.records, found.k, found.sensitive["病"].l) == (2, 2, 2)

@@ -220,6 +220,12 @@ def test_a_skipped_local_hour_takes_the_offset_from_before() -> None:
     )
 
 
+@pytest.mark.parametrize(("zone", "utc"), [("+08:00", "2014-03-29T18:30"), ("-03:30", "2014-03-30T06:00")])
+def test_a_zone_may_be_an_offset(zone: str, utc: str) -> None:
+    local = np.array([np.datetime64("2014-03-30T02:30", "ns").astype(np.int64)])
+    assert LocalTimes(zone).to_utc(local)[0] == np.datetime64(utc, "ns").astype(np.int64)
+
+
 # -- CSV ---------------------------------------------------------------------------------------------------
 
 

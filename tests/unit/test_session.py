@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from world import MIB, NS, Center, FakeClock, Gateway
 
-from forebay.blocks import Lane
+from forebay.blocks import Block, Column, Field, Lane, Schema, Type
 from forebay.errors import LinkError
 from forebay.forward import session as session_module
 from forebay.forward.budget import BudgetPlan, Rung
 from forebay.forward.link import Held, Unanswered
+from forebay.spool.store import Answers
+from forebay.stages import Commit
 from forebay.wire import messages as m
 
 
@@ -191,6 +194,21 @@ def test_the_thinning_rung_keeps_every_nth_and_tells_of_the_others(build, center
     assert center.rows("SELECT sum(readings), sum(seq_to - seq_from + 1) FROM gaps") == [(30, 30)]
     entry = gateway.door.reader.ledger()["pump"]
     assert (entry["delivered"], entry["evicted"]) == (10, {"byte_budget": 30})
+
+
+def test_the_thinning_rung_keeps_of_each_stream_where_they_take_turns(build, center):
+    gateway = build(window=100, thin_keep=2)
+    gateway.plan = BudgetPlan(day=10_000_000, thin_keep=2)
+    gateway.kill()
+    gateway.budget.spend(8_000_000)
+    schemas = [Schema(name, (Field("id", Type.I64),)) for name in ("pump", "valve")]
+    for n in range(20):
+        block = Block(schemas[n % 2], np.array([n], dtype=np.int64), (Column.of(Type.I64, [n]),))
+        batch = gateway.sealer.seal(block, None)
+        gateway.spool.store.apply([Commit("s/p", [batch], dict(gateway.sealer.bodies))], Answers())
+    gateway.drain(center)
+    stored = center.rows("SELECT stream, count(*) FROM batches GROUP BY stream ORDER BY stream")
+    assert stored == [("pump", 5), ("valve", 5)]
 
 
 # -- answers -----------------------------------------------------------------------------------------------

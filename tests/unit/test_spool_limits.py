@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import sqlite3
 import sys
 import time
@@ -12,6 +14,8 @@ import pytest
 from forebay.blocks import Lane
 from forebay.errors import SpoolError
 from forebay.spool import Limits, Reader, Spool, StreamLimits, rolling, schema, segment_path
+from forebay.spool import room as room_module
+from forebay.spool import writer as writer_module
 from forebay.spool.claims import Claims
 from forebay.spool.disk import Disk
 from forebay.spool.reader import equations_hold
@@ -125,6 +129,18 @@ def test_thin_keeps_every_nth_before_it_deletes(tmp_path):
     assert oldest[:4] == [4, 8, 12, 16]
     assert left[-5:] == [66, 67, 68, 69, 70]
     assert set(reader.ledger()["pump"]["evicted"]) == {"thin"}
+    close(reader, store)
+
+
+def test_thin_keeps_of_each_stream_where_they_take_turns(tmp_path):
+    store, reader = open_store(tmp_path, max_bytes=2 * MIB, on_full="thin", thin_keep=4)
+    streams = ("pump", "valve", "door", "motor")
+    for n in range(80):
+        store.apply([commit(sealed(n, size=30_000, stream=streams[n % 4]))], Answers())
+    ledger = reader.ledger()
+    assert all(0 < ledger[name]["pending"] < 20 * 20 for name in streams)
+    gone = [sum(ledger[name]["evicted"].values()) for name in streams]
+    assert max(gone) - min(gone) <= 20, "one batch: none pays for the others"
     close(reader, store)
 
 
@@ -327,3 +343,68 @@ def test_a_segment_of_an_earlier_release_with_larger_pages_is_used_and_salvaged(
     assert spool.store.progress("source/pump")[""] == b"p"
     reader.close()
     assert spool.close()
+
+
+@pytest.mark.parametrize("on_full", ["block", "drop_oldest"])
+def test_a_disk_that_cannot_be_asked_for_its_room_does_not_end_the_writer(tmp_path, monkeypatch, on_full):
+    asked = []
+
+    def away(folder: Path) -> int:
+        asked.append(folder)
+        if len(asked) < 6:
+            raise OSError(errno.EIO, "Input/output error")
+        return 1 << 40
+
+    monkeypatch.setattr(writer_module, "RETRY_S", (0.01,))
+    spool = Spool.open(tmp_path, sync="normal", limits=Limits(64 * MIB, on_full), on_stored=lambda: None)
+    monkeypatch.setattr(room_module, "free_bytes", away)
+    spool.writer.start()
+    for n in range(6):
+        spool.writer.submit(commit(sealed(n)))
+        assert spool.writer.wait_below("source/pump", 1, 60), spool.writer.condition
+    assert len(asked) >= 6
+    assert spool.close()
+
+
+def test_nothing_is_accepted_into_files_that_were_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "RETRY_S", (0.01,))
+    told: list[bool] = []
+    folder = tmp_path / "spool"
+    spool = Spool.open(folder, sync="normal", limits=Limits(64 * MIB), on_stored=lambda: None)
+    spool.writer.start()
+    shutil.rmtree(folder)
+    last = commit(sealed(1))
+    last.done.append(told.append)
+    spool.writer.submit(last)
+    deadline = time.monotonic() + 60
+    while spool.writer.condition.state != "failing":
+        assert time.monotonic() < deadline, spool.writer.condition
+        time.sleep(0.01)
+    assert not spool.close(0.1)
+    assert told == [False]
+
+
+# -- when it is full ---------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_of_now_whatever_lanes_and_segments_what_waits_is_in(tmp_path):
+    clock = Clock()
+    store, reader = open_store(tmp_path, clock, segment_bytes=MIB)
+    for second in range(1000):
+        clock.now = second * 1_000_000_000
+        alarms = [sealed(second, lane=Lane.URGENT)] if second % 100 == 0 else []
+        store.apply([commit(sealed(second, size=4_000), *alarms)], Answers())
+    assert len(store.segments) > 1
+    held = sum(len(b.data) for b in reader.all_batches() if b.lane == "normal")
+    assert reader.rate() == pytest.approx(held / 1000, rel=0.05)
+    clock.now += 1_000_000_000_000  # the source has been silent since: it fills more slowly, if at all
+    assert reader.rate(store.uptime_ns()) == pytest.approx(held / 1000 * 199 / 1199, rel=0.05)
+    close(reader, store)
+
+
+def test_the_rate_of_one_batch_is_none_yet(tmp_path):
+    store, reader = open_store(tmp_path)
+    assert reader.rate() == 0
+    store.apply([commit(sealed(1))], Answers())
+    assert reader.rate() == 0
+    close(reader, store)

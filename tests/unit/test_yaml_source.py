@@ -112,6 +112,17 @@ def test_the_first_of_two_equal_keys_is_named():
         ("a: b: c\n", "f.yaml:1:5: YAML syntax: mapping values are not allowed"),
         ("a: [1, 2\nb: 3\n", "f.yaml:2:2: YAML syntax: did not find expected ',' or ']'"),
         ("a: 'open\n", "unexpected end of stream"),
+        ("a: 1\nb: ['x, 2]\nc: 3\nd: 'y'\n", "f.yaml:2:5: a quote is opened here and not closed"),
+        ("a:\n  b： 1\n  c: 2\n", "f.yaml:2:4: a full-width `：` where YAML wants an ASCII one (write `:`"),
+        ("a: {b: 1， c: 2}\n", "f.yaml:1:9: a full-width `，`"),
+        ("a: ｛b: 1｝\n", "f.yaml:1:4: a full-width `｛`"),
+        (
+            "a:\n　　b: 1\n  c: 2\n",
+            "f.yaml:2:1: a wide space where YAML wants an ASCII one (write plain spaces",
+        ),
+        ("a:\n\xa0\xa0b: 1\n  c: 2\n", "f.yaml:2:1: a no-break space"),
+        ("a:\n  b:1\n  c: 2\n", "f.yaml:2:4: a `:` without a space behind it"),
+        ("a: 泵房，一号：二\n   b: 1\n", "f.yaml:2:5: YAML syntax: mapping values"),
         ("a: @x\n", "text that begins with @"),
         ("a: *nowhere\n", "f.yaml:1:4: alias `*nowhere` has no anchor"),
         ("a: &x [*x]\n", "f.yaml:1:8: alias `*x` contains itself"),
@@ -125,6 +136,17 @@ def test_the_first_of_two_equal_keys_is_named():
 )
 def test_what_cannot_be_read_is_refused_with_its_place(text, says):
     assert says in refusal(text)
+
+
+def test_a_full_width_colon_in_a_key_without_a_value_is_named():
+    assert "f.yaml:1:8: a.b：1: expected a value, found nothing (`：` is full-width: write `:`)" in [
+        str(f) for f in read("a: {b：1}").findings
+    ]
+
+
+def test_full_width_signs_in_texts_and_comments_are_texts():
+    text = 'a: 泵房，一号：二  # ：\nb: "x： y"\n# c： d\n'
+    assert read(text).value == {"a": "泵房，一号：二", "b": "x： y"}
 
 
 def test_the_size_limit_is_exact():

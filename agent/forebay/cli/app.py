@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 failed, 2 bad usage or bad configuration, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -69,6 +70,23 @@ COMMANDS: dict[str, Entry] = {
     "mask": Entry("forebay.cli.mask:mask_command", "Mask text, tables, pictures or video.", "Tools"),
     "infer": Entry("forebay.cli.infer:infer_command", "Run one model on a file.", "Tools"),
 }
+
+
+_OF_THE_DISK = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENAMETOOLONG,
+        errno.EFBIG,
+    }
+)
+"""What the machine says of files and disks: the user's to mend, not a bug of ours."""
 
 
 class LazyGroup(click.Group):
@@ -163,6 +181,13 @@ def run(arguments: Sequence[str], command: click.Command = cli) -> int:
         # Which file it was is not said: names of files may be data.
         hint = "run it as root, or as the user of the service"
         click.echo(f"error: this user may not read or write what the command needs ({hint})", err=True)
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            _report_bug(error)
+            return EXIT_FAILED
+        hint = "is the disk full, read-only, or the path wrong?"
+        click.echo(f"error: a file could not be read or written: {error.strerror} ({hint})", err=True)
         return EXIT_FAILED
     except Exception as error:  # noqa: BLE001 - the last stop; anything here is our bug
         _report_bug(error)

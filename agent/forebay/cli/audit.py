@@ -52,6 +52,8 @@ def _reader(place: Path) -> AuditReader:
 def head(place: Path, as_json: bool) -> None:
     """Print where the chain stands, to be kept elsewhere: `verify --anchor` then shows what was cut off."""
     now = _reader(place).head()
+    if not isinstance(now.hash, bytes):
+        raise SpoolError("the newest entry has no hash", place=str(place), hint="forebay audit verify")
     click.echo(json.dumps({"n": now.n, "hash": now.hash.hex(), "anchor": str(now)}) if as_json else str(now))
 
 
@@ -66,7 +68,7 @@ def verify_command(place: Path, anchor: str, as_json: bool) -> int:
     except ValueError as error:
         raise ConfigError(str(error), place="--anchor") from None
     reader = _reader(place)
-    verdict = verify(reader.entries(), reader.pruned(), wanted)
+    verdict = verify(reader.entries(), reader.pruned(), wanted, is_used=reader.is_used())
     facts = {
         "ok": not verdict.problems,
         "segment": str(reader.path),
@@ -79,10 +81,15 @@ def verify_command(place: Path, anchor: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
         return 0 if facts["ok"] else 1
+    older = f" ({verdict.first - 1} older deleted by rotation, says the log)" if verdict.first > 1 else ""
     click.echo(
-        f"{'OK' if facts['ok'] else 'BROKEN'}, {verdict.entries} entries from {verdict.first},"
+        f"{'OK' if facts['ok'] else 'BROKEN'}, {verdict.entries} entries from {verdict.first}{older},"
         f" head {verdict.head}, anchor {verdict.anchor}"
     )
+    if wanted is None:
+        click.echo(
+            "  entries cut off at the end show only with --anchor, from an earlier `forebay audit head`"
+        )
     for problem in verdict.problems:
         click.echo(f"  {problem}")
     return 0 if facts["ok"] else 1
@@ -116,11 +123,13 @@ def report(
     """Say which rules were applied how often, by class, stream and field, under which policy and key."""
     first = _moment(since) if since else 0
     last = _moment(until, end=True) if until else 2**63 - 1
+    if first >= last:
+        raise ConfigError("the range ends before it begins", place=f"--from {since} --to {until}")
     reader = _reader(place)
-    problems = verify(reader.entries(), reader.pruned()).problems
+    verdict = verify(reader.entries(), reader.pruned(), is_used=reader.is_used())
     policy = load_policy(policy_name or "base", Path())
     summary = summarise(_texts(reader), first, last)
-    facts = facts_of(summary, policy, problems, str(reader.head()))
+    facts = facts_of(summary, policy, verdict.problems, str(verdict.head))
     facts["from"], facts["to"] = since, until
     if html_path is not None:
         html_path.write_text(render(facts), encoding="utf-8")
@@ -128,7 +137,7 @@ def report(
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
         _print(facts)
-    return 1 if problems else 0
+    return 1 if verdict.problems else 0
 
 
 def _texts(reader: AuditReader) -> Iterator[str]:
@@ -137,7 +146,10 @@ def _texts(reader: AuditReader) -> Iterator[str]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    click.echo(f"{facts['entries']} entries, {facts['batches']} batches, {facts['first']} to {facts['last']}")
+    span = f", {facts['first']} to {facts['last']}" if facts["entries"] else " in this range"
+    click.echo(f"{facts['entries']} entries, {facts['batches']} batches{span}")
+    if facts["unreadable"]:
+        click.echo(f"{facts['unreadable']} entries cannot be read and are not in these counts")
     click.echo(f"chain: {'; '.join(facts['problems']) or 'holds'}")
     for policy in facts["policies"]:
         key = f", key {policy['key_id']}" if policy["key_id"] else ""

@@ -39,6 +39,7 @@ def facts_of(summary: Summary, policy: Policy, problems: list[str], head: str) -
         )
     return {
         "entries": summary.entries,
+        "unreadable": summary.unreadable,
         "batches": summary.batches,
         "first": _time(summary.first_wall_ns),
         "last": _time(summary.last_wall_ns),
@@ -70,9 +71,16 @@ def render(facts: dict[str, Any]) -> str:
     if facts["problems"]:
         items = "".join(f"<li>{_text(p)}</li>" for p in facts["problems"])
         chain = f'<p class="bad">The log was tampered with or is damaged:</p><ul>{items}</ul>'
+    if facts["unreadable"]:
+        chain += f'<p class="bad">{facts["unreadable"]} entries cannot be read and are not counted below.</p>'
+    span = (
+        f" entries from {_text(facts['first'])} to {_text(facts['last'])}"
+        if facts["entries"]
+        else " no entries"
+    )
     parts = [
         f"<h1>Masking report</h1><p>Gateway {_text(', '.join(facts['gateways']) or 'none')}, asked for {_text(asked)},"
-        f" entries from {_text(facts['first'])} to {_text(facts['last'])} (the gateway's clock, UTC):"
+        f"{span} (the gateway's clock, UTC):"
         f" {facts['entries']} entries on {facts['batches']} batches.</p>",
         chain,
         f"<p>Head of the chain: <code>{_text(facts['head'])}</code></p>",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from forebay.cli import live, live_models, policies
+from forebay.cli import live, live_links, live_models, policies
 from forebay.config.agent import AgentConfig
 from forebay.config.base import format_duration, format_size
 from forebay.config.findings import ConfigErrors, Finding, Severity
@@ -26,7 +26,9 @@ LIVE_CHECKS: list[LiveCheck] = [
     live.check_secrets,
     policies.check_secrets,
     live.check_spool,
-    live.check_endpoints,
+    live_links.check_endpoints,
+    live_links.check_sources,
+    live_links.check_web,
     live_models.check_models,
     live_models.check_detectors,
 ]
@@ -186,7 +188,8 @@ def _lines(summary: dict[str, Any]) -> Iterable[tuple[str, str]]:
     if summary["kind"] == "receiver":
         yield "center", summary["center"]
         yield "listen", summary["listen"]
-        yield "policies", ", ".join(summary["require_policy"]) or "any"
+        named = (p if len(p) == 64 else f"{p} (any of this name)" for p in summary["require_policy"])
+        yield "policies", ", ".join(named) or "any"
         for sink in summary["sinks"]:
             yield "sink", f"{sink['name']} ({sink['type']})"
         return

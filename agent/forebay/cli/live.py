@@ -1,28 +1,26 @@
-"""What `forebay check --live` can try from the configuration alone: files, keys, secrets, disk, links."""
+"""What `forebay check --live` can try on this machine: files, keys, secrets, disk."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from forebay import secrets
-from forebay.config.agent import AgentConfig, tcp_address
+from forebay.config.agent import AgentConfig
 from forebay.config.base import format_size
 from forebay.config.findings import Finding, KeyPath, Severity
 from forebay.config.loader import CREDENTIAL, LoadedConfig
 from forebay.config.receiver import ReceiverConfig
 from forebay.config.secrets import secrets_of
-from forebay.errors import ConfigError
+from forebay.errors import ConfigError, ForebayError
+from forebay.keys import read_allowed, read_public, read_secret
 
-CONNECT_TIMEOUT_S = 3.0  # a satellite link answers within 1 s
 SHIPPED_POLICIES = frozenset({"base", "strict"})
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd, for the service alone
 
@@ -96,9 +94,32 @@ def check_keys(loaded: Loaded) -> Iterator[Finding]:
             )
         elif not os.access(allow, os.R_OK | os.X_OK):
             yield loaded.finding("the folder is not readable: every gateway is refused", ("listen", "allow"))
+        else:
+            yield from _enrolled(loaded, allow)
     elif config.forward is not None:
         yield from _private_key(loaded, config.forward.keys.own, ("forward", "keys", "own"))
-        yield from _readable(loaded, config.forward.keys.server, ("forward", "keys", "server"))
+        server, at = config.forward.keys.server, ("forward", "keys", "server")
+        missing = list(_readable(loaded, server, at))
+        yield from missing or _parses(loaded, read_public, server, at)
+
+
+def _enrolled(loaded: Loaded, allow: Path) -> Iterator[Finding]:
+    """Find files of the allow-list that let nobody in."""
+    keys, problems = read_allowed(allow)
+    for problem in problems:
+        message = f"{problem.place}: {problem.message}"
+        yield loaded.finding(message, ("listen", "allow"), hint=problem.hint, severity=Severity.WARNING)
+    if not keys and not problems:
+        hint = f"forebay keys enroll GATEWAY_ID PUBFILE --allow {allow}"
+        message = "nobody is enrolled: every gateway is refused"
+        yield loaded.finding(message, ("listen", "allow"), hint=hint, severity=Severity.WARNING)
+
+
+def _parses(loaded: Loaded, read: Callable[[Path], object], path: Path, at: KeyPath) -> Iterator[Finding]:
+    try:
+        read(loaded.resolve(path))
+    except ForebayError as error:
+        yield loaded.finding(error.message, at, hint=error.hint)
 
 
 def _private_key(loaded: Loaded, path: Path, keys: KeyPath) -> Iterator[Finding]:
@@ -123,6 +144,8 @@ def _private_key(loaded: Loaded, path: Path, keys: KeyPath) -> Iterator[Finding]
         yield loaded.finding(
             f"expected mode 0600, found {mode:04o}: others can read the key", keys, hint=f"chmod 600 {whole}"
         )
+        return
+    yield from _parses(loaded, read_secret, path, keys)
 
 
 def check_secrets(loaded: Loaded) -> Iterator[Finding]:
@@ -162,43 +185,3 @@ def check_spool(loaded: Loaded) -> Iterator[Finding]:
             hint="the disk will be full before the quota is",
             severity=Severity.WARNING,
         )
-
-
-def check_endpoints(loaded: Loaded) -> Iterator[Finding]:
-    """Try to connect to receivers, or to listen as one."""
-    config = loaded.config
-    if isinstance(config, ReceiverConfig):
-        yield from _can_listen(loaded, config)
-        return
-    for i, endpoint in enumerate(config.forward.endpoints if config.forward else ()):
-        address = tcp_address(endpoint)
-        if address is None:
-            continue
-        try:
-            socket.create_connection(address, timeout=CONNECT_TIMEOUT_S).close()
-        except OSError as error:
-            yield loaded.finding(
-                f"cannot connect to {endpoint}: {error.strerror or type(error).__name__}",
-                ("forward", "endpoints", i),
-                hint="is `forebay receive` running there, and the port open?",
-            )
-
-
-def _can_listen(loaded: Loaded, config: ReceiverConfig) -> Iterator[Finding]:
-    address = tcp_address(config.listen.endpoint)
-    if address is None:
-        return
-    host, port = address
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("" if host == "*" else host, port))
-        except OSError as error:
-            busy = error.errno == errno.EADDRINUSE
-            yield loaded.finding(
-                "the port is in use" if busy else f"cannot listen: {error.strerror}",
-                ("listen", "endpoint"),
-                hint="by a receiver that runs already?" if busy else "",
-                severity=Severity.WARNING if busy else Severity.ERROR,
-            )

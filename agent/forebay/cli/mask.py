@@ -298,6 +298,12 @@ def _print_report(
     for name, count in (("broken", report.broken_lines), ("oversized", report.oversized_lines)):
         if count:
             click.echo(f"{count} {name} lines", err=True)
+    if report.headers_masked:
+        click.echo(
+            f"{report.headers_masked} tables hold an identifier in their first line: if that is no header, no column's"
+            " name vouched for what stands below it, and a name alone in its cell may have passed; give it a header",
+            err=True,
+        )
     for rule, count in sorted(report.hits.items()):
         click.echo(f"  {rule:<24} {count}", err=True)
     for kind, count in sorted(report.frames_with.items()):

@@ -12,6 +12,7 @@ from forebay.config.fields import FieldOptions
 from forebay.config.findings import Finding
 from forebay.config.loader import LoadedConfig
 from forebay.config.masking import DECLARED_CLASSES, IMAGE_CLASSES
+from forebay.config.sources import FileOptions
 from forebay.errors import ConfigError, MissingExtra
 from forebay.mask import Policy, load_policy
 from forebay.mask.keyring import Keyring
@@ -118,23 +119,40 @@ def explain_fields(loaded: LoadedConfig[AgentConfig]) -> list[dict[str, str]]:
     out: list[dict[str, str]] = []
     for name, pipeline in config.pipelines.items():
         stream = config.stream(name)
-        for field_name, options in pipeline.fields.items():
+        declared = dict(pipeline.fields)
+        source = config.sources[pipeline.source]
+        if isinstance(source, FileOptions) and source.actual_format in ("images", "video"):
+            picture = declared.get("image", FieldOptions())
+            declared["image"] = picture.model_copy(update={"type": Type.BYTES, "media": "image"})
+        for field_name, options in declared.items():
             out += _explained(policy, stream, field_name, options)
         for pattern in _named(policy, stream, pipeline.fields):
             out += _explained(policy, stream, pattern, FieldOptions())
         for kind, type_ in (("text", Type.STR), ("number", Type.F64)):
             said = policy.explain(Field("*", type_), stream).partition("` ")[2]
             out.append({"stream": stream, "field": "*", "type": f"other {kind}", "what": said})
+        out += _dropped(policy, stream)
     return out
 
 
+def _dropped(policy: Policy, stream: str) -> Iterator[dict[str, str]]:
+    """Yield an entry for the rows of a stream that go whole, if the policy has such."""
+    view = policy.for_stream(stream)
+    if view.drops:
+        at = "streams", view.stream_pattern, "drop_when"
+        why = f"{'.'.join(at)} ({policy.where(at)})"
+        what = f"goes whole where one of these is found: {', '.join(sorted(view.drops))}: {why}"
+        yield {"stream": stream, "field": "(row)", "type": "any", "what": what}
+
+
 def _named(policy: Policy, stream: str, declared: Container[str]) -> list[str]:
-    """Return the fields of a stream that the policy names and the configuration does not."""
+    """Return the fields of a stream, or patterns of such, that the policy names and the configuration does not."""
     out = []
     for pattern in policy.options.fields:
         head, dot, tail = pattern.rpartition(".")
         name = tail if dot and head == stream else pattern
-        if not any(c in name for c in "*?[.") and name not in declared:
+        # another stream's, or a name within a name: what it is only the data tells
+        if name not in declared and "." not in name:
             out.append(name)
     return out
 
@@ -145,6 +163,8 @@ def _explained(policy: Policy, stream: str, name: str, options: FieldOptions) ->
     said = {kind: policy.explain(as_field(name, options, kind), stream).partition("` ")[2] for kind in kinds}
     for kind, what in said.items():
         if kind is kinds[0] or what != said[kinds[0]]:
+            if what.startswith("becomes null") and not said[kinds[0]].startswith("becomes null"):
+                what += "; with `type: str` it is masked as text"
             type_ = str(kind) if options.known_type else f"if {'text' if kind is Type.STR else 'a number'}"
             yield {"stream": stream, "field": name, "type": type_, "what": what}
 

@@ -16,10 +16,10 @@ import click
 from forebay.clock import SystemClock
 from forebay.config.agent import AgentConfig
 from forebay.config.base import parse_duration
-from forebay.config.findings import ConfigErrors
+from forebay.config.findings import ConfigErrors, Severity
 from forebay.config.loader import LoadedConfig, load_agent
 from forebay.errors import ConfigError, ForebayError
-from forebay.log import Recent, set_up, set_up_as
+from forebay.log import Recent, set_up_as
 from forebay.preflight import preflight
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def _start(
 def _load(config: Path) -> Loaded:
     loaded = load_agent(config)
     set_up_as(loaded.config.log, loaded.base)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    for found in loaded.warnings:
+        word = "note" if found.severity is Severity.INFO else "warning"
+        click.echo(f"{word}: {found}", err=True)
     return loaded
 
 
@@ -134,18 +135,16 @@ def _build(
 
 def _start_safely(config: Path, error: ConfigError, stopping: threading.Event) -> Agent:
     """Run the configuration that ran last, or only spool and link where there is none or it is bad, too."""
-    from forebay.lastgood import LastGood, spool_folder
+    from forebay.lastgood import LastGood, salvaged, spool_folder
 
-    set_up()
-    for line in str(error).splitlines():
-        log.error("bad configuration: %s", line)
     why = f"{config} is bad: {str(error).splitlines()[0]}"
     try:
         loaded = LastGood(spool_folder(config)).load()
     except ConfigError as none:
-        log.error("safe mode: %s: only spool, link and status run; mend the file, then: forebay reload", none)
-        return _start_bare(config, why, stopping)
-    log.error("safe mode: the configuration that ran last runs; mend the file, then: forebay reload")
+        bare = salvaged(config)
+        _say_safe(bare, error, f"{none}: only spool, link and status run")
+        return _start_bare(bare, why, stopping)
+    _say_safe(loaded, error, "the configuration that ran last runs")
     try:
         return _build(loaded, stopping=stopping, why_safe=why)
     except ConfigError as worse:
@@ -153,11 +152,16 @@ def _start_safely(config: Path, error: ConfigError, stopping: threading.Event) -
         return _build(loaded, stopping=stopping, why_safe=why, bare=True)
 
 
-def _start_bare(config: Path, why: str, stopping: threading.Event) -> Agent:
-    """Run spool, link and status of what the bad configuration says of them."""
-    from forebay.lastgood import salvaged
+def _say_safe(loaded: Loaded, error: ConfigError, what: str) -> None:
+    """Tell of safe mode where its log goes: a machine without a journal has only the configured file."""
+    set_up_as(loaded.config.log, loaded.base)
+    for line in str(error).splitlines():
+        log.error("bad configuration: %s", line)
+    log.error("safe mode: %s; mend the file, then: forebay reload", what)
 
-    loaded = salvaged(config)
+
+def _start_bare(loaded: Loaded, why: str, stopping: threading.Event) -> Agent:
+    """Run spool, link and status of what the bad configuration says of them."""
     try:
         return _build(loaded, stopping=stopping, why_safe=why, bare=True)
     except ConfigError as worse:

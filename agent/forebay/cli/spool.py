@@ -10,16 +10,20 @@ from typing import Any
 
 import click
 
+from forebay.cli.status import is_running
 from forebay.errors import SpoolError
 from forebay.keys import read_secret
 from forebay.spool import Limits, Reader, Spool, segment_path
 from forebay.spool.ending import UNCOUNTED
+from forebay.spool.forecast import file_bytes
 from forebay.spool.reader import equations_hold
 from forebay.spool.recovery import suspicion
 from forebay.wire.atrest import GatewayLock, is_locked
 from forebay.wire.envelope import Exported, content_tag
 
 _UNCOUNTED = "SELECT DISTINCT stream FROM gap WHERE cause = ?"
+LOOKS = 20  # until a stream's books stand still for a moment; one that never does is not judged
+
 _FOLDER = click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -45,7 +49,7 @@ def stat(folder: Path, as_json: bool) -> None:
             "batches": batches,
             "readings": readings,
             "bytes": size,
-            "file_bytes": reader.file_bytes(),
+            "file_bytes": file_bytes(folder),
             "waiting": reader.waiting(),
             "counters": reader.counters(),
             "dead_letters": [
@@ -88,17 +92,12 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         return report | {"structure": f"cannot be opened ({type(error).__name__})"}
     try:
         structure, bad, batches = reader.check_structure(), reader.damaged(), reader.counts()[0]
-        ledger, recount = reader.ledger(), reader.recount()
         aside = [number for number, _, _, state in reader.segments() if state == "damaged"]
+        unbalanced = _unbalanced(reader, bool(aside))
     except (sqlite3.Error, UnicodeDecodeError) as error:
         return report | {"structure": f"cannot be read ({getattr(error, 'sqlite_errorname', str(error))})"}
     finally:
         reader.close()
-    unbalanced = [
-        name
-        for name, entry in ledger.items()
-        if not equations_hold(entry) or (entry["pending"] != recount.get(name, 0) and not aside)
-    ]
     return report | {
         "ok": structure == "ok" and not bad and not unbalanced and not aside,
         "structure": structure,
@@ -107,6 +106,24 @@ def verify_folder(folder: Path) -> dict[str, Any]:
         "set_aside": aside,
         "unbalanced_streams": unbalanced,
     }
+
+
+def _unbalanced(reader: Reader, incomplete: bool) -> list[str]:
+    """Return the streams whose books do not agree with themselves, or with the batches unless these are incomplete.
+
+    A running agent changes both: a stream is judged by what was counted between two equal looks at its books.
+    """
+    judged: dict[str, bool] = {}
+    for _ in range(LOOKS):
+        before, counted, now = reader.ledger(), reader.recount(), reader.ledger()
+        for name, entry in now.items():
+            if before.get(name) == entry:
+                judged[name] = equations_hold(entry) and (
+                    incomplete or entry["pending"] == counted.get(name, 0)
+                )
+        if judged.keys() >= now.keys():
+            break
+    return [name for name, agrees in judged.items() if not agrees]
 
 
 @spool_group.command()
@@ -122,6 +139,10 @@ def repair(folder: Path, as_json: bool, read_again: bool) -> int:
     """
     if not segment_path(folder).exists() and not any(folder.glob("damaged-*.db")):
         raise SpoolError("there is no spool here", place=str(folder))
+    if is_running(folder):
+        raise SpoolError(
+            "an agent uses this spool", place=str(folder), hint="stop it first: systemctl stop forebay-agent"
+        )
     # A quota that nothing reaches: repair keeps all that it can.
     spool = Spool.open(folder, sync="full", limits=Limits(1 << 50), on_stored=lambda: None)
     try:

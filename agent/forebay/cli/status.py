@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from forebay.control.client import ask_once
 from forebay.errors import ForebayError
 from forebay.lastgood import salvaged, spool_folder
 from forebay.spool import Reader, segment_path
+from forebay.spool.forecast import file_bytes, full_in_s
 from forebay.spool.reader import equations_hold
 
 ANSWER_S = 5.0
@@ -70,13 +72,11 @@ def collect(folder: Path, gateway: str, max_bytes: int = 0) -> dict[str, Any]:
     try:
         batches, readings, size = reader.counts()
         ledger = reader.ledger()
-        file_bytes, rate = reader.file_bytes(), reader.rate()
+        taken, rate = file_bytes(folder), reader.rate()
         segments = [f"{number} {state}" for number, _, _, state in reader.segments()]
         dead_letters = sum(row[3] for row in reader.dead_letters())
     finally:
         reader.close()
-    # As fast as what waits came in; while the receiver takes everything nothing waits, and nothing fills.
-    full_in_s = int(max(0, max_bytes - file_bytes) / rate) if rate and max_bytes else None
     return {
         "gateway": gateway,
         "running": is_running(folder),
@@ -85,9 +85,9 @@ def collect(folder: Path, gateway: str, max_bytes: int = 0) -> dict[str, Any]:
             "pending_batches": batches,
             "pending_readings": readings,
             "pending_bytes": size,
-            "file_bytes": file_bytes,
+            "file_bytes": taken,
             "max_bytes": max_bytes,
-            "full_in_s": full_in_s,
+            "full_in_s": full_in_s(max_bytes, taken, rate),
             "segments": segments,
             "dead_letters": dead_letters,
         },
@@ -214,10 +214,17 @@ def _live_lines(facts: dict[str, Any]) -> list[str]:
     for trouble in facts["troubles"][-5:]:
         said = " ".join(f"{k}={v}" for k, v in trouble["facts"].items())
         text = f"{trouble['level']:<8}{trouble['message']} {said}".rstrip()
-        lines += textwrap.wrap(f"{text} ({trouble['times']}x)", WIDTH, subsequent_indent=" " * 8)
+        times = f"({trouble['times']}x{_ago(trouble, facts['uptime_s'])})"
+        lines += textwrap.wrap(f"{text} {times}", WIDTH, subsequent_indent=" " * 8)
         if trouble["do"]:
             lines += textwrap.wrap(f"        -> {trouble['do']}", WIDTH, subsequent_indent=" " * 11)
     return lines
+
+
+def _ago(trouble: dict[str, Any], uptime_s: float) -> str:
+    """Return how long ago it last came: what has passed looks else like what is. Empty after the clock was set."""
+    seconds = int(time.time_ns() - trouble["wall_ns"]) // 10**9
+    return f", {span(seconds)} ago" if 0 <= seconds <= uptime_s + 60 else ""
 
 
 def count(number: float) -> str:

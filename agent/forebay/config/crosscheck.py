@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from forebay.config.agent import AgentConfig, PipelineOptions, Sync
 from forebay.config.base import format_size
 from forebay.config.explain import suggest
+from forebay.config.expression import parse
 from forebay.config.findings import Finding, KeyPath, Severity
+from forebay.config.sources_live import ModbusOptions, MqttOptions, topic_names
 from forebay.config.watched import check_watched
 from forebay.config.yaml_source import Document
 from forebay.nearest import nearest
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _HEARTBEAT_BYTES = 480  # what one costs on the wire, estimated as in forebay.forward.budget
 _NAMES_FIELDS = ("field", "fields", "inputs", "by")  # step options that hold names of fields
+_CONDITIONS = ("when", "clear")  # and conditions over them
+_MAKES_FIELDS = ("output", "length")  # and names that a step gives
 
 
 def _mapping(value: Any, key: str) -> dict[str, Any]:
@@ -128,28 +132,47 @@ def check_config(config: AgentConfig, document: Document) -> list[Finding]:
             )
     out += check_web(config, document)
     for name, pipeline in config.pipelines.items():
-        out += _step_fields(name, pipeline, document)
+        out += _step_fields(name, pipeline, _known(config, pipeline), document)
         out += check_watched(name, pipeline, document)
     return out
 
 
-def _step_fields(name: str, pipeline: PipelineOptions, document: Document) -> Iterator[Finding]:
-    """Warn of a step's field that is no declared one but nearly so.
+def _known(config: AgentConfig, pipeline: PipelineOptions) -> list[str]:
+    """Return the fields that a configuration itself names: those declared, and those that its source makes."""
+    source = config.sources[pipeline.source]
+    known = list(pipeline.fields)
+    if isinstance(source, ModbusOptions):
+        known += [register.name for register in source.registers] + ["device"] * bool(source.devices)
+    elif isinstance(source, MqttOptions):
+        known += [name for topic in source.topics for name in topic_names(topic).values()]
+    return known
+
+
+def _step_fields(
+    name: str, pipeline: PipelineOptions, known: list[str], document: Document
+) -> Iterator[Finding]:
+    """Warn of a field, named by a step or as the key, that is no known one but nearly so.
 
     A field need not be declared, and steps make fields of their own, so only a near miss is worth a word.
     """
-    declared = list(pipeline.fields)
+    at: KeyPath = ("pipelines", name)
+    asked: list[tuple[KeyPath, str]] = [((*at, "key"), pipeline.key)] if pipeline.key else []
+    made: set[str] = set()
     for number, step in enumerate(pipeline.steps):
-        path: KeyPath = ("pipelines", name, "steps", number, step.name)
-        for where, field in _named_fields(_mapping_at(document, path)):
-            near = nearest(field, declared, 0.8)
-            if field not in declared and near and not field.startswith(f"{near}_"):
-                yield document.finding(
-                    f"`{field}` is not among the pipeline's fields",
-                    (*path, *where),
-                    hint=f"did you mean `{near}`?",
-                    severity=Severity.WARNING,
-                )
+        path: KeyPath = (*at, "steps", number, step.name)
+        options = _mapping_at(document, path)
+        asked += [((*path, *where), field) for where, field in _named_fields(options)]
+        made |= {v for key, v in options.items() if key in _MAKES_FIELDS and isinstance(v, str)}
+        made |= set(getattr(step.options, "fields", {}).values()) if step.name == "rename" else set()
+    for path, field in asked:
+        near = "" if field in known or field in made else nearest(field, known, 0.8)
+        if near and not field.startswith(f"{near}_"):
+            yield document.finding(
+                f"`{field}` is not among the pipeline's fields",
+                path,
+                hint=f"did you mean `{near}`?",
+                severity=Severity.WARNING,
+            )
 
 
 def _mapping_at(document: Document, path: KeyPath) -> dict[str, Any]:
@@ -166,3 +189,6 @@ def _named_fields(options: dict[str, Any]) -> Iterable[tuple[KeyPath, str]]:
             yield from (((key, i), item) for i, item in enumerate(value) if isinstance(item, str))
         elif isinstance(value, dict):
             yield from (((key, item), item) for item in value)
+    for key in _CONDITIONS:
+        if isinstance(options.get(key), str):
+            yield from (((key,), field) for field in parse(options[key]).fields)

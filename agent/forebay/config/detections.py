@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
 from forebay.blocks import Lane
 from forebay.config.base import Duration, Options
+from forebay.config.zones import known_zone
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -67,7 +67,7 @@ class EventOptions(DetectionOptions):
     """Days on which `between` begins; empty: every day."""
 
     time_zone: str = "UTC"
-    """Zone of `between` and `days`, e.g. `Asia/Shanghai`."""
+    """Zone of `between` and `days`, e.g. `Asia/Shanghai` or `+08:00`."""
 
     lane: Lane = Lane.NORMAL
     """Lane of the events."""
@@ -85,10 +85,7 @@ class EventOptions(DetectionOptions):
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ValueError, OSError, LookupError) as error:
-            raise ValueError("expected the name of a time zone such as `Asia/Shanghai`") from error
+        known_zone(zone)
         return zone
 
     @model_validator(mode="after")

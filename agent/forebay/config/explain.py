@@ -20,6 +20,7 @@ from forebay.config.base import format_duration, format_size, parse_duration, pa
 from forebay.config.findings import Finding, KeyPath
 from forebay.config.migration import hint_for
 from forebay.config.shape import known_keys, types_at
+from forebay.config.slips import full_width, half_width_number
 from forebay.config.yaml_source import Document
 from forebay.errors import ForebayError
 from forebay.nearest import nearest
@@ -209,7 +210,8 @@ def _explain_one(item: _Located, document: Document, root: type[BaseModel]) -> F
         return _missing(path, document)
     if kind == "extra_forbidden":
         keys = known_keys(root, path[:-1], document)
-        hint = hint_for(path) or (suggest(str(path[-1]), keys) if path else "")
+        word = str(path[-1]) if path else ""
+        hint = hint_for(path) or full_width(word) or suggest(word, keys)
         return document.finding("unknown key", path, hint=hint or _list_hint("known here", keys), at_key=True)
     if kind in ("enum", "literal_error"):
         choices = _choices(error)
@@ -301,7 +303,8 @@ def _kind_hint(kind: str, value: Any) -> str:
     if _EXPECTED[kind] == "a list" and not isinstance(value, (list, dict)):
         return "write it as `[…]`"
     if kind in ("int_parsing", "float_parsing", "int_type", "float_type") and isinstance(value, str):
-        return "a number without quotes or unit"
+        wide = half_width_number(value)
+        return "write the digits half-width" if wide else "a number without quotes or unit"
     return ""
 
 

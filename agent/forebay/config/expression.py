@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from forebay.config.base import parse_duration
+from forebay.config.slips import full_width
 from forebay.nearest import nearest
 
 MAX_LENGTH = 2_000
@@ -115,6 +116,7 @@ def _tokens(text: str) -> list[_Token]:
         if match is None:
             place = at + len(text[at:]) - len(text[at:].lstrip())
             hint = "close the quote" if text[place] in "\"'`" else "put unusual field names in backticks"
+            hint = full_width(text[place]) or hint
             _fail(place + 1, f"unexpected character `{text[place]}`", hint)
         kind = str(match.lastgroup)
         out.append(_Token(kind, match[kind], match.start(kind) + 1))

@@ -112,13 +112,36 @@ def load_text(data: bytes, path: Path) -> LoadedConfig[Any]:
     return _check(data, path, None)
 
 
-def _kind(document: Document) -> type[AgentConfig] | type[ReceiverConfig]:
-    """Decide by the keys that only one of the two has; an agent where that does not tell."""
+def _signs(document: Document) -> tuple[int, int]:
+    """Return how many keys only an agent's configuration has, and how many only a receiver's."""
     keys = set(document.value)
     other = _receiver_config()
     agent = len(keys & (AgentConfig.model_fields.keys() - other.model_fields.keys()))
     receiver = len(keys & (other.model_fields.keys() - AgentConfig.model_fields.keys()))
-    return other if receiver > agent else AgentConfig
+    return agent, receiver
+
+
+def _kind(document: Document) -> type[AgentConfig] | type[ReceiverConfig]:
+    """Decide by the keys that only one of the two has; an agent where that does not tell."""
+    agent, receiver = _signs(document)
+    return _receiver_config() if receiver > agent else AgentConfig
+
+
+def _check_kind(document: Document, kind: type[Any]) -> None:
+    """Refuse a file of the other kind in one sentence: each of its keys would be an error."""
+    keys = document.value.keys()
+    if kind is AgentConfig and any(
+        name in keys for name, f in AgentConfig.model_fields.items() if f.is_required()
+    ):
+        return  # without a look at the receiver's classes: half a megabyte that an agent spares
+    agent, receiver = _signs(document)
+    if kind is AgentConfig and receiver and not agent:
+        message, hint = "expected an agent's configuration, found a receiver's", "forebay receive"
+    elif kind is not AgentConfig and agent and not receiver:
+        message, hint = "expected a receiver's configuration, found an agent's", "forebay run"
+    else:
+        return
+    raise ConfigErrors([document.finding(message, hint=f"{hint} {document.file}")])
 
 
 def _receiver_config() -> type[ReceiverConfig]:
@@ -136,7 +159,10 @@ def _check(data: bytes, path: Path, kind: type[Any] | None) -> LoadedConfig[Any]
     if not isinstance(document.value, dict):
         finding = document.finding("expected keys and values such as `gateway: {id: …}`")
         raise ConfigErrors([finding])
-    kind = kind or _kind(document)
+    if kind is None:
+        kind = _kind(document)
+    else:
+        _check_kind(document, kind)
     findings = list(document.findings)
     config: Any = None
     try:

@@ -13,7 +13,23 @@ from forebay.config.registry import TypedOptions, by_type
 from forebay.config.secrets import SecretRef
 from forebay.errors import ConfigError
 
-PolicyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_HASH_LENGTH = 64
+
+
+def _check_policy_id(text: str) -> str:
+    """Return a policy's hash or name. Raises ValueError for a part of a hash, which would be taken for a name."""
+    if not re.fullmatch("[0-9A-Fa-f]{8,64}", text) or not re.search("[0-9]", text):
+        return text
+    if len(text) < _HASH_LENGTH:
+        raise ValueError(
+            f"expected all {_HASH_LENGTH} digits of a hash, found {len(text)}: `forebay check POLICY` prints them"
+        )
+    return text.lower()
+
+
+PolicyId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), AfterValidator(_check_policy_id)
+]
 
 
 class CenterOptions(Options):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field as Option
 from pydantic import field_validator, model_validator
 
 from forebay.config.base import ConfigPath, Duration, Options, Size
+from forebay.config.zones import known_zone
 
 Format = Literal["csv", "jsonl", "images", "video"]
 
@@ -32,17 +32,12 @@ class TimeOptions(Options):
     """Unit of times that are numbers (since 1970 UTC). Without it times are ISO 8601 text."""
 
     zone: str | None = None
-    """Zone of times whose text names none, e.g. `Asia/Shanghai`. Without it such rows are rejected."""
+    """Zone of times whose text names none, e.g. `Asia/Shanghai` or `+08:00`. Without it such rows are rejected."""
 
     @field_validator("zone")
     @classmethod
     def _known_zone(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            try:
-                ZoneInfo(zone)
-            except (ValueError, OSError, LookupError) as error:
-                raise ValueError("expected the name of a time zone such as `Asia/Shanghai`") from error
-        return zone
+        return known_zone(zone)
 
     @model_validator(mode="after")
     def _one_kind(self) -> TimeOptions:

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from forebay.config.findings import ConfigErrors, Finding, KeyPath, Severity, format_path
+from forebay.config.slips import find_slip, full_width
 
 MAX_FILE_BYTES = 1024 * 1024  # a configuration of 1,000 pipelines is about 300 KB
 MAX_DEPTH = 64
@@ -184,24 +185,31 @@ def _end(text: str) -> Mark:
 
 def _compose(text: str, document: Document) -> _Node | None:
     """Build the node tree without recursion, so that depth is bounded before the stack is."""
+    opened: list[tuple[int, int]] = []  # where the last quoted text of several lines begins
     try:
-        return _compose_events(yaml.parse(text, Loader=_LOADER), document)
+        return _compose_events(_watched(yaml.parse(text, Loader=_LOADER), opened), document)
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, text) from None
+        raise _syntax_error(error, text, opened[-1] if opened else None) from None
     except yaml.YAMLError as error:  # the reader's own errors carry no mark
         raise _Refused(f"YAML syntax: {str(error).splitlines()[0]}", (1, 1)) from None
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, text: str) -> _Refused:
+def _watched(events: Iterator[Any], opened: list[tuple[int, int]]) -> Iterator[Any]:
+    for event in events:
+        if isinstance(event, yaml.ScalarEvent) and event.style in ('"', "'"):
+            start, end = event.start_mark, event.end_mark
+            several = start is not None and end is not None and end.line > start.line
+            opened[:] = [(start.line, start.column)] if start is not None and several else []
+        yield event
+
+
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, opened: tuple[int, int] | None) -> _Refused:
     mark = error.problem_mark or error.context_mark
     line, col = (mark.line, mark.column) if mark else (0, 0)
+    slip = find_slip(text.splitlines(), line, opened)
+    if slip is not None:
+        return _Refused(slip.message, (slip.row + 1, slip.col + 1), slip.hint)
     problem = error.problem or error.context or "unreadable"
-    rows = text.splitlines()
-    row = rows[line] if line < len(rows) else ""
-    if "\t" in row[: col + 1]:
-        return _Refused(
-            "a tab where YAML wants spaces", (line + 1, row.index("\t") + 1), "indent with spaces"
-        )
     hint = next((advice for words, advice in _SYNTAX_HINTS if words in problem), "")
     if not hint and error.context:
         hint = error.context
@@ -319,9 +327,8 @@ class _Builder:
         if node.items is not None:
             return [self.build(item, (*path, i)) for i, item in enumerate(node.items)]
         if node.scalar is None and path:
-            self._note(
-                "expected a value, found nothing", path, "write a value, or remove the key to get its default"
-            )
+            hint = full_width(str(path[-1])) or "write a value, or remove the key to get its default"
+            self._note("expected a value, found nothing", path, hint)
         return node.scalar
 
     def _mapping(self, pairs: list[tuple[_Node, _Node]], path: KeyPath) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 from forebay.blocks import Lane
@@ -108,7 +108,7 @@ class Outgoing:
             False: [],
         }  # by urgency: heaps of (due, id)
         self._lanes: dict[str, _LaneQueue] = {}
-        self._seen = 0  # batches that came to the thinning rung
+        self._seen: Counter[str] = Counter()  # batches of each stream that came to the thinning rung
         # A fleet that lost its receiver finds it again at one moment: its backlogs need not start at one.
         self._flush_ns = clock.monotonic_ns() + int(rng.random() * options.flush_jitter_ns)
         self._again: list[tuple[int, int]] | None = None  # the heap that `peek` looked into last
@@ -185,8 +185,8 @@ class Outgoing:
         keep = self._options.thin_keep
         if name == LANES[0] or keep <= 1 or self._budget.rung is not Rung.THIN:
             return False
-        self._seen += 1
-        if self._seen % keep == 0:
+        self._seen[batch.stream] += 1
+        if self._seen[batch.stream] % keep == 0:
             return False
         if self._from is not None:
             self._from.pop()

@@ -13,11 +13,14 @@ from forebay.keys import PublicKey, SecretKey
 from forebay.wire import messages as m
 from forebay.wire.curve import set_client, set_heartbeat
 
-_HANDSHAKE_FAILURES = {
+HANDSHAKE_FAILURES = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the receiver does not accept this gateway's key",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the key handshake failed: the server key is probably another one",
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the key handshake failed: one of the two keys is probably wrong",
 }
+
+
+_HINT = "at the receiver: forebay keys enroll GATEWAY_ID PUBFILE --allow DIR"
 
 
 class ZmqLink:
@@ -41,7 +44,7 @@ class ZmqLink:
         set_heartbeat(socket, options.heartbeat_ns // 1_000_000)
         set_client(socket, *keys)
         socket.connect(endpoint)
-        self._monitor = socket.get_monitor_socket(int(sum(_HANDSHAKE_FAILURES)) | int(zmq.EVENT_DISCONNECTED))
+        self._monitor = socket.get_monitor_socket(int(sum(HANDSHAKE_FAILURES)) | int(zmq.EVENT_DISCONNECTED))
         self._poller = zmq.Poller()
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
@@ -77,7 +80,7 @@ class ZmqLink:
         event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], sys.byteorder)
         # A client that was refused never tries again by itself, and one that was cut off would wait for
         # the acknowledgement to time out: both end the session.
-        reason = _HANDSHAKE_FAILURES.get(zmq.Event(event))
+        reason = HANDSHAKE_FAILURES.get(zmq.Event(event))
         if reason is not None:
-            raise Held(reason, place=self.endpoint, hint="enrol with: forebay keys enroll GATEWAY_ID PUBFILE")
+            raise Held(reason, place=self.endpoint, hint=_HINT)
         raise LinkError("the connection was closed", place=self.endpoint)

@@ -10,9 +10,9 @@ from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from forebay.config import detections as config
+from forebay.config.zones import time_zone
 
 Place = tuple[float, float]
 
@@ -263,7 +263,7 @@ class Hours:
     def __init__(self, options: config.EventOptions) -> None:
         self._span = None if options.between is None else config.parse_between(options.between)
         self._days = {config.DAYS.index(d) for d in options.days}
-        self._zone = ZoneInfo(options.time_zone)
+        self._zone = time_zone(options.time_zone)
 
     def contain(self, time_ns: int) -> bool:
         """Whether a time lies within. A span over midnight belongs to the day on which it begins."""

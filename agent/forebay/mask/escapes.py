@@ -3,7 +3,8 @@ r"""Identifiers behind escapes: JSON that stands in a string of other JSON, as o
 The scan reads `\u0031` as the character it stands for, but a string that was encoded twice holds `\\u0031`, and an
 operator that keeps the first three characters of `\u0031...` would keep a piece of the escape. Where the text behind
 the escapes holds an identifier they are written out: whoever decodes the JSON sees no difference. Escaped quotes,
-backslashes and control characters stay as they are, so that the JSON stays JSON at each level.
+backslashes and control characters stay as they are, so that the JSON stays JSON at each level. The same is done with
+numeric references of HTML (`&#24352;`, which forms in GBK send for characters that GBK has not) and with `&nbsp;`.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from forebay.mask.search import is_repetitive
 Found = tuple[I64Array, U8Array, U8Array]
 Find = Callable[[Column], Found]
 
-_RUN = re.compile(rb"(?:\\+u[0-9A-Fa-f]{4})+")
+_RUN = re.compile(rb"(?:\\+u[0-9A-Fa-f]{4})+|&(?:#(?:[0-9]{1,7}|[xX][0-9A-Fa-f]{1,6})|nbsp);")
 _UNIT = re.compile(rb"\\+u([0-9A-Fa-f]{4})")
 _REPLACED = "\ufffd".encode()
 _WIDE = re.compile(rb"(?:[ -~]\xef\xbf\xbd){4,}")
 _KEPT = frozenset((0x22, 0x5C, 0x7F))  # quote, backslash, delete
+_MARKUP = frozenset(b"&<>'")  # what HTML would take for something else
 
 
 class Hidden(NamedTuple):
@@ -44,15 +46,15 @@ def hidden(column: Column, find: Find) -> Hidden | None:
     """Search the cells of a text or bytes column that hold escapes, written out. None: no cell does."""
     assert column.offsets is not None
     # Where cells repeat, the different ones hold every byte there is.
-    if is_repetitive(column) and b"\\" not in column.distinct().values.tobytes():
+    if is_repetitive(column) and not _has_escapes(column.distinct().values.tobytes()):
         return None
     data = column.values.tobytes()
-    if b"\\" not in data or b"\\u" not in data:  # one byte is looked for twenty times as fast as two
+    if not _has_escapes(data):
         return None
     rows, texts = [], []
     bounds = column.offsets.tolist()
     for row, (start, end) in enumerate(pairwise(bounds)):
-        if data.find(b"\\u", start, end) < 0:
+        if data.find(b"\\u", start, end) < 0 and data.find(b"&", start, end) < 0:
             continue
         cell = data[start:end]
         text = _RUN.sub(_written_out, cell)
@@ -62,6 +64,11 @@ def hidden(column: Column, find: Find) -> Hidden | None:
     if not rows:
         return None
     return Hidden(np.array(rows, dtype=np.int64), texts, find(_column(texts)))
+
+
+def _has_escapes(data: bytes) -> bool:
+    # one byte is looked for twenty times as fast as two
+    return (b"\\" in data and b"\\u" in data) or (b"&" in data and (b"&#" in data or b"&nbsp;" in data))
 
 
 def written_out(column: Column, find: Find) -> Column:
@@ -112,6 +119,8 @@ def _column(cells: list[bytes]) -> Column:
 
 def _written_out(run: re.Match[bytes]) -> bytes:
     """Return a run of escapes as UTF-8; surrogates that are no pair stay as they are."""
+    if run[0].startswith(b"&"):
+        return _dereferenced(run[0])
     out = []
     units = [(unit[0], int(unit[1], 16)) for unit in _UNIT.finditer(run[0])]
     place = 0
@@ -126,3 +135,13 @@ def _written_out(run: re.Match[bytes]) -> bytes:
         else:
             out.append(chr(code).encode())
     return b"".join(out)
+
+
+def _dereferenced(raw: bytes) -> bytes:
+    """Return what a reference of HTML stands for, as it is where it keeps markup apart from text."""
+    if raw == b"&nbsp;":
+        return b"\xc2\xa0"
+    code = int(raw[3:-1], 16) if raw[2:3] in b"xX" else int(raw[2:-1])
+    if code < 0x20 or code in _KEPT or code in _MARKUP or 0xD800 <= code < 0xE000 or code > 0x10FFFF:
+        return raw
+    return chr(code).encode()

@@ -48,6 +48,7 @@ class Report:
     bytes_out: int = 0
     broken_lines: int = 0
     oversized_lines: int = 0
+    headers_masked: int = 0  # tables whose first line holds an identifier: they may have no header
     images: int = 0
     videos: int = 0
     frames: int = 0
@@ -277,7 +278,9 @@ class _Lines:
             # names are no data, but a file without a header has its first record in their place
             self._delimiter = tables.find_delimiter(lines[0].text)
             self._header = tables.header_names(lines[0].text.removeprefix("\ufeff"), self._delimiter)
-            self._put(self._masker.mask_text([lines[0].text], [0], is_key=True)[0], lines[0])
+            names = self._masker.mask_text([lines[0].text], [0], is_key=True)[0]
+            self._report.headers_masked += names != lines[0].text
+            self._put(names, lines[0])
             start = 1
         records, used = tables.split_records([line.text for line in lines[start:]], at_end)
         self._masker.first_line += start

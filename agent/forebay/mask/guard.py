@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from forebay import quality as q
 from forebay.blocks import Block, Column, Field, I64Array, Schema, Type, null_out
+from forebay.mask.encoded import hold_pictures
 from forebay.mask.escapes import hidden
 from forebay.mask.masker import long_integers
 from forebay.mask.names import named_hits
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import Searcher, count_codes, search
+from forebay.mask.search import Clean, count_codes, search
 from forebay.redact import SURE_CLASSES
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
@@ -43,7 +44,7 @@ class Guard:
         self._plans: dict[Schema, tuple[tuple[Plan, ...], dict[int, str]]] = {}
         self._stream: str | None = None  # of the last block, to which the next two belong
         self._classes = self._digits = 0
-        self._searcher = Searcher()
+        self._clean = Clean()
         self.tally: Tally = Counter()
         self._alarmed: set[tuple[str, str, str]] = set()
 
@@ -123,7 +124,7 @@ class Guard:
         if plan.unguarded or plan.action is Action.IMAGE:
             return column
         if field.type in (Type.STR, Type.BYTES):
-            return self._search(field.name, column, plan, hits) if field.media != "image" else column
+            return self._search(field, column, plan, hits) if field.media != "image" else column
         # a unit says that a long number is a measurement: a meter's reading, a flow
         if field.type in (Type.I64, Type.F64) and not field.unit:
             return self._search_digits(column, plan, hits)
@@ -136,11 +137,22 @@ class Guard:
         hits[label] += int(present.sum())
         return null_out(replace(column, spans=None), present, code)
 
-    def _search(self, name: str, column: Column, plan: Plan, hits: Counter[str]) -> Column:
-        spans, codes, confidence = self._searcher.search(name, column, self._classes, plan.context)
+    def _search(self, field: Field, column: Column, plan: Plan, hits: Counter[str]) -> Column:
+        known_by = field.name, column, self._classes, plan.context
+        if self._clean.knows(*known_by):
+            return column
+        pictures = None
+        if self.policy.covers_pictures:
+            pictures = hold_pictures(column, raw=field.type is Type.BYTES)
+        if pictures is not None:
+            hits["leak:image"] += int(pictures.sum())
+            column = null_out(column, pictures, q.LEAK)
+        spans, codes, confidence = search(column, self._classes, plan.context)
         # What masking has made stands in cells whose escapes it wrote out: none of it is behind escapes.
         behind = hidden(column, lambda cells: search(cells, self._classes, plan.context))
         if not len(codes) and behind is None:
+            if pictures is None:
+                self._clean.remember(*known_by)
             return column
         sure = confidence >= _MIN_CONFIDENCE
         if column.spans is not None and len(codes):

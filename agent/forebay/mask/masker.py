@@ -22,20 +22,20 @@ from forebay import quality as q
 from forebay.blocks import Block, Column, I64Array, Schema, Type, U8Array, null_out
 from forebay.config.operators import Generalise, Noise
 from forebay.errors import MaskError
+from forebay.mask.encoded import hold_pictures
 from forebay.mask.escapes import hidden, without_nuls, written_out
 from forebay.mask.images import Detector, ImageMasker, Origin
 from forebay.mask.loader import Place
 from forebay.mask.names import safe_names
 from forebay.mask.policy import Action, Plan, Policy
-from forebay.mask.search import Searcher, count_codes, search
+from forebay.mask.search import Clean, count_codes, search
 from forebay.mask.spans import WHOLE_CELL, Operators
 from forebay.stages import Tally
 from forebay_core import text_tables as tables
 from forebay_core.text import decimal_text, long_floats, long_ints, scan
 
 _MAX_PLANS = 1024  # schemas remembered; streams with ever new schemas do not grow the process
-# A bytes column that nobody declared as images and that holds one all the same must not pass for data.
-_PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_PICTURE = Plan(Action.NULL, "a picture that no field declares", label="image", at=("images",))
 
 if TYPE_CHECKING:
     from forebay.mask.noise import Budgets
@@ -88,7 +88,7 @@ class Masker:
         self._images = ImageMasker(policy, detectors or {})
         self._plans: dict[Schema, tuple[Schema, tuple[Plan, ...]]] = {}
         self._trace = trace
-        self._searcher = Searcher()
+        self._clean = Clean()
         self._tagger = None
         if policy.tagged_field:
             from forebay.mask import ner  # the model takes a second and 100 MB: only where a field asks
@@ -215,10 +215,16 @@ class Masker:
 
     def _text(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         classes, tagger = self._operators.classes, self._tagger if plan.ner else None
-        column = written_out(without_nuls(column), lambda cells: search(cells, classes, plan.context, tagger))
-        spans, codes, _ = self._searcher.search(name, column, classes, plan.context, tagger)
+        known_by, given = (name, column, classes, plan.context), column
+        if tagger is None and self._clean.knows(*known_by):
+            return column if column.spans is None else replace(column, spans=None)
+        column = self._without_pictures(name, without_nuls(column), hits)
+        column = written_out(column, lambda cells: search(cells, classes, plan.context, tagger))
+        spans, codes, _ = search(column, classes, plan.context, tagger)
         # spans of an earlier masking no longer fit once this one has moved bytes, so they are not kept
         if not len(codes):
+            if tagger is None and column is given:
+                self._clean.remember(*known_by)
             return column if column.spans is None else replace(column, spans=None)
         self._tell(name, plan, spans, codes)
         self._mark_drops(column.rows, spans[:, 0], codes)
@@ -293,11 +299,21 @@ class Masker:
             spans, codes = np.concatenate([spans, whole]), np.concatenate([codes, behind.found[1]])
         self._tell(name, plan, spans, codes, "suppress")
         self._mark_drops(column.rows, spans[:, 0], codes)
-        pictures = np.array([column.cell_bytes(r).startswith(_PICTURE_STARTS) for r in range(column.rows)])
-        if pictures.any():
-            hits["image:undeclared"] += int(pictures.sum())
-            column = null_out(column, pictures, q.GUARDED)
+        column = self._without_pictures(name, column, hits, raw=True)
         return self._null_hits(replace(column, spans=None), spans[:, 0], codes, hits)
+
+    def _without_pictures(
+        self, name: str, column: Column, hits: Counter[str], *, raw: bool = False
+    ) -> Column:
+        """Return a column of no pictures without those that stand in it all the same: nobody looked at them."""
+        if not self.policy.covers_pictures:
+            return column
+        pictures = hold_pictures(column, raw=raw)
+        if pictures is None:
+            return column
+        hits["image:undeclared"] += int(pictures.sum())
+        self._tell_whole(name, _PICTURE, pictures, "suppress")
+        return null_out(column, pictures, q.GUARDED)
 
     def _digits(self, name: str, plan: Plan, column: Column, hits: Counter[str]) -> Column:
         wide, numbers = long_integers(column, self._least_digits)

@@ -145,6 +145,11 @@ class Policy:
         """Whether text in pictures is read, so that the extra `ocr` is needed."""
         return "identifier" in self.image_classes
 
+    @property
+    def covers_pictures(self) -> bool:
+        """Whether anything is looked for or covered in pictures; else they pass."""
+        return bool(self.image_classes or self.options.images.zones)
+
     @cached_property
     def adds_noise(self) -> str:
         """Pattern of a field that gets noise, so that a budget must be kept; empty if none does."""
@@ -365,6 +370,8 @@ def _searched(field: Field, treatment: str, why: str) -> Plan:
             return Plan(Action.SCAN, why)
         if field.type in (Type.I64, Type.F64) and not field.unit:
             return Plan(Action.DIGITS, why)
+        if field.type in (Type.I64, Type.F64):
+            why += ", and its unit says that it is a measurement"
     return Plan(Action.PASS, why)
 
 

@@ -1,4 +1,4 @@
-"""Search of a column's cells that looks at equal cells once, and not again at those that it found clean."""
+"""Search of a column's cells that looks at equal cells once, and what was found clean the last time."""
 
 from __future__ import annotations
 
@@ -36,35 +36,29 @@ def search(
     return joined(found, tagger.find(column, classes))
 
 
-class Searcher:
-    """Searches for one who asks: masking has its own, the guard has its own, and neither trusts the other's.
+class Clean:
+    """Remembers for one who asks: masking has its own, the guard has its own, and neither trusts the other's.
 
     The devices of a stream and its states come again with every block. A field whose distinct cells are, byte for
-    byte and in their order, those in which the last search of the field found nothing holds nothing now.
+    byte and in their order, those in which nothing was found the last time holds nothing now.
     """
 
     def __init__(self) -> None:
-        self._clean: dict[str, tuple[bytes, int, int]] = {}
+        self._known: dict[str, tuple[bytes, int, int]] = {}
 
-    def search(
-        self, name: str, column: Column, classes: int, context: int, tagger: Tagger | None = None
-    ) -> tuple[I64Array, U8Array, U8Array]:
-        """Return what `search` returns for the cells of the field `name`."""
-        if tagger is not None or not is_repetitive(column):
-            return search(column, classes, context, tagger)
-        distinct = column.distinct()
-        known = self._clean.get(name)
-        if known is not None and known == (distinct.key, classes, context):
-            return _NO_SPANS, _NO_CODES, _NO_CODES
-        found = _search(column, classes, context)
-        if not len(found[1]) and len(distinct.key) <= _MAX_KEY:
-            if len(self._clean) >= _MAX_FIELDS:
-                self._clean.clear()
-            self._clean[name] = distinct.key, classes, context
-        return found
+    def knows(self, name: str, column: Column, classes: int, context: int) -> bool:
+        """Return whether the field `name` held just these cells when nothing was found in them."""
+        known = self._known.get(name)
+        return (
+            known is not None and is_repetitive(column) and known == (column.distinct().key, classes, context)
+        )
 
-
-_NO_SPANS, _NO_CODES = np.zeros((0, 3), dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    def remember(self, name: str, column: Column, classes: int, context: int) -> None:
+        """Note that nothing at all was found in the cells of the field `name`, in whatever way they were looked at."""
+        if is_repetitive(column) and len(column.distinct().key) <= _MAX_KEY:
+            if len(self._known) >= _MAX_FIELDS:
+                self._known.clear()
+            self._known[name] = column.distinct().key, classes, context
 
 
 def is_repetitive(column: Column) -> bool:

@@ -11,7 +11,8 @@ DELIMITERS = ",;\t|"
 MAX_RECORD_LINES = 1000  # lines that one quoted record may span; beyond it a quote was left open
 
 # What in a table is surely a measurement: so short a number is no identifier of any class.
-_SHORT_NUMBER = re.compile(r"[+-]?[0-9]{1,6}(?:\.[0-9]{1,12})?")
+# What is written with its power of ten and all its digits is searched for what it stands for, as in JSON.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,6}(?:\.[0-9]{1,12})?|[0-9]\.[0-9]{9,17}[eE]\+?[12][0-9])")
 
 
 def find_delimiter(header: str) -> str:
@@ -73,7 +74,7 @@ def mask_csv_records(
             value = _unquote(raw)
             if value:
                 name = header[place] if place < len(header) else f"column_{place + 1}"
-                leaves.append(Leaf(start, place, name, float(value) if _is_short(value) else value))
+                leaves.append(Leaf(start, place, name, float(value) if _is_number(value) else value))
     changed = masker.mask(leaves)
     for (start, place), new in changed.items():
         cells = rows[start]
@@ -118,8 +119,8 @@ def header_names(text: str, delimiter: str) -> list[str]:
     return [_unquote(cell).strip() for cell in split_cells(text, delimiter) or text.split(delimiter)]
 
 
-def _is_short(value: str) -> bool:
-    return _SHORT_NUMBER.fullmatch(value) is not None
+def _is_number(value: str) -> bool:
+    return _NUMBER.fullmatch(value) is not None
 
 
 def _unquote(raw: str) -> str:

@@ -13,9 +13,14 @@ import re
 import unicodedata
 
 from forebay.mask.keyring import Keyring
+from forebay_core import text_tables as tables
 
 _CACHE_ENTRIES = 8192  # tokens remembered between blocks, about 1 MB; then the memory starts anew
-_SEPARATORS = dict.fromkeys(map(ord, " -.·•()/_\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_PLAIN: dict[int, str | None] = dict.fromkeys(map(ord, " -.·•()/_+"))
+_PLAIN |= dict.fromkeys(code for code, symbol in enumerate(tables.SYMBOLS) if symbol == tables.SKIP)
+_PLAIN |= dict.fromkeys(tables.TAGS)
+_PLAIN |= {zero + value: str(value) for zero in tables.ZEROS for value in range(10)}
+_PLAIN |= {ord(c): str(value) for value, chars in enumerate(tables.SPOKEN_DIGITS) for c in chars}
 _LINE_END = re.compile(r"[ \t]*(?:[\r\n]|\\+[rn])[ \t\r\n]*")  # also as often escaped as it may be
 _KEEP_SIGNS = frozenset({"email", "ipv4", "ipv6", "gps", "name", "address", "field"})
 
@@ -29,7 +34,7 @@ class Tokens:
         self._cache: dict[tuple[str, int, bytes], bytes] = {}
 
     def token(self, class_name: str, length: int, text: bytes) -> bytes:
-        """Return the token of a found text. Spacing, hyphens and full-width forms make no difference."""
+        """Return the token of a found text. Spacing, hyphens and ways to write digits make no difference."""
         entry = (class_name, length, text)
         known = self._cache.get(entry)
         if known is not None:
@@ -52,5 +57,5 @@ def normalise(class_name: str, text: bytes) -> bytes:
     if class_name != "field":  # of a field masked whole every sign may tell values apart
         plain = _LINE_END.sub("", plain)
     if class_name not in _KEEP_SIGNS:
-        plain = plain.translate(_SEPARATORS)
+        plain = plain.translate(_PLAIN)
     return plain.strip().encode("utf-8", "surrogateescape")

@@ -1,7 +1,9 @@
 """Run the tests that stand in a policy file: one record each, through masking and guard, and what came out.
 
 They run under a secret that everybody knows, so tokens in `expect` are the same on every machine and the real
-secret need not be there. A failure shows the test's own literals and what became of them, nothing else.
+secret need not be there. A token holds the id of its key: what a test expects may be of any key that the policy
+keeps, or each rotation would break the tests, and with them every agent that starts. A failure shows the test's own
+literals and what became of them, nothing else.
 """
 
 from __future__ import annotations
@@ -65,6 +67,20 @@ def _malformed(policy: Policy, at: Place, error: ValidationError) -> Iterator[Fa
 
 
 def _run(policy: Policy, test: PolicyTest) -> list[tuple[str, str]]:
+    """Return what differs, nothing if the test passes under the present key or under an older one alone."""
+    found = _compare(policy, test)
+    keys = policy.options.keys
+    if not found or keys is None:
+        return found
+    for key in keys.previous:
+        older = keys.model_copy(update={"id": key.id, "previous": ()})
+        options = policy.options.model_copy(update={"keys": older})
+        if not _compare(Policy(options, policy.path, policy.places), test):
+            return []
+    return found
+
+
+def _compare(policy: Policy, test: PolicyTest) -> list[tuple[str, str]]:
     out = _mask(policy, test)
     if out is None:
         return [] if test.dropped else [("", "the record was dropped")]

@@ -78,8 +78,13 @@ class Bodies:
 
 
 def policy_accepted(context: Context, required: Sequence[str]) -> bool:
-    """Whether a batch was masked under one of the policies required: by full hash, or by name."""
-    return not required or context.policy_hash in required or context.policy in required
+    """Whether a batch was masked under one of the policies required: by full hash, or by name.
+
+    A policy that was given a hash for its name is not the one of that hash.
+    """
+    if not required or context.policy_hash in required:
+        return True
+    return context.policy in required and len(context.policy) < len(context.policy_hash)
 
 
 def read_batch(

@@ -35,6 +35,9 @@ class Database(Protocol):
     types: Mapping[Type, str]
     name_bytes: int | None  # longest name of a table or column, None where there is no limit
 
+    def is_changed(self) -> bool:
+        """Return whether somebody else has written since this was last asked, as far as the database can tell."""
+
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """Run one statement."""
 

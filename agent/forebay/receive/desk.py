@@ -74,11 +74,15 @@ class Group:
     batch_peers: list[bytes] = field(default_factory=list)
     gap_peers: list[bytes] = field(default_factory=list)
     checkpoints: list[tuple[bytes, str, m.Checkpoint]] = field(default_factory=list)
+    nbytes: int = (
+        0  # of its batches as they are in memory: a hundred bytes of a message may be 200 MB of columns
+    )
 
     def add_batch(self, peer: bytes, batch: Incoming) -> None:
         """Add a batch that came from `peer`."""
         self.work.batches.append(batch)
         self.batch_peers.append(peer)
+        self.nbytes += len(batch.data) + (batch.block.nbytes if batch.block is not None else 0)
 
     def add_gaps(self, peer: bytes, gateway: str, gaps: Sequence[m.Gap]) -> None:
         """Add gaps that came from `peer`."""

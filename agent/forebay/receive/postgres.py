@@ -138,6 +138,10 @@ class PostgresDatabase:
         except psycopg.Error as error:
             raise self._told(error) from None
 
+    def is_changed(self) -> bool:
+        """See Database. It cannot tell: `shared` says what is read anew each time."""
+        return False
+
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """See Database."""
         into = f"COPY {quote(table)} ({', '.join(map(quote, columns))}) FROM STDIN"

@@ -29,6 +29,9 @@ log = logging.getLogger("forebay.receive")
 
 GROUP_MESSAGES = 256
 GROUP_BYTES = 16 * 1024 * 1024
+DECODED_BYTES = (
+    64 * 1024 * 1024
+)  # beyond it a group is closed: more than this and one batch are never in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class Server:
             size += sum(len(f.buffer) for f in frames)
             gateway = str(frames[-1].get("User-Id"))  # set by ZAP from the enrolled key, not by the sender
             self.desk.take(frames[0].bytes, gateway, [partial(_bytes, f) for f in frames[1:]], group)
-            if size >= GROUP_BYTES:
+            if size >= GROUP_BYTES or group.nbytes >= DECODED_BYTES:
                 break
         self.desk.settle(group)
         for peer, replies in group.replies.items():

@@ -7,7 +7,6 @@ locked for the length of a transaction and nothing about them is kept between tw
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from forebay.receive.checkpoints import Kept
 from forebay.receive.database import Database, Unstorable
 from forebay.receive.marks import Marks, holes
 from forebay.receive.positions import Place
-from forebay.receive.rows import cells, row_quality
+from forebay.receive.rows import sql_rows
 from forebay.receive.sink import Incoming, Verdict, Work
 from forebay.receive.sql_positions import Positions
 from forebay.receive.sql_tables import corrected_view
@@ -93,7 +92,9 @@ class SqlSink:
 
     def _renew(self) -> None:
         """Forget what another receiver may have changed. Columns, bodies and streams are only ever added."""
-        if self._db.shared:
+        if self._db.is_changed():
+            self._forget()
+        elif self._db.shared:
             self._marks.clear()
             self._positions.forget()
 
@@ -313,9 +314,7 @@ class SqlSink:
 
     def _insert_rows(self, placed: Placed, block: Block, batch: Incoming) -> None:
         names = [placed.columns[f.name.casefold()] for f in block.schema.fields]
-        levels, details = row_quality(block)
-        same = map(itertools.repeat, (batch.gateway, batch.epoch, batch.seq))
-        rows = zip(block.time.tolist(), levels, details, *same, *cells(block))  # noqa: B905 (three have no end)
+        rows = sql_rows(block, (batch.gateway, batch.epoch, batch.seq))
         self._db.insert(placed.table, (*SYSTEM_COLUMNS, *names), rows)
 
     def _set_aside(self, batch: Incoming, reason: str, received_at: int) -> None:

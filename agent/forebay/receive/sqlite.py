@@ -42,6 +42,13 @@ class SqliteDatabase:
         self.place = str(path)
         self._db = open_database(path)
         self._inserts: dict[tuple[str, ...], str] = {}
+        self._version = 0
+
+    def is_changed(self) -> bool:
+        """See Database. The file is one receiver's; another, for when that one dies, may have stored into it."""
+        before = self._version
+        self._version = int(self.execute("PRAGMA data_version").fetchone()[0])
+        return before != self._version
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """See Database."""

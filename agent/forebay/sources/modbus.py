@@ -159,7 +159,8 @@ class ModbusSource:
         ticks = Ticks(self._context.clock, self._options.every)
         try:
             while not self._stop:
-                answered = client.connect() and self._poll_all(client, emit)
+                connected = client.connect()
+                answered = connected and self._poll_all(client, emit)
                 if answered is None:
                     return
                 if answered:
@@ -168,8 +169,9 @@ class ModbusSource:
                     continue
                 client.close()
                 wait = self._backoff.seconds()
-                facts = {"source": self._context.name, "retry_s": round(wait, 1)}
-                log.warning("no device answers", extra=facts)
+                facts = {"source": self._context.name, "line": self._line}
+                reason = "silence" if connected else "no connection"
+                log.warning("no device answers", extra=facts | {"reason": reason, "retry_s": round(wait, 1)})
                 if not self._emit(emit, {name: {} for name in self._devices}):
                     return
                 self._stop.wait(max(wait, ticks.seconds_left()))
@@ -179,6 +181,30 @@ class ModbusSource:
     def stop(self) -> None:
         """See stages.Source."""
         self._stop.set()
+
+    def try_once(self) -> str:
+        """Return what is wrong with the line, empty when every device gives something. Hands nothing on."""
+        client = self._connect()
+        try:
+            if not client.connect():
+                return f"cannot connect to {self._line}"
+            rows = {
+                name or f"unit {unit}": self._poll(client, name, unit) for name, unit in self._devices.items()
+            }
+        finally:
+            client.close()
+        silent = [name for name, row in rows.items() if not row]
+        if silent:
+            return f"no answer on {self._line} from {', '.join(silent)}"
+        refused = [
+            f"{field} of {n}" for n, row in rows.items() for field, v in row.items() if v is DEVICE_ERROR
+        ]
+        return f"refused on {self._line}: {', '.join(refused)}" if refused else ""
+
+    @property
+    def _line(self) -> str:
+        options = self._options
+        return options.serial or f"{options.host}:{options.port}"
 
     def _poll_all(self, client: Any, emit: Emit) -> bool | None:
         """Poll each device and hand the rows on. Return whether any answered, None when it is time to end."""
@@ -268,6 +294,8 @@ class ModbusSource:
             from pymodbus.framer import FramerType
         except ImportError as error:
             raise MissingExtra("the modbus source", "industrial") from error
+        # What it says of a line that is down we say ourselves, with its source.
+        logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
         options = self._options
         common: dict[str, Any] = {"timeout": options.timeout / 1e9, "retries": options.retries}
         if options.host:

@@ -26,10 +26,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from forebay import secrets
-from forebay.config.sources_live import MqttOptions, topic_filter, topic_names
+from forebay.config.sources_live import MqttOptions, TlsOptions, topic_filter, topic_names
 from forebay.errors import InputError, MissingExtra
 from forebay.sources.context import Backoff, SourceContext, Stopper
 from forebay.sources.messages import (
@@ -239,11 +240,12 @@ class MqttSource:
         host, port, encrypted = self._options.address()
         try:
             if encrypted:
-                self._encrypt(client)
+                client.tls_set_context(tls_context(self._options.tls, self._context.base))
             client.connect(host, port, **self._session())
         except (OSError, ssl.SSLError) as error:
             reason = error.strerror or type(error).__name__
-            log.warning("cannot reach the broker", extra=self._facts | {"broker": host, "reason": reason})
+            facts = {"broker": f"{host}:{port}", "reason": reason}
+            log.warning("cannot reach the broker", extra=self._facts | facts)
             return None
         return client
 
@@ -273,14 +275,6 @@ class MqttSource:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
-
-    def _encrypt(self, client: Any) -> None:
-        tls, base = self._options.tls, self._context.base
-        context = ssl.create_default_context(cafile=None if tls.ca is None else str(base / tls.ca))
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert is not None and tls.key is not None:
-            context.load_cert_chain(base / tls.cert, base / tls.key)
-        client.tls_set_context(context)
 
     def _session(self) -> dict[str, Any]:
         """Return the arguments of CONNECT that differ by version."""
@@ -391,6 +385,15 @@ class MqttSource:
             if client.socket() is None or not client.want_write():
                 break
             client.loop_write()
+
+
+def tls_context(tls: TlsOptions, base: Path) -> ssl.SSLContext:
+    """Return what a connection is encrypted with. Raises OSError, and SSLError for files that do not fit."""
+    context = ssl.create_default_context(cafile=None if tls.ca is None else str(base / tls.ca))
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.cert is not None and tls.key is not None:
+        context.load_cert_chain(base / tls.cert, base / tls.key)
+    return context
 
 
 def matches(pattern: Sequence[str], levels: Sequence[str]) -> bool:

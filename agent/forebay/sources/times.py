@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from forebay.blocks import I64Array
+from forebay.config.zones import time_zone
 
 _BUCKET_NS = 900 * 1_000_000_000  # zones change at multiples of 15 minutes since 1900
 _EPOCH = datetime(1970, 1, 1)
@@ -25,7 +25,7 @@ class LocalTimes:
     """
 
     def __init__(self, zone: str) -> None:
-        self._zone = ZoneInfo(zone)
+        self._zone = time_zone(zone)
         self._offsets: dict[int, tuple[int, int]] = {}
         self.last = -(2**63)  # latest local time in a doubled hour, ns
         self.fold = 0

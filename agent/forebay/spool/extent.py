@@ -30,11 +30,13 @@ class Extent:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         return pages, db.execute("PRAGMA freelist_count").fetchone()[0]
 
-    def look(self) -> None:
-        """Ask for the size of the log."""
+    def look(self) -> bool:
+        """Ask for the size of the log. Return whether there is one: always, once something was committed."""
         self.log_bytes = 0
         with contextlib.suppress(FileNotFoundError):
             self.log_bytes = os.stat(self._log).st_size
+            return True
+        return False
 
     def unfolded_bytes(self) -> int:
         """Return by how much the file will grow when the log is folded in."""

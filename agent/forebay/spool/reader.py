@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import sqlite3
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from forebay.errors import SpoolError
-from forebay.spool import receipts
+from forebay.spool import forecast, receipts
 from forebay.spool.books import empty_entry, equations_hold, take_in
 from forebay.spool.older import DamagedSegment, Older, is_damage
 from forebay.spool.rows import HEAD, RANK_BOUNDS, RUNNING, TAG_BYTES, Head, is_intact, mark, segment_number
@@ -25,7 +24,6 @@ log = logging.getLogger("forebay.spool")
 
 _FIELDS = f"{HEAD}, mark, data"
 _WIDTH = len(Head._fields)
-_SAMPLE = 200
 
 
 class Opener(Protocol):
@@ -152,6 +150,8 @@ class Reader:
                 self._report(number)
             self._older.keep_only(set())
             return []
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
 
     def _report(self, number: int) -> None:
         self._older.let_go(number)  # what takes its place is another file
@@ -425,25 +425,24 @@ class Reader:
         """Return epochs, next numbers, transactions."""
         return dict(self._db.execute("SELECT name, value FROM counter"))
 
-    def rate(self) -> float:
-        """Return bytes that came to wait per second of uptime, over the newest batches that still do."""
-        sql = (
-            f"SELECT stored, length(data) FROM batch WHERE id > ? AND id < ? ORDER BY id DESC LIMIT {_SAMPLE}"
-        )
-        rows = [row for low, high in RANK_BOUNDS.values() for row in self._db.execute(sql, (low, high))]
-        span = max((r[0] for r in rows), default=0) - min((r[0] for r in rows), default=0)
-        return sum(r[1] for r in rows) / (span / 1e9) if span else 0.0
+    def rate(self, now_ns: int = 0) -> float:
+        """Return bytes that come to wait per second of uptime, over the newest batches that wait; see forecast."""
+        return forecast.rate([list(self._arrivals(*bounds)) for bounds in RANK_BOUNDS.values()], now_ns)
+
+    def _arrivals(self, low: int, high: int) -> Iterator[forecast.Arrival]:
+        """Yield when the newest batches of a lane came to wait, and their bytes: newest first, a sample's worth."""
+        sql = "SELECT stored, length(data), id FROM batch WHERE id > ? AND id < ? ORDER BY id DESC LIMIT ?"
+        left = forecast.SAMPLE
+        for row in self._db.execute(sql, (low, high, left)).fetchall():
+            left -= 1
+            yield row[:2]
+        for number, _, _, state in reversed(self.segments()):
+            rows = self._query_older(number, sql, (low, high, left)) if left and state == "sealed" else []
+            for row in (r for r in rows if not self._is_gone(number, r[2])):
+                left -= 1
+                yield row[:2]
 
     def dead_letters(self) -> list[tuple[str, str, int, int]]:
         """Return stream, reason, batches and readings of what was set aside."""
         query = "SELECT stream, reason, count(*), sum(readings) FROM dead_letter GROUP BY stream, reason"
         return list(self._db.execute(query))
-
-    def file_bytes(self) -> int:
-        """Return the size of all files of the spool."""
-        total = 0
-        folder = self._path.parent
-        for path in (p for kind in ("segment", "damaged", "lost") for p in folder.glob(f"{kind}-*")):
-            with contextlib.suppress(FileNotFoundError):
-                total += path.stat().st_size
-        return total

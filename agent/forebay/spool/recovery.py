@@ -24,7 +24,7 @@ from forebay.spool.claims import Claims
 from forebay.spool.control import Control, open_epoch
 from forebay.spool.disk import Disk
 from forebay.spool.limits import Limits
-from forebay.spool.older import DamagedSegment, is_damage, older_path
+from forebay.spool.older import DamagedSegment, is_damage, is_passing, older_path
 from forebay.spool.pages import Broken, Pages
 from forebay.spool.rolling import create, damaged_path, fresh_control
 from forebay.spool.rows import CONTROL, LANES, RUNNING, segment_number
@@ -37,6 +37,10 @@ log = logging.getLogger("forebay.spool")
 COPY = "control.bak"
 LOST_POSITIONS = "positions_lost"  # a counter: 1 until the sources' positions are known again
 OPEN_AGAIN_S = (0.2, 0.5, 1.0, 2.0)
+_HINTS = {
+    "SQLITE_IOERR_SHMMAP": "put the spool on a local disk: this file system shares no memory maps",
+    "SQLITE_CANTOPEN": "look at the folder's owner and mode, and at `ulimit -n`",
+}
 WAIT_S = 3.5  # for salvage at the start, when positions are wanted from it: the agent is to be up in 5 s
 SALVAGE_S = 120.0
 
@@ -108,7 +112,10 @@ class Recovery:
         except (sqlite3.Error, OSError) as error:
             name = getattr(error, "sqlite_errorname", type(error).__name__)
             raise SpoolError(
-                f"cannot open the spool: {name}", place=str(self._folder), retryable=True
+                f"cannot open the spool: {name}",
+                place=str(self._folder),
+                retryable=True,
+                hint=_HINTS.get(name, ""),
             ) from None
 
     def _open(self) -> Store:
@@ -225,6 +232,10 @@ class Recovery:
         store.switch(older_path(self._folder, known + 1))
         store.room.forget_sizes()
         return store.txn > expected
+
+    def is_half_done(self, store: Store) -> bool:
+        """Return whether `replace` failed between setting the newest segment aside and making the next one."""
+        return not store.path.exists() and damaged_path(self._folder, store.number).exists()
 
     def set_aside(self, store: Store, number: int) -> None:
         """Set an older segment aside to be salvaged."""
@@ -350,7 +361,10 @@ def _control_of(path: Path) -> tuple[Control, Pages | None]:
     try:
         pages = open_pages(path)
         return control_part.from_pages(pages), pages
-    except Exception as error:  # noqa: BLE001 - whatever a broken file does, the agent goes on
+    except Exception as error:
+        if is_passing(error):
+            raise  # to take its books for lost would be to lose them; it is tried again
+        # Whatever a broken file does, the agent goes on.
         log.warning("a damaged segment cannot be read error=%s", type(error).__name__)
         return Control(broken=set(CONTROL), lost=set(CONTROL)), None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,8 +88,15 @@ def create(
         raise
     finally:
         db.close()
-    partial.rename(path)
-    schema.sync_folder(path.parent)
+    with schema.opened_folder(path.parent) as folder:
+        partial.rename(path)
+        try:
+            os.fsync(folder)
+        except BaseException:
+            # Whoever makes it goes on without it. Left here, it would be the newest at the next start, and know nothing
+            # of what came since.
+            path.unlink()
+            raise
 
 
 def roll(store: Store) -> bool:

@@ -245,7 +245,7 @@ class Room:
         if limits.on_full == "thin":
             keep = max(2, limits.thin_keep)
             return chain.from_iterable(
-                chain((v for v in self._lane(x) if v[1].seq % keep), self._lane(x)) for x in lanes
+                chain((v for v in self._lane(x) if not _is_nth(v[1], keep)), self._lane(x)) for x in lanes
             )
         return chain(*(self._above_share(x) for x in lanes), *(self._lane(x) for x in lanes))
 
@@ -352,3 +352,12 @@ class Room:
                 rolling.roll(store)
         except (sqlite3.Error, OSError) as error:
             log.warning("segments cannot be tidied now error=%s", type(error).__name__)
+
+
+def _is_nth(head: Head, n: int) -> bool:
+    """Return whether a batch is the n-th of its stream, for any size alike: the same whenever it is asked.
+
+    The lane's numbers would not do. Where n streams take turns, every n-th of all is always of the same one.
+    """
+    readings = max(head.readings, 1)
+    return head.total % (n * readings) < readings

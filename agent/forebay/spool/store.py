@@ -13,6 +13,7 @@ Invariants
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sqlite3
 import time
@@ -183,7 +184,7 @@ class Store:
 
         Raises
         ------
-        sqlite3.Error
+        sqlite3.Error, OSError
             The outcome is unknown: call `reopen`, which tells.
         """
         txn = Txn(dict(self.counters))
@@ -201,7 +202,8 @@ class Store:
         finally:
             self.claims.settle_doomed()
         self.extent.pages, self.extent.free_pages = pages
-        self.extent.look()
+        if not self.extent.look():  # in files that have lost their names nothing is durable
+            raise FileNotFoundError(errno.ENOENT, "the log is gone", str(self.path))
         self._written.update(written)
         self._remember(txn)
 

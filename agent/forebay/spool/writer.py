@@ -257,8 +257,12 @@ class Writer:
     def _room(self, size: int) -> bool:
         try:
             return self._store.room.make(size)
-        except sqlite3.Error:
-            return True  # apply() will meet the same error and recover
+        except (
+            sqlite3.Error,
+            OSError,
+            UnicodeDecodeError,
+        ):  # of a disk that is away even asking what is free
+            return True  # write() will meet the same error and recover
 
     def _write(self, commits: list[Commit], answers: Answers) -> bool | None:
         """Apply until it is durable. Return False when told to give up, None when commits must wait for room."""
@@ -324,6 +328,8 @@ class Writer:
                 return False
             if is_damage(error):
                 return self._recovery.replace(self._store, str(error))
+            if self._recovery.is_half_done(self._store):
+                return self._recovery.replace(self._store, "it was being set aside")
             return self._store.reopen()
         except (sqlite3.Error, ForebayError, OSError, UnicodeDecodeError) as again:
             log.warning("spool cannot be opened again yet error=%s", type(again).__name__)

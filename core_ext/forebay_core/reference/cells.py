@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,3 +31,22 @@ def gather(
     data, starts = values.tobytes(), offsets[:-1][index].tolist()
     cells = b"".join(data[a : a + size] for a, size in zip(starts, lengths.tolist(), strict=True))
     return np.frombuffer(bytearray(cells), dtype=np.uint8), taken
+
+
+def with_runs(
+    values: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.uint8],
+    least: int,
+) -> npt.NDArray[np.int64]:
+    """Return the cells that hold `least` wanted bytes in a row."""
+    _check_offsets(values, offsets)
+    if len(wanted) != 256 or least < 1:
+        raise ValueError("expected a table of 256 bytes and a run of at least 1")
+    found = []
+    for row, (start, end) in enumerate(pairwise(offsets.tolist())):
+        others = np.flatnonzero(wanted[values[start:end]] == 0)
+        edges = np.concatenate([[-1], others, [end - start]])
+        if int(np.diff(edges).max()) > least:
+            found.append(row)
+    return np.array(found, dtype=np.int64)

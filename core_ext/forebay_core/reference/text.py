@@ -15,6 +15,7 @@ from forebay_core.reference.text_fold import PAD
 from forebay_core.reference.text_groups import SEPARATORS, SLASHES, GroupRules
 from forebay_core.reference.text_people import People, merged
 
+SPOKEN = frozenset(range(tables.SPOKEN, tables.SPOKEN + 10))
 PEOPLE = 1 << tables.CODES["name"] | 1 << tables.CODES["address"]
 
 
@@ -92,6 +93,8 @@ class Cell(GroupRules):
                 j = self.plate(j)
             elif s[j] == tables.PLATE_END:
                 j = self.embassy(j)
+            elif s[j] in SPOKEN:
+                j = self.spoken(j)
             else:
                 j += 1
         return self.hits
@@ -193,6 +196,15 @@ class Cell(GroupRules):
             self.emit(d, f, "imei", 95)
         elif n in (11, 12) and self.plain_landline(t) and self.named_phone(d):
             self.emit(d, f, "landline", 75)
+        elif (
+            n == 12
+            and t[:1] == b"0"
+            and check.is_mobile(t[1:])
+            and check.is_assigned(t[1:])
+            and self.is_somebodys(d)
+        ):
+            if not self.counts(d) and not self.within_code(d, f):  # dialled from another city
+                self.emit(d + 1, f, "mobile", 85 if self.near(d, tables.CONTEXT_PHONE) else 60)
         elif n >= 13:
             kind = check.card_kind(t)
             sure = kind == 1 and (n > 15 or self.is_somebodys(d))
@@ -207,6 +219,25 @@ class Cell(GroupRules):
             elif n >= 16 and 0x33 <= t[0] <= 0x36 and self.within(d, tables.CONTEXT_BANK, tables.LABEL_BYTES):
                 self.emit(d, f, "bank_card", 65)
         return f
+
+    def spoken(self, b: int) -> int:
+        """Try a run of digits written as words."""
+        s = self.s
+        e = self.while_in(b, SPOKEN)
+        if s[b - 1] in DIGITS or s[e] in DIGITS:
+            return e
+        digits = bytes(c - tables.SPOKEN + 0x30 for c in s[b:e])
+        if len(digits) == 11:
+            known = check.is_mobile(digits) and check.is_assigned(digits)
+            if known or (check.is_mobile(digits) and self.near(b, tables.CONTEXT_PHONE)):
+                self.emit(b, e, "mobile", 85)
+        elif len(digits) == 17 and s[e] in b"xX" and s[e + 1] not in ALNUM:
+            e += 1
+            if check.is_resident18(digits + b"X"):
+                self.emit(b, e, "resident_id", 97)
+        elif len(digits) == 18 and check.is_resident18(digits):
+            self.emit(b, e, "resident_id", 97)
+        return e
 
     def mistyped(self, d: int, t: bytes) -> str:
         """Return the class that the word before 18 digits makes of them, though their check digit is wrong."""
@@ -271,7 +302,7 @@ class Cell(GroupRules):
                 return end
         if after == tables.DEGREE:
             return self.degrees(d)
-        single = s[d] == 0x31 and after == 0x20 and s[f + 2] == 0x20  # `1 3 8 0 ...`
+        single = 0x31 <= s[d] <= 0x38 and after == 0x20 and s[f + 2] == 0x20  # `1 3 8 0 ...`
         if (f - d < 2 and not single) or not self.left_open(d):
             return 0
         if 6 <= f - d <= 8:

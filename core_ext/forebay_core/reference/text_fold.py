@@ -16,8 +16,13 @@ def fold(raw: bytes) -> tuple[bytes, list[int], list[int]]:
     i, percent_end = 0, -1
     while i < len(raw):
         code, length = _character(raw, i, percent_end == i)
+        if code in tables.WIDE_DIGITS:
+            code = 0x30 + (code - tables.WIDE_DIGITS.start) % 10
         if raw[i] == 0x25:  # percent sign
             percent_end = i + (length if length > 1 else 0)
+        if code in tables.TAGS:
+            i += length
+            continue
         symbol = tables.SYMBOLS[code] if code > _UNKNOWN or raw[i] == code else tables.OTHER
         if symbol != tables.SKIP:
             symbols.append(symbol)
@@ -41,6 +46,11 @@ def _character(raw: bytes, i: int, inside: bool) -> tuple[int, int]:
         return (byte & 0x1F) << 6 | tail[0] & 0x3F, 2
     if 0xE0 <= byte < 0xF0 and len(tail) == 2 and tail[0] & 0xC0 == 0x80 and tail[1] & 0xC0 == 0x80:
         return (byte & 0x0F) << 12 | (tail[0] & 0x3F) << 6 | tail[1] & 0x3F, 3
+    tail = raw[i + 1 : i + 4]
+    if 0xF0 <= byte < 0xF8 and len(tail) == 3 and all(c & 0xC0 == 0x80 for c in tail):
+        code = (byte & 0x07) << 18 | (tail[0] & 0x3F) << 12 | (tail[1] & 0x3F) << 6 | tail[2] & 0x3F
+        if code in tables.WIDE_DIGITS or code in tables.TAGS:
+            return code, 4
     return _UNKNOWN, 1
 
 

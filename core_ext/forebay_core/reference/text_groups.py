@@ -10,7 +10,7 @@ from forebay_core.reference.text_address import AddressRules
 from forebay_core.reference.text_checks import ALNUM, DIGITS, LETTERS
 
 SEPARATORS = frozenset(b" -.") | {tables.MIDDLE_DOT}
-SLASHES = frozenset(b"/_")  # in a mobile number behind its word
+SLASHES = frozenset(b"/_+")  # in a mobile number behind its word; the last is the space of a form in a URL
 GROUPS = 20  # of digits, in a number written in groups
 
 
@@ -83,6 +83,9 @@ class GroupRules(AddressRules):
             if len(digits) == 17 and s[i] in b"xX":
                 digits += b"X"
                 i += 1
+            elif len(digits) == 17 and s[i] in SEPARATORS and s[i + 1] in b"xX":  # in a group of its own
+                digits += b"X"
+                i += 2
             if s[i] in ALNUM or len(digits) == before:
                 break
             groups.total.append(len(digits))

@@ -62,7 +62,10 @@ ADVICE = (
     Advice("metrics are not taken", "the OpenTelemetry collector does not answer or refuses",
            "look at web.otlp.endpoint and the collector; nothing else is touched"),
     Advice("a candidate cannot be loaded", "its bundle is missing or damaged; the model in use runs alone",
-           "bring back what the message names, then restart the agent"),
+           "bring back what the message names, then forebay reload"),
+    Advice("a detector of masking cannot be loaded", "its bundle in models.dir is damaged or unfit; no picture passes",
+           "install it again, or take it out of models.dir; the next picture tries it. "
+           "forebay models verify NAME --dir DIR"),
     Advice("a candidate was rejected", "a model on trial did worse; the one in use stays",
            "forebay models shadow shows why"),
     Advice("a candidate was rolled back", "a model did worse once it served; the one before serves again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forebay.config.models import ModelsOptions
+from forebay.errors import ForebayError
 from forebay.memory import release_free_heap
 
 if TYPE_CHECKING:
     from forebay.infer.session import SessionPool
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +84,27 @@ class Detectors(Mapping[str, Any]):
         self._lock = threading.RLock()
         self._loaded: dict[str, Any] = {}
         self._used_ns: dict[str, int] = {}
+        self._told: set[str] = set()  # classes whose detector could not be loaded when it was asked for last
         self._timer: threading.Timer | None = None
 
     def __getitem__(self, name: str) -> Any:
         with self._lock:
             self._used_ns[name] = time.monotonic_ns()
             if name not in self._loaded:
-                self._loaded[name] = self._load(name)
+                try:
+                    self._loaded[name] = self._load(name)
+                except ForebayError as error:
+                    self._say(name, str(error))
+                    raise
+                self._told.discard(name)
                 self._arm()
             return self._loaded[name]
+
+    def _say(self, name: str, text: str) -> None:
+        """Say why a detector cannot be loaded, once and not for each picture that does not pass."""
+        if name not in self._told:
+            self._told.add(name)
+            _log.error("a detector of masking cannot be loaded, no picture passes class=%s: %s", name, text)
 
     def _load(self, name: str) -> Any:
         from forebay import infer
@@ -115,19 +132,37 @@ class Detectors(Mapping[str, Any]):
 
         Those that come with Forebay do not change under a running agent. Raises ModelError.
         """
-        if self._models.dir is None:
+        own = self._own(kinds)
+        if not own:
             return ""
-        from forebay.infer.bundle import find, read_manifest
+        from forebay.infer.bundle import read_manifest
+
+        told = hashlib.sha256(self._models.model_dump_json().encode())
+        for place in own.values():
+            told.update(read_manifest(place)[1])
+        return told.hexdigest()
+
+    def try_own(self, kinds: Iterable[str]) -> Iterator[ForebayError]:
+        """Load the bundles in `models.dir` that find these; return why one cannot be used."""
+        kinds = list(kinds)
+        own = self._own(kinds)
+        for kind in kinds:
+            if kind in FINDERS and FINDERS[kind].bundle in own:
+                try:
+                    self._load(kind)
+                except ForebayError as error:
+                    yield error
+
+    def _own(self, kinds: Iterable[str]) -> dict[str, Path]:
+        """Return the bundles in `models.dir` that find these, by name. Raises ModelError."""
+        if self._models.dir is None:
+            return {}
+        from forebay.infer.bundle import find
 
         folder = (self._base or Path()) / self._models.dir
-        told = hashlib.sha256(self._models.model_dump_json().encode())
-        own = False
-        for name in sorted({FINDERS[kind].bundle for kind in kinds if kind in FINDERS}):
-            place = find(name, bundles_dir=folder, base=self._base)
-            if folder in place.parents:
-                own = True
-                told.update(read_manifest(place)[1])
-        return told.hexdigest() if own else ""
+        names = sorted({FINDERS[kind].bundle for kind in kinds if kind in FINDERS})
+        places = {name: find(name, bundles_dir=folder, base=self._base) for name in names}
+        return {name: place for name, place in places.items() if folder in place.parents}
 
     def _arm(self) -> None:
         if self._timer is None and self._models.idle:

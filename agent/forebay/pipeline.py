@@ -23,7 +23,7 @@ from forebay.config.sources import FileOptions
 from forebay.config.spool import Seal as SealFor
 from forebay.config.spool import SpoolOptions
 from forebay.detectors import Detectors
-from forebay.errors import ConfigError, ModelError
+from forebay.errors import ConfigError, ForebayError, ModelError
 from forebay.keys import read_public, read_secret
 from forebay.mask import Guard, Masker, load_policy
 from forebay.reload import fingerprint
@@ -133,6 +133,13 @@ class Builder:
         """Build what a pipeline needs but touch no device: a model or rule that fails is known before a change."""
         options = self._config.pipelines[name]
         self.worker(name, options, f"{options.source}/{name}")
+        if self._detector_trouble is not None:
+            raise self._detector_trouble
+
+    @cached_property
+    def _detector_trouble(self) -> ForebayError | None:
+        """Why masking could not use a bundle of `models.dir` that it would look at pictures with."""
+        return next(self._detectors.try_own(self.policy.image_classes), None)
 
     # -- steps and worker -----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import shutil
 import weakref
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,6 +17,9 @@ import pytest
 from forebay import keys, shipped
 from forebay import quality as q
 from forebay.blocks import Column, Type
+from forebay.cli import app
+from forebay.clock import SystemClock
+from forebay.config.loader import load_agent
 from forebay.config.models import ModelsOptions
 from forebay.detectors import Detectors
 from forebay.errors import ModelError
@@ -23,6 +27,7 @@ from forebay.infer.bundle import find
 from forebay.infer.session import ModelTimeout, SessionPool
 from forebay.mask import load_policy
 from forebay.mask.images import ImageMasker
+from forebay.pipeline import Builder
 
 FACES_ONLY = """
 name: faces-only
@@ -113,6 +118,67 @@ def test_a_damaged_detector_lets_no_picture_pass(tmp_path: Path, faces_only: Any
     column, hits = masked(faces_only, detectors, portrait)
     assert column.is_null().tolist() == [True]
     assert hits == {"image:detector_failed": 1}
+
+
+def test_why_a_detector_cannot_be_loaded_is_said_once_and_again_after_it_was_mended(
+    tmp_path: Path, faces_only: Any, portrait: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = own_bundles(tmp_path) / "model.onnx"
+    whole = model.read_bytes()
+    detectors = Detectors(models=ModelsOptions.model_validate({"dir": "bundles"}), base=tmp_path)
+    for data, told in ((whole[:-1], 1), (whole, 1), (whole[:-2], 2)):
+        model.write_bytes(data)
+        detectors.release(1 << 62)
+        for _ in range(2):
+            masked(faces_only, detectors, portrait)
+        assert (
+            caplog.text.count("a detector of masking cannot be loaded, no picture passes class=face") == told
+        )
+    assert "expected sha256" in caplog.text
+
+
+def test_only_ones_own_detectors_are_tried_and_only_those_that_are_asked_for(tmp_path: Path) -> None:
+    model = own_bundles(tmp_path) / "model.onnx"
+    models = ModelsOptions.model_validate({"dir": "bundles"})
+    assert list(Detectors(models=models, base=tmp_path).try_own(["face", "plate"])) == []
+    model.write_bytes(model.read_bytes()[:-1])
+    (error,) = Detectors(models=models, base=tmp_path).try_own(["face", "plate"])
+    assert "expected sha256" in str(error)
+    assert list(Detectors(models=models, base=tmp_path).try_own(["plate", "person"])) == []
+    assert list(Detectors().try_own(["face"])) == []
+
+
+@pytest.mark.parametrize("damage", [False, True])
+def test_check_live_tries_the_detectors_of_ones_own(
+    tmp_path: Path, damage: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = own_bundles(tmp_path) / "model.onnx"
+    model.write_bytes(model.read_bytes()[: -1 if damage else None])
+    (tmp_path / "a.csv").write_text("ts,x\n")
+    file = tmp_path / "agent.yaml"
+    file.write_text(
+        "gateway: {id: g}\nmodels: {dir: bundles}\nspool: {dir: spool}\n"
+        "sources: {a: {type: file, path: a.csv}}\npipelines: {a: {source: a}}\n"
+    )
+    assert app.run(["check", str(file), "--live"]) == int(damage)
+    told = capsys.readouterr()
+    assert (
+        "models.dir: masking cannot use a detector, no picture will pass" in told.out + told.err
+    ) is damage
+
+
+def test_a_reload_with_a_detector_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    model = own_bundles(tmp_path) / "model.onnx"
+    file = tmp_path / "agent.yaml"
+    file.write_text(
+        "gateway: {id: g}\nmodels: {dir: bundles}\nspool: {dir: spool}\n"
+        "sources: {a: {type: file, path: a.csv}}\npipelines: {a: {source: a}}\n"
+    )
+    spool: Any = SimpleNamespace(writer=None)  # nothing is written: it is built to see whether it can be
+    Builder(load_agent(file), spool, SystemClock(), "boot", once=True).trial("a")
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(ModelError, match="expected sha256"):
+        Builder(load_agent(file), spool, SystemClock(), "boot", once=True).trial("a")
 
 
 def test_a_reload_sees_an_exchanged_detector_of_ones_own_and_nothing_else(tmp_path: Path) -> None:

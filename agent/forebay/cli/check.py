@@ -30,6 +30,7 @@ LIVE_CHECKS: list[LiveCheck] = [
     live_links.check_sources,
     live_links.check_web,
     live_models.check_models,
+    live_models.check_detectors,
 ]
 """What `--live` tries, in this order."""
 

@@ -12,6 +12,25 @@ from forebay.config.models import InferOptions
 from forebay.errors import ForebayError
 
 
+def check_detectors(loaded: LoadedConfig[Any]) -> Iterator[Finding]:
+    """Find bundles in `models.dir` that masking would look at pictures with, and cannot use: no picture would pass."""
+    config = loaded.config
+    if not isinstance(config, AgentConfig) or config.models.dir is None:
+        return
+    from forebay.detectors import Detectors
+    from forebay.mask import load_policy
+
+    try:
+        policy = load_policy(config.masking.policy if config.masking else "base", loaded.base)
+        errors = list(Detectors(models=config.models, base=loaded.base).try_own(policy.image_classes))
+    except ForebayError as trouble:
+        errors = [trouble]
+    for error in errors:
+        where = f"{error.place}: " if error.place else ""
+        text = f"masking cannot use a detector, no picture will pass: {where}{error.message}"
+        yield loaded.finding(text, ("models", "dir"), hint=error.hint)
+
+
 def check_models(loaded: LoadedConfig[Any]) -> Iterator[Finding]:
     """Find models that cannot be used as configured (signature, hashes, graph, golden output), and absent providers."""
     config = loaded.config

@@ -31,7 +31,7 @@ class Extent:
         return pages, db.execute("PRAGMA freelist_count").fetchone()[0]
 
     def look(self) -> bool:
-        """Ask for the size of the log. Return whether there is one: always, once something was committed."""
+        """Ask for the size of the log. Return whether there is one."""
         self.log_bytes = 0
         with contextlib.suppress(FileNotFoundError):
             self.log_bytes = os.stat(self._log).st_size

@@ -202,8 +202,10 @@ class Store:
         finally:
             self.claims.settle_doomed()
         self.extent.pages, self.extent.free_pages = pages
-        if not self.extent.look():  # in files that have lost their names nothing is durable
-            raise FileNotFoundError(errno.ENOENT, "the log is gone", str(self.path))
+        if (
+            not self.extent.look() and not self.path.exists()
+        ):  # in files that have lost their names nothing is durable
+            raise FileNotFoundError(errno.ENOENT, "the segment is gone", str(self.path))
         self._written.update(written)
         self._remember(txn)
 

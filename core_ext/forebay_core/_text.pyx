@@ -161,6 +161,7 @@ cdef struct Hits:
     Py_ssize_t row_from  # first hit of the current row
     uint32_t classes
     int failed
+    bint ready, lacking  # the tables of names and addresses: are there; were needed and not there
 
 
 cdef inline bint is_digit(uint8_t c) noexcept nogil:
@@ -227,7 +228,7 @@ cdef inline bint prepare(Cell *c, const Buffers *b, int64_t length) noexcept nog
 
 
 cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffers *b, Buffers *whole,
-                   uint32_t context, bint ready, Hits *out, Hits *who) noexcept nogil:
+                   uint32_t context, Hits *out, Hits *who) noexcept nogil:
     cdef Cell c
     cdef Py_ssize_t row
     cdef int64_t length
@@ -243,10 +244,6 @@ cdef void scan_all(const uint8_t *data, const int64_t[::1] offsets, const Buffer
         if c.broken:
             scan_broken(&c, whole, out, who)
         if persons and c.han:
-            ready = ready or fill_people()
-            if not ready:
-                out.failed = 1
-                return
             find_people(&c, out, who)
             if who.n:
                 merge_people(out, who)
@@ -285,7 +282,6 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     cdef Py_ssize_t longest = longest_cell(offsets, data.shape[0])
     cdef Buffers b, whole
     cdef uint8_t empty = 0
-    cdef bint ready = PEOPLE_READY  # read here, where the GIL is held: the tables are then whole
     if longest < 0:
         raise ValueError("offsets do not fit the data")
     if longest >= 0x7FFFFF00:
@@ -293,14 +289,20 @@ def scan(const uint8_t[::1] data not None, const int64_t[::1] offsets not None, 
     memset(&out, 0, sizeof(out))
     memset(&who, 0, sizeof(who))
     out.classes = classes
+    who.ready = PEOPLE_READY  # read here, where the GIL is held: the tables are then whole
     memset(&b, 0, sizeof(b))
     memset(&whole, 0, sizeof(whole))
     try:
         whole.room = longest  # its own are made when a cell with line ends comes
         if not make_buffers(&b, longest):
             raise MemoryError
-        with nogil:
-            scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, ready, &out, &who)
+        while True:
+            with nogil:
+                scan_all(&data[0] if data.shape[0] else &empty, offsets, &b, &whole, context, &out, &who)
+            if not who.lacking:
+                break
+            _fill_people()  # the first ideographs that this process sees: once more, with the tables
+            who.ready, who.lacking, out.n = True, False, 0
         if out.failed or who.failed:
             raise MemoryError
         return _arrays(&out)
@@ -329,123 +331,4 @@ cdef tuple _arrays(Hits *out):
     return result
 
 
-def decimal_text(const int64_t[::1] values not None):
-    """Write integers as decimal text, so that numbers can be scanned.
-
-    Parameters
-    ----------
-    values : int64 (n,).  IN
-
-    Returns
-    -------
-    data : uint8 (total,), the digits, a minus sign before negative ones
-    offsets : int64 (n + 1,)
-    """
-    cdef Py_ssize_t i, n = values.shape[0], used = 0
-    cdef uint64_t rest
-    cdef int k
-    cdef uint8_t buffer[20]
-    text, ends = np.empty(n * 20, np.uint8), np.zeros(n + 1, np.int64)
-    cdef uint8_t[::1] data = text
-    cdef int64_t[::1] offsets = ends
-    with nogil:
-        for i in range(n):
-            # the magnitude in unsigned arithmetic: -(-2**63) does not fit an int64
-            rest = <uint64_t> values[i] if values[i] >= 0 else 0 - <uint64_t> values[i]
-            k = 0
-            while rest or k == 0:
-                buffer[k] = 48 + <uint8_t> (rest % 10)
-                rest //= 10
-                k += 1
-            if values[i] < 0:
-                data[used] = 45
-                used += 1
-            while k:
-                k -= 1
-                data[used] = buffer[k]
-                used += 1
-            offsets[i + 1] = used
-    return text[:used].copy(), ends
-
-
-_NONE = np.empty(0, np.int64)  # most columns: two arrays made anew cost more than the search
-
-
-def long_ints(const int64_t[::1] values not None, int64_t least):
-    """Find integers whose magnitude is at least `least`: as text they may be identifiers.
-
-    Parameters
-    ----------
-    values : int64 (n,).  IN
-    least : at least 1
-
-    Returns
-    -------
-    rows : int64 (k,), ascending
-    numbers : int64 (k,), the values there
-    """
-    cdef Py_ssize_t i, k = 0, found = 0, n = values.shape[0]
-    cdef uint64_t below = <uint64_t>least - 1
-    if least < 1:
-        raise ValueError("the least magnitude is at least 1")
-    with nogil:
-        # One comparison for both ends: what lies between them becomes at most twice `below`.
-        for i in range(n):
-            found += <uint64_t>values[i] + below > 2 * below
-    if found == 0:
-        return _NONE, _NONE
-    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
-    cdef int64_t[::1] to_rows = rows, to_numbers = numbers
-    with nogil:
-        for i in range(n):
-            if values[i] >= least or values[i] <= -least:
-                to_rows[k] = i
-                to_numbers[k] = values[i]
-                k += 1
-    return rows, numbers
-
-
-cdef inline bint is_long(double value, double least) noexcept nogil:
-    # beyond 2^53 a double is no count of anything; NaN compares false
-    return least <= fabs(value) <= 9007199254740992.0 and value == <double> <int64_t> value
-
-
-def long_floats(const double[::1] values not None, int64_t least):
-    """Find whole numbers whose magnitude is at least `least`, as `long_ints` does.
-
-    Parameters
-    ----------
-    values : float64 (n,).  IN
-    least : at least 1
-
-    Returns
-    -------
-    rows : int64 (k,), ascending
-    numbers : int64 (k,), the values there
-
-    Notes
-    -----
-    Numbers beyond 2^53, NaN and infinities are left out.
-    """
-    cdef Py_ssize_t i, k = 0, found = 0, n = values.shape[0]
-    cdef double bound = <double> least
-    if least < 1:
-        raise ValueError("the least magnitude is at least 1")
-    with nogil:
-        for i in range(n):
-            found += fabs(values[i]) >= bound
-        if found:
-            found = 0
-            for i in range(n):
-                found += is_long(values[i], bound)
-    if found == 0:
-        return _NONE, _NONE
-    rows, numbers = np.empty(found, np.int64), np.empty(found, np.int64)
-    cdef int64_t[::1] to_rows = rows, to_numbers = numbers
-    with nogil:
-        for i in range(n):
-            if is_long(values[i], bound):
-                to_rows[k] = i
-                to_numbers[k] = <int64_t> values[i]
-                k += 1
-    return rows, numbers
+include "_text_numbers.pxi"

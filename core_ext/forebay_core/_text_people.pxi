@@ -22,6 +22,9 @@ cdef void find_people(Cell *c, Hits *out, Hits *who) noexcept nogil:
     cdef Look look
     cdef bint names = out.classes >> NAME & 1, addresses = out.classes >> ADDRESS & 1
     who.n = 0
+    if not who.ready:
+        who.lacking = True
+        return
     while first < c.end and MARK[p[first]] & GAP:
         first += 1
     if addresses and c.context >> NEAR_ADDRESS & 1:

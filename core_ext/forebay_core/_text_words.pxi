@@ -96,16 +96,11 @@ cdef inline bint may_anchor(const uint16_t *p) noexcept nogil:
     return ANCHORS[pair >> 3] >> (pair & 7) & 1
 
 
-cdef bint fill_people() noexcept with gil:
-    # At the first cell with ideographs: a process that sees none saves 15 ms and a megabyte. False: it failed.
-    # One thread makes the tables while the others wait: two that fill them at once would find no free slot, and
-    # never end.
-    try:
-        with FILLING:
-            _fill_tables()
-    except Exception:
-        return False
-    return True
+def _fill_people():
+    # At the first ideographs: a process that sees none saves 15 ms and a megabyte. One thread makes the
+    # tables while the others wait: two that fill them at once would find no free slot, and never end.
+    with FILLING:
+        _fill_tables()
 
 
 def _fill_tables():

@@ -43,7 +43,7 @@ assert found("call 13812345678 today") == ["mobile"]
 for _ in range(2):
     try:
         raise SystemExit(f"passed as {found('姓名：王建强')}")
-    except MemoryError:
+    except ModuleNotFoundError:
         pass
 del sys.modules["forebay_core.text_people"]
 assert found("姓名：王建强") == ["name"]

@@ -41,7 +41,7 @@ class FieldOptions(Options):
     """Personal-data classes that the values belong to."""
 
     media: Literal["", "image"] = ""
-    """`image`: the values are encoded pictures (only with type `bytes`)."""
+    """`image`: the values are encoded pictures (only with type `bytes`; in JSON and CSV as base64 or a `data:` URI)."""
 
     from_: str = Option(default="", alias="from", max_length=512)
     """Name of the field in the source, if it has another; `a.b` for a key inside an object."""

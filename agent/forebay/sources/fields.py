@@ -20,11 +20,8 @@ decimals that are whole (5.0), bool takes 0 and 1.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,6 +31,7 @@ from forebay.blocks import MAX_BYTES_BYTES, Block, Column, Field, I64Array, Sche
 from forebay.config.fields import FieldOptions
 from forebay.errors import InputError
 from forebay.redact import is_telling
+from forebay.sources.base64_cells import from_base64
 from forebay_core.row_codes import ROOT, ColumnType, Dest, Kind, Role, TakenColumn
 from forebay_core.rows import RowParser
 
@@ -415,7 +413,7 @@ def _column(slot: _Slot, raw: TakenColumn) -> Column:
     assert offsets is not None, "a text column has offsets: it is no ANY that a declaration alone typed"
     ends = np.frombuffer(offsets, np.int64)
     if slot.type is Type.BYTES:
-        return _from_base64(values, ends, quality)
+        return from_base64(values, ends, quality)
     return Column(np.frombuffer(values, np.uint8), ends, quality)
 
 
@@ -432,19 +430,3 @@ def _round(values: np.ndarray[Any, np.dtype[np.float64]], decimals: int) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = np.rint(values * power) / power
     return np.where(np.isfinite(rounded), rounded, values)
-
-
-def _from_base64(values: bytes, ends: I64Array, quality: U8Array | None) -> Column:
-    codes = np.zeros(len(ends) - 1, np.uint8) if quality is None else quality.copy()
-    cells: list[bytes] = []
-    for row, (start, end) in enumerate(pairwise(ends.tolist())):
-        cell = b""
-        if codes[row] < q.NULL_FROM:
-            try:
-                cell = base64.b64decode(values[start:end], validate=True)
-            except binascii.Error:
-                codes[row] = q.TYPE
-        cells.append(cell)
-    offsets = np.zeros(len(ends), np.int64)
-    np.cumsum([len(cell) for cell in cells], out=offsets[1:])
-    return Column(np.frombuffer(b"".join(cells), np.uint8), offsets, codes if codes.any() else None)

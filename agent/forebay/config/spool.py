@@ -106,8 +106,8 @@ class SpoolOptions(Options):
     on_full: OnFull = OnFull.BLOCK
     """What gives when the quota is reached. `block` stops reading the sources; the others delete batches that
     are not on the wire, urgent ones last, and tell the center of each hole: `evict_lowest_value` bulk before
-    normal, `drop_oldest` whichever is older, `drop_newest` what would come in, `thin` all but every n-th of each stream,
-    the oldest first."""
+    normal, `drop_oldest` whichever is older, `drop_newest` what would come in, `thin` all but every n-th of each
+    stream, the oldest first."""
     reserve: dict[Lane, Share] = Field(default_factory=dict)
     """Share of the quota that `evict_lowest_value` leaves to a lane while other lanes have more than theirs."""
     thin_keep: int = Field(default=10, ge=2, le=1_000_000)

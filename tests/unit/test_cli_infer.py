@@ -262,7 +262,8 @@ def test_the_label_of_a_box_at_the_edge_stands_in_the_picture(box: tuple[float, 
         draw(np.zeros((100, 160, 3), np.uint8), [Detection("Person", 0.5, where)])
         for where in (box, (20.0, 40.0, 60.0, 80.0))
     )
-    white = [int((drawn == 255).all(axis=2).sum()) for drawn in (edge, middle)]
+    # older OpenCV leaves no pixel of a smoothed line quite white
+    white = [int((drawn.min(axis=2) > 150).sum()) for drawn in (edge, middle)]
     assert white[0] == white[1] > 0, "as many pixels of its letters as in the middle"
 
 

@@ -110,7 +110,7 @@ def _golden(manifest: Manifest, model: bytes, place: str) -> bytes:
         arrays |= {f"out/{name}/index": index, f"out/{name}/value": flat[index]}
     session.close()
     out = io.BytesIO()
-    np.savez_compressed(out, allow_pickle=False, **arrays)
+    np.savez_compressed(out, **arrays)  # NumPy before 2.1 would store an `allow_pickle` as one more array
     return out.getvalue()
 
 

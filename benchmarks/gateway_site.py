@@ -81,6 +81,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a program that imports from here, and else from where this process does."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 class Site:
     """A folder with keys and configurations; the receiver runs while the context is open."""
 
@@ -140,7 +146,7 @@ class Site:
     def run_to_end(self, command: Sequence[str]) -> Usage:
         """Run a program in the site's folder. Raises AssertionError if it fails."""
         begin = time.monotonic()
-        agent = subprocess.Popen(command, cwd=self.folder, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        agent = subprocess.Popen(command, cwd=self.folder, env=environment())
         max_rss, pid = 0, 0
         while not pid:
             max_rss = max(max_rss, _high_water(agent.pid))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway_site import ROOT, Site
+from benchmarks.gateway_site import Site, environment
 
 _AGENT = """
 gateway: {id: gw-1}
@@ -80,12 +80,11 @@ def measure(video: Path, every: int, steps: str) -> Result:
         with Site(folder) as site:
             text = _AGENT.replace("VIDEO", video.name).replace("EVERY", str(every)).replace("STEPS", steps)
             site.write_agent(text)
-            paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             command = [sys.executable, "-m", "benchmarks.video_agent", "facts.json"]
             agent = subprocess.Popen(
                 [*command, "run", "agent.yaml", "--once"],
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=environment(),
             )
             _, status, usage = os.wait4(agent.pid, 0)
             agent.returncode = os.waitstatus_to_exitcode(status)

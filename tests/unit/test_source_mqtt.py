@@ -378,9 +378,9 @@ def test_what_could_not_be_stored_is_fetched_again_by_a_new_connection(scripted)
     with Running(scripted.port, settle=False) as running:
         scripted.until(lambda: scripted.subscribed)
         scripted.publish(9, b"t/a", b'{"t": 1}')
-        scripted.until(lambda: len(scripted.connects) == 2)
+        scripted.until(lambda: len(scripted.connects) >= 2)
         running.settle = True
-        scripted.until(lambda: len(scripted.subscribed) == 2)
+        scripted.until(lambda: len(scripted.subscribed) >= 2)
         scripted.publish(1, b"t/a", b'{"t": 1}')
         scripted.until(lambda: scripted.acked)
     assert list(scripted.acked) == [1]
@@ -392,7 +392,7 @@ def test_an_acknowledgement_never_goes_to_another_connection(scripted):
         scripted.publish(3, b"t/a", b'{"t": 1}')
         running.until(lambda: running.rows() == 1)
         scripted.cut()
-        scripted.until(lambda: len(scripted.subscribed) == 2)
+        scripted.until(lambda: len(scripted.subscribed) >= 2)
         running.chunks[0].done(True)
         running.settle = True
         scripted.publish(4, b"t/a", b'{"t": 2}')
@@ -423,7 +423,7 @@ def test_poison_is_counted_and_acknowledged(scripted):
 def test_a_refused_connection_is_tried_again(scripted, caplog):
     scripted._connack = 0x86
     with Running(scripted.port):
-        scripted.until(lambda: len(scripted.connects) == 2)
+        scripted.until(lambda: len(scripted.connects) >= 2)
         scripted._connack = 0
         scripted.until(lambda: scripted.subscribed)
     assert any(r.message == "the broker refuses the connection" for r in caplog.records)
@@ -432,7 +432,7 @@ def test_a_refused_connection_is_tried_again(scripted, caplog):
 def test_a_refused_subscription_is_said(scripted, caplog):
     scripted._suback = 0x87
     with Running(scripted.port):
-        scripted.until(lambda: len(scripted.connects) == 2)
+        scripted.until(lambda: len(scripted.connects) >= 2)
         scripted._suback = 1
         scripted.until(lambda: len(scripted.subscribed) >= 2)
     assert any(r.message == "the broker refuses a subscription" for r in caplog.records)
@@ -472,7 +472,7 @@ def test_types_outlive_a_restart(scripted):
         scripted.publish(1, b"t/a", b'{"x": 1.5}')
         first.until(lambda: first.rows() == 1)
     with Running(scripted.port, position=first.chunks[-1].position) as second:
-        scripted.until(lambda: len(scripted.subscribed) == 2)
+        scripted.until(lambda: len(scripted.subscribed) >= 2)
         scripted.publish(1, b"t/a", b'{"x": 2}')
         second.until(lambda: second.rows() == 1)
     assert _type(second.chunks[0].blocks[0], "x") is Type.F64

@@ -169,6 +169,14 @@ def test_malloc_is_asked_seldom():
     assert len(asked) <= 11
 
 
+def both_or_neither(code: str) -> None:
+    """Run a program of its own that prints whether the C library can do something, and whether it did."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() in (["True", "True"], ["False", "False"]), done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim and statm are Linux")
 def test_free_heap_goes_back_to_the_kernel():
     code = """
@@ -184,10 +192,7 @@ for block in blocks[:-1]:  # the last one keeps malloc from giving the top back 
 before = resident()[0]
 print(release_free_heap(), before - resident()[0] > 40_000_000)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.split() in (["True", "True"], ["False", "False"]), done.stderr
+    both_or_neither(code)
     assert resident()[0] > 1_000_000
 
 
@@ -221,10 +226,7 @@ while not (well := release_free_heap() and resident()[0] - before < 8_000_000) a
 print(hasattr(libc, "malloc_trim"), well)
 done.set()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.split() in (["True", "True"], ["False", "False"]), done.stderr
+    both_or_neither(code)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallinfo2 is glibc")
@@ -240,7 +242,4 @@ for block in blocks[:-1]:
     libc.free(block)
 print(hasattr(libc, "mallinfo2"), free_heap() - before > 60_000_000)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.split() in (["True", "True"], ["False", "False"]), done.stderr
+    both_or_neither(code)

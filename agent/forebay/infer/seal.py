@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +100,16 @@ def _with_hashes(text: str, files: dict[str, bytes]) -> str:
 
 def _golden(manifest: Manifest, model: bytes, place: str) -> bytes:
     """Run a seeded input and keep some of the outputs' values."""
-    session = IsolatedSession(model, SessionOptions(limit_ns=TRY_NS), place=place)
-    check_tensors(manifest, session, place)
     names = tuple(t.name for t in manifest.outputs)
     given, taken = _input(manifest), manifest.inputs[0].name
+    with closing(IsolatedSession(model, SessionOptions(limit_ns=TRY_NS), place=place)) as session:
+        check_tensors(manifest, session, place)
+        answer = session.run({taken: given}, names)
     arrays: dict[str, Any] = {f"in/{taken}": given}
-    for name, value in zip(names, session.run({taken: given}, names), strict=True):
+    for name, value in zip(names, answer, strict=True):
         flat = value.reshape(-1)
         index = np.unique(np.linspace(0, len(flat) - 1, KEPT).astype(np.int64))
         arrays |= {f"out/{name}/index": index, f"out/{name}/value": flat[index]}
-    session.close()
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)  # NumPy before 2.1 would store an `allow_pickle` as one more array
     return out.getvalue()
